@@ -1,0 +1,66 @@
+"""Cross-entropy, soft KL and entropy as pure functions, one value a row; computed in fp32 or wider.
+
+Rows are kept (no mean over the batch) so that sample weights and ignored rows have one place to act: `weighted_mean`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["cross_entropy", "entropy", "log_softmax", "soft_kl", "softmax", "weighted_mean"]
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def log_softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """log softmax(z / T) over the last axis, [..., C] -> [..., C]; half precision is widened to fp32 first."""
+    return functional.log_softmax(_wide(logits) / temperature, dim=-1)
+
+
+def softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """q' = softmax(z / T) over the last axis, [..., C] -> [..., C]; half precision is widened to fp32 first."""
+    return functional.softmax(_wide(logits) / temperature, dim=-1)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """-sum_c y_c log softmax(z)_c of every row, [..., C] -> [...].
+
+    Args:
+        logits: [..., C].
+        labels: class indices [...] (integer), or probabilities [..., C] (floating point; label smoothing, mixup).
+    """
+    logp = log_softmax(logits)
+    if labels.is_floating_point():
+        return -(labels.to(logp.dtype) * logp).sum(-1)
+    return -logp.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+
+
+def soft_kl(target_prob: Tensor, logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(t, softmax(z / T)) = sum_c t_c (log t_c - log q'_c) of every row, [..., C] -> [...].
+
+    The term t log t is kept (0 log 0 = 0), since t may depend on parameters. Without the factor T².
+    Gradients reach `target_prob` too: detach it where the method says so.
+    """
+    # xlogy(t, t) has the gradient log t + 1, infinite at t = 0; the floor keeps it finite where t underflows.
+    floor = torch.finfo(target_prob.dtype).tiny
+    t_log_t = target_prob * target_prob.clamp_min(floor).log()
+    return (t_log_t - target_prob * log_softmax(logits, temperature)).sum(-1)
+
+
+def entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """H(softmax(z / T)) = -sum_c q'_c log q'_c of every row, in nats, [..., C] -> [...]."""
+    logp = log_softmax(logits, temperature)
+    return -(logp.exp() * logp).sum(-1)
+
+
+def weighted_mean(values: Tensor, weights_N: Tensor | None) -> Tensor:
+    """Mean over the last axis, [..., N] -> [...]; with weights Σ w_n v_n / Σ w_n (0 where all weights are 0)."""
+    if weights_N is None:
+        return values.mean(-1)
+    # A row of weight zero may hold an infinite value (an ignored pixel): leave it out, do not multiply it by zero.
+    kept = torch.where(weights_N > 0, values * weights_N, torch.zeros_like(values))
+    return kept.sum(-1) / weights_N.sum().clamp_min(torch.finfo(values.dtype).tiny)
