@@ -31,6 +31,7 @@ class PeerOutputs:
         features: for each peer the input of its last linear layer, [B, D_p] (or [B, ..., D_p]); may be empty for
             methods that do not read features.
         trunk_features: the pooled output [B, D] of the trunk that the peers share, or None where they share none.
+        teacher_logits_KBC: [K, B, ..., C] of K frozen teachers that see the same images, or None.
 
     Raises:
         UserError: logits are not floating point or have fewer than three axes; as many features as peers are not
@@ -40,6 +41,7 @@ class PeerOutputs:
     logits_PBC: Tensor
     features: tuple[Tensor, ...] = ()
     trunk_features: Tensor | None = None
+    teacher_logits_KBC: Tensor | None = None
 
     def __post_init__(self) -> None:
         logits = self.logits_PBC
@@ -66,7 +68,7 @@ class PeerOutputs:
         return self.logits_PBC.shape[0]
 
     def tensors(self) -> list[Tensor]:
-        """Every tensor of the boundary, in a fixed order: logits, features, trunk features."""
+        """What the students' gradients flow through, in a fixed order: logits, features, trunk features."""
         trunk = [] if self.trunk_features is None else [self.trunk_features]
         return [self.logits_PBC, *self.features, *trunk]
 
@@ -74,12 +76,12 @@ class PeerOutputs:
         """Return the same values in fp32 as leaves that collect gradients, cut off from the networks' graph."""
 
         def leaf(tensor: Tensor) -> Tensor:
-            return tensor.detach().float().requires_grad_() if tensor.dtype != torch.float64 else (
-                tensor.detach().requires_grad_()
-            )
+            wide = tensor.detach() if tensor.dtype == torch.float64 else tensor.detach().float()
+            return wide.requires_grad_()
 
         trunk = None if self.trunk_features is None else leaf(self.trunk_features)
-        return PeerOutputs(leaf(self.logits_PBC), tuple(leaf(h) for h in self.features), trunk)
+        features = tuple(leaf(h) for h in self.features)
+        return PeerOutputs(leaf(self.logits_PBC), features, trunk, self.teacher_logits_KBC)
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ class GroupShape:
         feature_widths: D_p for every peer.
         trunk_width: D of the shared trunk's pooled features, or None where the peers share nothing.
         shares_trunk: whether peers share layers (a branched group or a tree).
+        teachers: number of frozen teachers K beside the students.
     """
 
     peers: int
@@ -137,3 +140,4 @@ class GroupShape:
     feature_widths: tuple[int, ...]
     trunk_width: int | None = None
     shares_trunk: bool = False
+    teachers: int = 0

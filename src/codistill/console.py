@@ -1,0 +1,131 @@
+"""What the terminal shows: live progress of a run, tables of scores and of lists."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from codistill.training.loggers import Silent
+from codistill.training.session import Session
+
+__all__ = ["RunProgress", "plain_duration", "score_table", "simple_table"]
+
+
+class RunProgress(Silent):
+    """A bar with run, epoch, validation error and time left; one line an epoch where the output is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}  {task.fields[error]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.task: TaskID | None = None
+        self.began, self.first = 0.0, 0
+
+    def on_start(self, session: Session) -> None:
+        """Describe the run and start the bar."""
+        config, shape = session.config, session.group.shape
+        self.console.print(
+            f"[bold]{config.label}[/]: {shape.peers} x {', '.join(config.model)} on {config.data} "
+            f"({len(session.splits.train_N):,} training, {len(session.splits.validation_N):,} validation, "
+            f"{len(session.dataset.test):,} test images), {session.epochs} epochs on {session.device}",
+            highlight=False,
+        )
+        self.began, self.first = time.perf_counter(), session.epoch
+        self.task = self.bar.add_task(
+            str(config.label),
+            total=session.epochs,
+            completed=session.epoch,
+            epoch=session.epoch + 1,
+            epochs=session.epochs,
+            error="",
+        )
+        self.bar.start()
+
+    def on_step(self, session: Session, step: int, steps: int) -> None:
+        """Move the bar."""
+        assert self.task is not None
+        self.bar.update(self.task, completed=session.epoch + step / steps, epoch=session.epoch + 1)
+
+    def on_epoch(self, session: Session, record: dict[str, Any]) -> None:
+        """Show the validation error; print a line where there is no bar."""
+        assert self.task is not None
+        validation = record["validation"]
+        error = f"validation error {validation['leader']['top1_error']:.2f} %, mean {_mean(validation):.2f} %"
+        self.bar.update(self.task, completed=session.epoch, error=error)
+        if not self.console.is_terminal:
+            done = session.epoch - self.first
+            left = (time.perf_counter() - self.began) / done * (session.epochs - session.epoch)
+            self.console.print(
+                f"{session.config.label}  epoch {session.epoch}/{session.epochs}  {error}  "
+                f"loss {record['train']['loss']:.4f}  {record['seconds']:.1f} s  {plain_duration(left)} left",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    def on_end(self, session: Session, summary: dict[str, Any]) -> None:
+        """Stop the bar."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Leave the terminal as it was."""
+        self.bar.stop()
+
+
+def score_table(record: Mapping[str, Any], title: str) -> Table:
+    """The table of one evaluation record: every peer, their mean, the leader, the ensembles."""
+    table = Table(title=title, title_justify="left")
+    for heading in ("", "top-1 error %", "top-5 error %", "NLL", "ECE %"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    rows = [(f"student {p}", score) for p, score in enumerate(record["peers"])]
+    if len(rows) == 1:
+        rows = [("network", record["leader"])]
+    else:
+        rows += [("mean of students", record["mean"]), (f"leader (student {record['leader_peer']})", record["leader"])]
+        rows += [("ensemble (mean probability)", record["ensemble"])]
+        rows += [("ensemble (mean logit)", record["ensemble_logits"])]
+    for name, score in rows:
+        top5 = "-" if score["top5_error"] is None else f"{score['top5_error']:.2f}"
+        table.add_row(name, f"{score['top1_error']:.2f}", top5, f"{score['nll']:.4f}", f"{score['ece']:.2f}")
+    return table
+
+
+def simple_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
+    """A table of some columns of `rows`."""
+    table = Table()
+    for column in columns:
+        table.add_column(column.replace("_", " "), justify="right" if _is_number(rows[0][column]) else "left")
+    for row in rows:
+        table.add_row(*(_text(row[c]) for c in columns))
+    return table
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if _is_number(value) else str(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _mean(record: Mapping[str, Any]) -> float:
+    return record["mean"]["top1_error"]
+
+
+def plain_duration(seconds: float) -> str:
+    """Minutes and seconds, or hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

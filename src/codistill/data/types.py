@@ -1,0 +1,119 @@
+"""Images in memory: one set of them, a data set made of two, and how training may distort them.
+
+Letters beside those of `codistill.types`: H, W height and width in pixels; in `images_NCHW` the C is colour channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from codistill.errors import UserError
+
+__all__ = ["AugmentPolicy", "Dataset", "ImageSet"]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images with their labels, all in memory.
+
+    Attributes:
+        images_NCHW: uint8, 0 to 255, one channel (grey) or three (RGB).
+        labels_N: int64 class indices.
+        groups_N: int64; images of one group never stand on both sides of a split (glyphs: the font face), or None.
+
+    Raises:
+        UserError: a tensor has another shape or dtype than these.
+    """
+
+    images_NCHW: Tensor
+    labels_N: Tensor
+    groups_N: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        images = self.images_NCHW
+        if images.ndim != 4 or images.dtype != torch.uint8:
+            raise UserError(f"images are {images.dtype} {list(images.shape)}: give uint8 of shape [N, C, H, W].")
+        for name, tensor in (("labels", self.labels_N), ("groups", self.groups_N)):
+            if tensor is not None and (tensor.dtype != torch.int64 or tensor.shape != images.shape[:1]):
+                raise UserError(
+                    f"{name} are {tensor.dtype} {list(tensor.shape)} for {len(images)} images: give one int64 an image."
+                )
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    def take(self, index_N: Tensor) -> ImageSet:
+        """Return the images of these indices (int64 or a mask), in the order given."""
+        groups = None if self.groups_N is None else self.groups_N[index_N]
+        return ImageSet(self.images_NCHW[index_N], self.labels_N[index_N], groups)
+
+
+@dataclass(frozen=True)
+class AugmentPolicy:
+    """How training images are distorted; `AugmentPolicy(0, False)` leaves them as they are.
+
+    Attributes:
+        crop_padding: pixels of black added on each side before a random crop back to the image's size; 0: no crop.
+        flip: mirror left and right with probability 1/2.
+
+    Raises:
+        UserError: `crop_padding` is negative.
+    """
+
+    crop_padding: int
+    flip: bool
+
+    def __post_init__(self) -> None:
+        if self.crop_padding < 0:
+            raise UserError(f"crop_padding {self.crop_padding}: give 0 or more pixels.")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set in memory with everything that a run needs to know about it.
+
+    Attributes:
+        name: as in `codistill list data`.
+        train: training images, the validation part not yet split off.
+        test: test images of the same channels, height and width.
+        classes: the classes' names, by label.
+        mean: one number a channel, of images scaled to 0..1.
+        std: likewise.
+        augment: the sensible distortion for these images.
+        epochs: default length of a run.
+        found_at: path, "scikit-learn" or "shipped with codistill".
+
+    Raises:
+        UserError: training and test images differ in shape, a label has no class, or `mean` and `std` do not have
+            one number a channel.
+    """
+
+    name: str
+    train: ImageSet
+    test: ImageSet
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augment: AugmentPolicy
+    epochs: int
+    found_at: str
+
+    def __post_init__(self) -> None:
+        train, test = (list(part.images_NCHW.shape[1:]) for part in (self.train, self.test))
+        if train != test:
+            raise UserError(f"training images are {train} and test images {test}: give both the same [C, H, W].")
+        if not len(self.mean) == len(self.std) == train[0]:
+            raise UserError(
+                f"{len(self.mean)} means and {len(self.std)} deviations for images of {train[0]} channels: give one a "
+                "channel."
+            )
+        for part in (self.train, self.test):
+            outside = (part.labels_N < 0) | (part.labels_N >= len(self.classes))
+            if outside.any():
+                raise UserError(
+                    f"label {int(part.labels_N[outside][0])} with {len(self.classes)} classes: labels are 0 to "
+                    f"{len(self.classes) - 1}; name every class or correct the label."
+                )

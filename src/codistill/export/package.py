@@ -1,0 +1,101 @@
+"""One student in safetensors format with a description of its input, checked against the group before it is kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from codistill import models
+from codistill.errors import UserError, unknown
+from codistill.training.files import read_json, write_json
+from codistill.training.student import load_group, peer_index
+
+__all__ = ["FORMATS", "export_student"]
+
+FORMATS = ("safetensors",)
+
+
+def export_student(
+    run_dir: Path,
+    out: Path | None = None,
+    *,
+    format: str = "safetensors",
+    peer: int | str = "leader",
+    checkpoint: str = "last",
+) -> Path:
+    """Write student.safetensors (the plain network's own names), student.json and README.md.
+
+    The weights are loaded into a freshly built plain network, and its outputs must equal those of the same student
+    inside the group to the last bit.
+
+    Args:
+        run_dir: the run directory.
+        out: folder to write to; RUN/export if left out.
+        format: one of FORMATS.
+        peer: "leader", or a student's index.
+        checkpoint: "last" or "selected".
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: unknown format, no run, or no such student.
+    """
+    if format not in FORMATS:
+        raise unknown("export format", format, FORMATS)
+    config, group, _, facts = load_group(run_dir, checkpoint)
+    index = peer_index(run_dir, peer, group.shape.peers, checkpoint)
+    name = config.model[index if len(config.model) > 1 else 0]
+    folder = out or run_dir / "export"
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file: give the path of a folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "student.safetensors"
+    weights = {k: v.contiguous() for k, v in group.student(index).state_dict().items()}
+    save_file(weights, path, metadata={"model": name, "format": "pt"})
+    plain = models.build(name, len(facts["classes"]), facts["channels"])
+    plain.load_state_dict(load_file(path))
+    largest = _compare(group, index, plain.eval(), facts)
+    description = {**facts, "model": name, "peer": index, "run": config.label, "largest_difference": largest}
+    if (run_dir / "summary.json").is_file():
+        description["test"] = read_json(run_dir / "summary.json")[checkpoint]["test"]["peers"][index]
+    write_json(folder / "student.json", description)
+    (folder / "README.md").write_text(_card(description, config.method), encoding="utf-8")
+    return folder
+
+
+def _compare(group: nn.Module, index: int, plain: nn.Module, facts: dict[str, Any]) -> float:
+    """Largest difference of the logits on random images; any at all is a fault of ours."""
+    size = (8, facts["channels"], facts["height"], facts["width"])
+    images = torch.randn(size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        largest = (group.eval()(images).logits_PBC[index] - plain(images)).abs().max().item()
+    assert largest == 0, f"the exported student differs from the trained one by {largest}"
+    return largest
+
+
+def _card(description: dict[str, Any], method: str) -> str:
+    test = description.get("test")
+    score = f"Top-1 error on the test set: {test['top1_error']:.2f} %." if test else "The run was not finished."
+    channels, height, width = (description[k] for k in ("channels", "height", "width"))
+    return f"""# {description["model"]}, trained with {method}
+
+{score}
+
+Input: [B, {channels}, {height}, {width}], pixels scaled to 0..1, minus {json.dumps(description["mean"])}, divided by
+{json.dumps(description["std"])}. Output: logits [B, {len(description["classes"])}]; student.json names the classes.
+
+```python
+from safetensors.torch import load_file
+from codistill import models   # or any definition of {description["model"]} with the same parameter names
+
+network = models.build("{description["model"]}", num_classes={len(description["classes"])}, in_channels={channels})
+network.load_state_dict(load_file("student.safetensors"))
+network.eval()
+```
+"""

@@ -1,0 +1,114 @@
+"""All methods by name, and `build`, which makes one for a group."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Protocol
+
+import torch
+
+from codistill.errors import UserError, unknown
+from codistill.methods.base import Method, Rows
+from codistill.methods.collaborative import CLILR, CLNN
+from codistill.methods.dml import DML
+from codistill.methods.independent import Baseline, Independent
+from codistill.methods.kd import KD
+from codistill.methods.kdcl import KDCLGeneral, KDCLLinear, KDCLMinLogit, KDCLNaive
+from codistill.methods.okddip import OKDDip
+from codistill.methods.one import ONE
+from codistill.methods.userfile import load_class
+from codistill.types import GroupShape
+
+__all__ = ["METHODS", "Method", "Rows", "build", "describe", "find", "options"]
+
+METHODS: dict[str, type[Method]] = {
+    "baseline": Baseline,
+    "ind": Independent,
+    "kd": KD,
+    "dml": DML,
+    "cl_ilr": CLILR,
+    "clnn": CLNN,
+    "one": ONE,
+    "okddip": OKDDip,
+    "kdcl_naive": KDCLNaive,
+    "kdcl_linear": KDCLLinear,
+    "kdcl_minlogit": KDCLMinLogit,
+    "kdcl_general": KDCLGeneral,
+}
+
+
+class HasShape(Protocol):
+    """A group, as far as methods care."""
+
+    @property
+    def shape(self) -> GroupShape:
+        """The sizes of the group."""
+        ...
+
+
+def find(name: str) -> type[Method]:
+    """Return the class of a method: a key of METHODS, or "path/to/file.py:Name" for a user's own.
+
+    Raises:
+        UserError: there is no such method, file or class.
+    """
+    if ".py:" in name:
+        return load_class(name, Method)
+    if name not in METHODS:
+        raise unknown("method", name, METHODS)
+    return METHODS[name]
+
+
+def options(name: str) -> dict[str, Any]:
+    """The keyword options of a method with their defaults."""
+    parameters = inspect.signature(find(name)).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "generator"}
+
+
+def build(
+    name: str, group: HasShape | GroupShape, *, generator: torch.Generator | None = None, **keywords: Any
+) -> Method:
+    """Return the method `name` for a group; sizes are taken from the group.
+
+    Args:
+        name: a key of METHODS, or "path/to/file.py:Name".
+        group: the group, or its shape alone.
+        generator: draws the method's initial parameters and random choices; torch's default generator if None.
+        keywords: the method's options; `options(name)` lists them with their defaults.
+
+    Raises:
+        UserError: unknown method or option, a value outside its range, or a group that the method has no meaning for.
+    """
+    method_class = find(name)
+    known = options(name)
+    for keyword in keywords:
+        if keyword not in known:
+            raise unknown(f"option of {name}", keyword, known)
+    if "generator" in inspect.signature(method_class).parameters:
+        keywords["generator"] = generator
+    shape = group if isinstance(group, GroupShape) else group.shape
+    try:
+        method = method_class(shape, **keywords)
+    except TypeError as error:
+        raise UserError(f"options of {name} {keywords}: {error}; see 'codistill list methods'.") from error
+    if method.rescales_shared_gradients and not isinstance(group, GroupShape):
+        # The rescaling belongs to the shared layers, so the group does it; the method only says so.
+        group.rescale_shared_gradients = True  # pyright: ignore[reportAttributeAccessIssue]
+    return method
+
+
+def describe() -> list[dict[str, Any]]:
+    """Name, one line, and options of every method, for `codistill list methods`."""
+    rows = []
+    for name, method in METHODS.items():
+        text = (inspect.getdoc(method) or "").partition("\n\n")[0].replace("\n", " ").partition(": ")[2]
+        rows.append(
+            {
+                "name": name,
+                "what": text,
+                "min_peers": method.min_peers,
+                "needs": "shared trunk" if method.reads_trunk or method.rescales_shared_gradients else None,
+                "options": ", ".join(f"{k}={v}" for k, v in options(name).items()),
+            }
+        )
+    return rows

@@ -1,0 +1,219 @@
+"""What every method is: outputs of peers and labels in, a loss and its parts out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from codistill.errors import UserError
+from codistill.losses import cross_entropy, weighted_mean
+from codistill.types import GroupShape, PeerOutputs, Progress, StepOutput
+
+__all__ = ["Method", "Rows"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One batch as rows: positions of dense predictions are rows like images, N = B times the positions.
+
+    Attributes:
+        logits_PNC: [P, N, C].
+        labels: class indices [N], or probabilities [N, C].
+        features: for each peer [N, D_p]; empty where the method reads none.
+        trunk_ND: [N, D] or None.
+        teacher_logits_KNC: [K, N, C] of frozen teachers, or None.
+        weights_N: weight of every row in the batch mean, or None for equal weights.
+    """
+
+    logits_PNC: Tensor
+    labels: Tensor
+    features: tuple[Tensor, ...] = ()
+    trunk_ND: Tensor | None = None
+    teacher_logits_KNC: Tensor | None = None
+    weights_N: Tensor | None = None
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Batch mean over the rows, [..., N] -> [...]."""
+        return weighted_mean(values, self.weights_N)
+
+    def cross_entropy_P(self) -> Tensor:
+        """Each student's cross-entropy with the labels, [P]."""
+        P = self.logits_PNC.shape[0]
+        return self.mean(cross_entropy(self.logits_PNC, self.labels.expand(P, *self.labels.shape)))
+
+
+class Method(nn.Module):
+    """Base of all methods. A subclass implements `step` and sets the class attributes that apply to it.
+
+    Attributes:
+        min_peers, max_peers: how many students the method has a meaning for.
+        reads_features, reads_trunk: which optional outputs it needs.
+        soft_labels: whether labels may be probabilities.
+        rescales_shared_gradients: whether gradients into shared layers are divided by the number of children.
+        held_out: share of the training set that the method keeps aside (0: none); see `renew`.
+        leader: index of the student that the method itself names for deployment, or None.
+        alternating: whether every student is updated from a fresh prediction of all, one after the other.
+    """
+
+    min_peers: ClassVar[int] = 2
+    max_peers: ClassVar[int | None] = None
+    reads_features: ClassVar[bool] = False
+    reads_trunk: ClassVar[bool] = False
+    soft_labels: ClassVar[bool] = True
+    rescales_shared_gradients: ClassVar[bool] = False
+
+    def __init__(self, shape: GroupShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.leader: int | None = None
+        self.held_out = 0.0
+        self.alternating = False
+        name = type(self).__name__
+        if shape.peers < self.min_peers:
+            raise UserError(f"{name} with {shape.peers} peer(s): it needs at least {self.min_peers}; add peers.")
+        if self.max_peers is not None and shape.peers > self.max_peers:
+            raise UserError(
+                f"{name} with {shape.peers} peers: it takes {self.max_peers}; for several networks without "
+                "distillation use the method 'ind'."
+            )
+        if self.reads_trunk and shape.trunk_width is None:
+            raise UserError(f"{name} needs peers that share a trunk: use a branched group or a tree, not networks.")
+
+    def forward(
+        self,
+        outputs: PeerOutputs,
+        labels: Tensor,
+        progress: Progress,
+        sample_weights: Tensor | None = None,
+        ignore_index: int | None = None,
+    ) -> StepOutput:
+        """Return the loss of one batch.
+
+        Args:
+            outputs: what the peers put out; logits [P, B, ..., C].
+            labels: class indices [B, ...] (int64), or probabilities [B, ..., C] for methods that allow soft labels.
+            progress: position in the run, for ramp-ups.
+            sample_weights: non-negative weights [B] or [B, ...]; the batch mean becomes the weighted mean.
+            ignore_index: rows with this label count for nothing.
+
+        Raises:
+            UserError: shapes, types or devices do not fit; on the CPU also for labels out of range and logits that
+                are not finite (on other devices these checks would stall the device and are left to the caller).
+        """
+        rows = self._rows(outputs, labels, sample_weights, ignore_index)
+        return self.step(rows, progress)
+
+    def step(self, rows: Rows, progress: Progress) -> StepOutput:
+        """Return the loss of one batch of rows; the one thing that a method must define."""
+        raise AssertionError(f"{type(self).__name__} defines no step")
+
+    def renew(self, probs_PNC: Tensor, labels_N: Tensor) -> None:
+        """After every epoch: read the peers' probabilities on the held-out part (only called if `held_out` > 0)."""
+
+    def _rows(self, outputs: PeerOutputs, labels: Tensor, weights: Tensor | None, ignore_index: int | None) -> Rows:
+        logits = outputs.logits_PBC
+        self._check(outputs, labels, weights)
+        P, C = logits.shape[0], logits.shape[-1]
+        batch = logits.shape[1:-1]
+        soft = labels.is_floating_point()
+        weights_N = None if weights is None else _spread(weights, batch).to(logits.dtype)
+        labels_rows = labels.reshape(-1, C) if soft else labels.reshape(-1)
+        if ignore_index is not None and not soft:
+            kept_N = labels_rows != ignore_index
+            weights_N = kept_N.to(logits.dtype) if weights_N is None else weights_N * kept_N
+            labels_rows = torch.where(kept_N, labels_rows, 0)
+        if logits.device.type == "cpu":
+            _check_values(logits, labels_rows, soft)
+        trunk = outputs.trunk_features if self.reads_trunk else None
+        teachers = outputs.teacher_logits_KBC
+        return Rows(
+            logits_PNC=logits.reshape(P, -1, C),
+            labels=labels_rows,
+            features=tuple(_rows_of(h, batch) for h in outputs.features) if self.reads_features else (),
+            trunk_ND=None if trunk is None else trunk.flatten(2).mean(-1) if trunk.ndim > 2 else trunk,
+            teacher_logits_KNC=None if teachers is None else teachers.reshape(teachers.shape[0], -1, C),
+            weights_N=weights_N,
+        )
+
+    def _check(self, outputs: PeerOutputs, labels: Tensor, weights: Tensor | None) -> None:
+        logits = outputs.logits_PBC
+        P, C, batch = logits.shape[0], logits.shape[-1], logits.shape[1:-1]
+        if self.shape.peers != P or self.shape.num_classes != C:
+            raise UserError(
+                f"logits of {P} peers and {C} classes for a method built for {self.shape.peers} peers and "
+                f"{self.shape.num_classes} classes: build the method from the group that it gets outputs of."
+            )
+        if labels.device != logits.device:
+            raise UserError(f"labels are on {labels.device}, logits on {logits.device}: move both to one device.")
+        soft = labels.is_floating_point()
+        if soft and not self.soft_labels:
+            raise UserError(
+                f"{type(self).__name__} got labels as probabilities: its target is defined by the one true class; "
+                "give class indices (without mixup or label smoothing)."
+            )
+        if not soft and labels.dtype != torch.int64:
+            raise UserError(f"labels have dtype {labels.dtype}: give int64 class indices, or probabilities.")
+        expected = (*batch, C) if soft else tuple(batch)
+        if tuple(labels.shape) != expected:
+            raise UserError(f"labels have shape {list(labels.shape)}: give {list(expected)} for these logits.")
+        if weights is not None and (weights.ndim > len(batch) or weights.shape != batch[: weights.ndim]):
+            raise UserError(f"sample weights have shape {list(weights.shape)}: give [B] or {list(batch)}.")
+        if self.reads_features and len(outputs.features) != P:
+            raise UserError(f"{type(self).__name__} reads features, and got none: give one tensor [B, D] a peer.")
+        if self.reads_trunk and outputs.trunk_features is None:
+            raise UserError(f"{type(self).__name__} reads the shared trunk's features, and got none.")
+
+
+def check_temperature(temperature: float) -> float:
+    """Return `temperature`; UserError where it is not positive."""
+    if not temperature > 0:
+        raise UserError(f"temperature {temperature}: it must be greater than 0; the papers use 1 to 4.")
+    return float(temperature)
+
+
+def check_choice(option: str, value: object, choices: tuple[object, ...]) -> None:
+    """UserError where the option's value is none of `choices`."""
+    if value not in choices:
+        raise UserError(f"{option} {value!r}: choose one of {', '.join(map(repr, choices))}.")
+
+
+def check_weight(option: str, value: float) -> float:
+    """Return the weight of a term; UserError where it is negative or not a number."""
+    if not value >= 0:
+        raise UserError(f"{option} {value}: a term's weight must be 0 or more.")
+    return float(value)
+
+
+def _spread(weights: Tensor, batch: torch.Size) -> Tensor:
+    """[B] or [B, ...] -> one weight for every row."""
+    return weights.reshape(*weights.shape, *[1] * (len(batch) - weights.ndim)).expand(batch).reshape(-1)
+
+
+def _rows_of(feature: Tensor, batch: torch.Size) -> Tensor:
+    """[B, ..., D] -> [N, D]; a feature of the whole sample, [B, D], stands at each of its positions."""
+    if feature.ndim == len(batch) + 1:
+        return feature.reshape(-1, feature.shape[-1])
+    spread = feature.reshape(feature.shape[0], *[1] * (len(batch) - 1), feature.shape[-1])
+    return spread.expand(*batch, feature.shape[-1]).reshape(-1, feature.shape[-1])
+
+
+def _check_values(logits: Tensor, labels_rows: Tensor, soft: bool) -> None:
+    # The sum is finite unless an entry is not (or the entries overflow it, which the second look tells apart).
+    if not torch.isfinite(logits.detach().sum()):
+        for peer, logits_p in enumerate(logits.detach()):
+            if not torch.isfinite(logits_p).all():
+                raise UserError(
+                    f"logits of peer {peer} hold NaN or infinity: the training of this peer has diverged; "
+                    "lower its learning rate, or look at its input."
+                )
+    C = logits.shape[-1]
+    if not soft and labels_rows.numel():
+        low, high = (int(v) for v in torch.aminmax(labels_rows))
+        if low < 0 or high >= C:
+            raise UserError(
+                f"label {low if low < 0 else high} with {C} classes: labels must be 0 to {C - 1}; "
+                "pass ignore_index for labels to be left out."
+            )

@@ -1,0 +1,41 @@
+"""Knowledge distillation from frozen teachers (Hinton et al., 2015)."""
+
+from __future__ import annotations
+
+from codistill.errors import UserError
+from codistill.losses import soft_kl, softmax
+from codistill.methods.base import Method, Rows, check_temperature, check_weight
+from codistill.types import GroupShape, Progress, StepOutput
+
+__all__ = ["KD"]
+
+
+class KD(Method):
+    """`kd`: L = Σ_i CE_i + λ T² KL(softmax(z_teacher / T), softmax(z_i / T)).
+
+    The group holds the frozen teachers; several teachers give the mean of their softened predictions. The one
+    stop-gradient: the teachers' predictions.
+
+    Args:
+        shape: sizes of the group.
+        temperature: T (the papers print none for KD; 4 is usual on CIFAR, ours).
+        weight: λ.
+    """
+
+    min_peers = 1
+
+    def __init__(self, shape: GroupShape, *, temperature: float = 4.0, weight: float = 1.0) -> None:
+        super().__init__(shape)
+        self.temperature, self.weight = check_temperature(temperature), check_weight("weight", weight)
+        if shape.teachers < 1:
+            raise UserError("kd without a teacher: give the group at least one frozen teacher (--teachers RUN).")
+
+    def step(self, rows: Rows, progress: Progress) -> StepOutput:
+        """parts: "ce", "kd"."""
+        T = self.temperature
+        if rows.teacher_logits_KNC is None:
+            raise UserError("kd reads the teachers' logits, and got none: give teacher_logits_KBC, [K, B, C].")
+        target_NC = softmax(rows.teacher_logits_KNC.detach(), T).mean(0)
+        ce_P, kd_P = rows.cross_entropy_P(), rows.mean(soft_kl(target_NC, rows.logits_PNC, T))
+        by_peer_P = ce_P + self.weight * T**2 * kd_P
+        return StepOutput(by_peer_P.sum(), by_peer_P, {"ce": ce_P.detach().sum(), "kd": kd_P.detach().sum()})

@@ -1,0 +1,120 @@
+"""KDCL: online knowledge distillation via collaborative learning (Guo et al., CVPR 2020), its four target rules."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from codistill.errors import UserError
+from codistill.losses import soft_kl, softmax
+from codistill.methods.base import Method, Rows, check_temperature, check_weight
+from codistill.targets import general_weights, linear, minlogit, naive
+from codistill.types import GroupShape, Progress, StepOutput
+
+__all__ = ["KDCL", "KDCLGeneral", "KDCLLinear", "KDCLMinLogit", "KDCLNaive"]
+
+
+class KDCL(Method):
+    """L = Σ_i CE_i + λ T² KL(softmax(z_t / T), softmax(z_i / T)), one target z_t for all students.
+
+    The one stop-gradient: z_t is detached. The rules differ only in `target`.
+
+    Args:
+        shape: sizes of the group.
+        temperature: T (not printed in the paper; 2 is ours).
+        weight: λ (not printed in the paper; 1 is ours).
+    """
+
+    min_peers = 1
+
+    def __init__(self, shape: GroupShape, *, temperature: float = 2.0, weight: float = 1.0) -> None:
+        super().__init__(shape)
+        self.temperature, self.weight = check_temperature(temperature), check_weight("weight", weight)
+
+    def target(self, rows: Rows) -> Tensor:
+        """The target's logits z_t, [N, C], detached."""
+        raise AssertionError(f"{type(self).__name__} defines no target")
+
+    def step(self, rows: Rows, progress: Progress) -> StepOutput:
+        """parts: "ce", "kd" = Σ_i KL(softmax(z_t / T), softmax(z_i / T))."""
+        T = self.temperature
+        target_prob_NC = softmax(self.target(rows), T)
+        ce_P, kd_P = rows.cross_entropy_P(), rows.mean(soft_kl(target_prob_NC, rows.logits_PNC, T))
+        by_peer_P = ce_P + self.weight * T**2 * kd_P
+        return StepOutput(by_peer_P.sum(), by_peer_P, {"ce": ce_P.detach().sum(), "kd": kd_P.detach().sum()})
+
+
+class KDCLNaive(KDCL):
+    """`kdcl_naive`: per sample the student with the lowest cross-entropy is the target (soft labels allowed)."""
+
+    def target(self, rows: Rows) -> Tensor:
+        """z_t = z_k, k = argmin_i CE(z_i, y)."""
+        return naive(rows.logits_PNC, rows.labels)
+
+
+class KDCLMinLogit(KDCL):
+    """`kdcl_minlogit`: per sample and class the smallest logit after the label's is shifted to zero."""
+
+    soft_labels = False
+
+    def target(self, rows: Rows) -> Tensor:
+        """z_t[j] = min_i (z_i[j] - z_i[y])."""
+        return minlogit(rows.logits_PNC, rows.labels)
+
+
+class KDCLLinear(KDCL):
+    """`kdcl_linear`: z_t = αᵀZ with α = argmin over the simplex of CE(αᵀZ, y), solved exactly.
+
+    Args:
+        shape, temperature, weight: as in every KDCL rule.
+        per_batch: one α for the whole batch instead of one for every sample (ours).
+    """
+
+    soft_labels = False
+
+    def __init__(
+        self, shape: GroupShape, *, temperature: float = 2.0, weight: float = 1.0, per_batch: bool = False
+    ) -> None:
+        super().__init__(shape, temperature=temperature, weight=weight)
+        self.per_batch = per_batch
+
+    def target(self, rows: Rows) -> Tensor:
+        """z_t = Σ_i α_i z_i."""
+        return linear(rows.logits_PNC, rows.labels, per_batch=self.per_batch)[0]
+
+
+class KDCLGeneral(KDCL):
+    """`kdcl_general`: z_t = Σ_i w_i z_i with w from a held-out part of the training set, renewed after every epoch.
+
+    w = argmin wᵀCw over the simplex, C_ij = 1/N Σ_k (f_i(x_k) - t_k)(f_j(x_k) - t_k), f the probabilities, t one-hot.
+    Before the first epoch has ended w = 1/m (ours).
+
+    Args:
+        shape, temperature, weight: as in every KDCL rule.
+        held_out: share of the training set that is kept aside for w, never part of the test set.
+    """
+
+    weights_P: Tensor
+
+    def __init__(
+        self, shape: GroupShape, *, temperature: float = 2.0, weight: float = 1.0, held_out: float = 0.1
+    ) -> None:
+        super().__init__(shape, temperature=temperature, weight=weight)
+        if not 0 < held_out < 1:
+            raise UserError(f"held_out {held_out}: it is a share of the training set; give more than 0 and under 1.")
+        self.held_out = held_out
+        self.register_buffer("weights_P", torch.full((shape.peers,), 1 / shape.peers, dtype=torch.float64))
+
+    def target(self, rows: Rows) -> Tensor:
+        """z_t = Σ_i w_i z_i."""
+        logits = rows.logits_PNC.detach()
+        return torch.einsum("p,pnc->nc", self.weights_P.to(logits.dtype), logits)
+
+    def step(self, rows: Rows, progress: Progress) -> StepOutput:
+        """As every rule; diagnostics: "weights", w [P]."""
+        out = super().step(rows, progress)
+        return StepOutput(out.loss, out.loss_by_peer, out.parts, {"weights": self.weights_P.detach().clone()})
+
+    def renew(self, probs_PNC: Tensor, labels_N: Tensor) -> None:
+        """Set w from the held-out part, probabilities [P, N, C]."""
+        self.weights_P.copy_(general_weights(probs_PNC, labels_N))

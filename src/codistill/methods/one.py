@@ -1,0 +1,81 @@
+"""ONE: knowledge distillation by on-the-fly native ensemble (Lan et al., NeurIPS 2018)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from codistill.losses import cross_entropy, soft_kl, softmax
+from codistill.methods.base import Method, Rows, check_temperature
+from codistill.methods.rampup import RAMP_UP, check_ramp_up, ramp_up_weight
+from codistill.types import GroupShape, Progress, StepOutput
+
+__all__ = ["ONE", "Gate"]
+
+
+class Gate(nn.Module):
+    """g = softmax(ReLU(BN(W·GAP(trunk)))) over the branches.
+
+    Args:
+        width: D of the trunk's pooled features.
+        branches: number of branches P.
+        generator: draws the initial W, N(0, 1/D); torch's default generator if None.
+    """
+
+    def __init__(self, width: int, branches: int, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.linear = nn.utils.skip_init(nn.Linear, width, branches, bias=False)
+        nn.init.normal_(self.linear.weight, std=width**-0.5, generator=generator)
+        self.norm = nn.BatchNorm1d(branches)
+
+    def forward(self, trunk_ND: Tensor) -> Tensor:
+        """[N, D] -> [N, P], rows sum to one."""
+        return torch.relu(self.norm(self.linear(trunk_ND))).softmax(dim=-1)
+
+
+class ONE(Method):
+    """`one`: L = Σ_i CE(z_i) + CE(z_e) + w(e) T² Σ_i KL(softmax(z_e/T), softmax(z_i/T)), z_e = Σ_i g_i z_i.
+
+    The one stop-gradient: the ensemble's softened prediction is detached as a target. CE(z_e) trains the gate and
+    reaches all branches. `loss_by_peer` holds the students' own terms; `loss` adds CE(z_e).
+
+    Args:
+        shape: sizes of the group; its peers must share a trunk.
+        temperature: T.
+        ramp_up: share of the run over which w(e) rises to 1; 0 for none.
+        generator: draws the gate's initial weights.
+    """
+
+    reads_trunk = True
+
+    def __init__(
+        self,
+        shape: GroupShape,
+        *,
+        temperature: float = 3.0,
+        ramp_up: float = RAMP_UP,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(shape)
+        self.temperature, self.ramp_up = check_temperature(temperature), check_ramp_up(ramp_up)
+        assert shape.trunk_width is not None
+        self.gate = Gate(shape.trunk_width, shape.peers, generator)
+
+    def step(self, rows: Rows, progress: Progress) -> StepOutput:
+        """parts: "ce", "ce_ensemble", "kd". diagnostics: "gate", the mean weight of every branch, [P]."""
+        T = self.temperature
+        assert rows.trunk_ND is not None
+        gate_NP = self._gate_rows(rows.trunk_ND, rows.logits_PNC.shape[1])
+        ensemble_NC = torch.einsum("np,pnc->nc", gate_NP.to(rows.logits_PNC.dtype), rows.logits_PNC)
+        target_NC = softmax(ensemble_NC, T).detach()
+        ce_P, kd_P = rows.cross_entropy_P(), rows.mean(soft_kl(target_NC, rows.logits_PNC, T))
+        ce_ensemble = rows.mean(cross_entropy(ensemble_NC, rows.labels))
+        by_peer_P = ce_P + ramp_up_weight(progress, self.ramp_up) * T**2 * kd_P
+        parts = {"ce": ce_P.detach().sum(), "ce_ensemble": ce_ensemble.detach(), "kd": kd_P.detach().sum()}
+        diagnostics = {"gate": gate_NP.detach().mean(0)}
+        return StepOutput(by_peer_P.sum() + ce_ensemble, by_peer_P, parts, diagnostics)
+
+    def _gate_rows(self, trunk_BD: Tensor, N: int) -> Tensor:
+        """One gate an image; every position of a dense prediction uses its image's gate."""
+        gate_BP = self.gate(trunk_BD)
+        return gate_BP.repeat_interleave(N // gate_BP.shape[0], dim=0)

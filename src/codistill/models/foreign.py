@@ -1,0 +1,88 @@
+"""Networks of torchvision, timm and the user's own files, by name."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torchvision
+from torch import nn
+
+from codistill.errors import UserError, unknown
+from codistill.models.stem import replace_stem
+
+__all__ = ["from_file", "from_timm", "from_torchvision"]
+
+# Auxiliary classifiers would make the output a tuple in training, and these defaults warn.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "googlenet": {"aux_logits": False, "init_weights": False},
+    "inception_v3": {"aux_logits": False, "init_weights": False},
+}
+
+
+def from_torchvision(name: str, num_classes: int, in_channels: int, **options: Any) -> nn.Module:
+    """Return torchvision's classification network `name` without weights of its own.
+
+    Raises:
+        UserError: torchvision has no such classification network.
+    """
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        raise unknown("torchvision model", name, known)
+    options = {**_OPTIONS.get(name, {}), **options}
+    net = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **options)
+    return net if in_channels == 3 else replace_stem(net, in_channels)
+
+
+def from_timm(name: str, num_classes: int, in_channels: int) -> nn.Module:
+    """Return timm's network `name` without weights of its own.
+
+    Raises:
+        UserError: timm is not installed, or has no such network.
+    """
+    try:
+        timm = importlib.import_module("timm")
+    except ImportError as error:
+        raise UserError(f"model 'timm:{name}' needs timm, which is not installed: run pip install timm.") from error
+    known = timm.list_models()
+    if name.partition(".")[0] not in known:
+        raise unknown("timm model", name, known, "see timm.list_models() for all names.")
+    return timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=in_channels)
+
+
+def from_file(reference: str, num_classes: int, in_channels: int) -> nn.Module:
+    """Return what the function of "path/to/file.py:function" makes of the keywords `num_classes` and `in_channels`.
+
+    Raises:
+        UserError: no such file or function, other parameters, or something returned that is no nn.Module.
+    """
+    function = _load(reference)
+    try:
+        inspect.signature(function).bind(num_classes=num_classes, in_channels=in_channels)
+    except TypeError as error:
+        raise UserError(
+            f"model {reference!r}: {error}; write it as function(num_classes, in_channels) -> nn.Module."
+        ) from error
+    net = function(num_classes=num_classes, in_channels=in_channels)
+    if not isinstance(net, nn.Module):
+        raise UserError(f"model {reference!r} returned {type(net).__name__}: it must return an nn.Module.")
+    return net
+
+
+def _load(reference: str) -> Callable[..., object]:
+    path_text, _, name = reference.rpartition(":")
+    path = Path(path_text)
+    if not path.is_file():
+        raise UserError(f"model {reference!r}: there is no file {path}; give path/to/file.py:function.")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    functions = {n: value for n, value in vars(module).items() if callable(value) and not n.startswith("_")}
+    if name not in functions:
+        raise unknown(f"function in {path}", name, functions)
+    return functions[name]

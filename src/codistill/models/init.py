@@ -1,0 +1,134 @@
+"""Initial parameters from a generator of one's own; torch's global random state is neither read nor changed.
+
+- convolution: weight N(0, 2 / fan_out), fan_out = outputs per group times kernel size (He et al. 2015); bias 0
+- linear layer: weight and bias U(-1/sqrt(inputs), 1/sqrt(inputs))
+- normalisation: scale 1, shift 0, running statistics reset
+- other modules with `reset_parameters` (embeddings, attention, recurrent layers): that method, on a seed drawn from the
+  generator
+- parameters that none of these covers (class tokens, position embeddings, layer scale): kept where constant or frozen,
+  else drawn from N(mean, std²) of the values that they have
+
+All values are drawn on the CPU, so one generator state gives one network on every device; parameters on the meta device,
+which have no values, are passed over.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from codistill.errors import UserError
+
+__all__ = ["draw_generator", "initialise"]
+
+_NORMS = (
+    nn.modules.batchnorm._NormBase,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+)
+
+
+def draw_generator(generator: torch.Generator | None) -> torch.Generator:
+    """Return `generator`, or where it is None one seeded by a single draw from torch's default generator.
+
+    Raises:
+        UserError: the generator is not on the CPU.
+    """
+    if generator is None:
+        return torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+    if generator.device.type != "cpu":
+        raise UserError(
+            f"generator on {generator.device}: initial parameters are drawn on the CPU, the same for every device; "
+            "give torch.Generator() and move the network afterwards."
+        )
+    return generator
+
+
+@torch.no_grad()
+def initialise(module: nn.Module, generator: torch.Generator | None) -> nn.Module:
+    """Draw every parameter of `module` anew, in place, in the order of `named_modules`; the rules stand above.
+
+    Args:
+        module: any network or part of one, on any device.
+        generator: on the CPU; None seeds one from torch's default generator.
+
+    Returns:
+        The same module.
+
+    Raises:
+        UserError: the generator is not on the CPU.
+    """
+    source = draw_generator(generator)
+    done: set[int] = set()
+    for part in module.modules():
+        present = {name: p for name, p in part._parameters.items() if p is not None and not p.is_meta}
+        own = {name: p for name, p in present.items() if id(p) not in done}
+        done.update(id(p) for p in own.values())
+        if isinstance(part, _NORMS):
+            _reset_norm(part, own)
+        elif isinstance(part, nn.modules.conv._ConvNd):
+            _draw_conv(part, own, source)
+        elif isinstance(part, nn.Linear):
+            _draw_linear(part, own, source)
+        elif own:
+            _draw_other(part, own, source)
+    return module
+
+
+def _reset_norm(norm: nn.Module, own: dict[str, nn.Parameter]) -> None:
+    for name, parameter in own.items():
+        parameter.fill_(1.0 if name == "weight" else 0.0)
+    if isinstance(norm, nn.modules.batchnorm._NormBase):
+        norm.reset_running_stats()
+
+
+def _draw_conv(conv: nn.modules.conv._ConvNd, own: dict[str, nn.Parameter], source: torch.Generator) -> None:
+    std = math.sqrt(2.0 * conv.groups / (conv.out_channels * math.prod(conv.kernel_size)))
+    if "weight" in own:
+        _fill(own.pop("weight"), lambda cpu: cpu.normal_(0.0, std, generator=source))
+    if "bias" in own:
+        own.pop("bias").zero_()
+    _draw_raw(own, source)
+
+
+def _draw_linear(linear: nn.Linear, own: dict[str, nn.Parameter], source: torch.Generator) -> None:
+    bound = 1.0 / math.sqrt(max(linear.in_features, 1))
+    for name in ("weight", "bias"):
+        if name in own:
+            _fill(own.pop(name), lambda cpu: cpu.uniform_(-bound, bound, generator=source))
+    _draw_raw(own, source)
+
+
+def _draw_other(part: nn.Module, own: dict[str, nn.Parameter], source: torch.Generator) -> None:
+    reset = getattr(type(part), "reset_parameters", None) or getattr(type(part), "_reset_parameters", None)
+    if reset is None:
+        _draw_raw(own, source)
+        return
+    # These methods know only torch's global generator: they run on a CPU copy, inside a fork of its state.
+    fresh = copy.deepcopy(part).to("cpu")
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(_seed(source))
+        reset(fresh)
+    for name, parameter in own.items():
+        parameter.copy_(fresh._parameters[name])  # pyright: ignore[reportArgumentType]
+
+
+def _draw_raw(own: dict[str, nn.Parameter], source: torch.Generator) -> None:
+    for parameter in own.values():
+        constant = parameter.numel() < 2 or bool((parameter == parameter.flatten()[0]).all())
+        if parameter.requires_grad and parameter.is_floating_point() and not constant:
+            mean, std = float(parameter.mean()), float(parameter.std())
+            _fill(parameter, lambda cpu, m=mean, s=std: cpu.normal_(m, s, generator=source))
+
+
+def _fill(parameter: nn.Parameter, draw: Callable[[Tensor], Tensor]) -> None:
+    parameter.copy_(draw(torch.empty(parameter.shape)))
+
+
+def _seed(source: torch.Generator) -> int:
+    return int(torch.randint(2**62, (), generator=source))

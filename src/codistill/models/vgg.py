@@ -1,0 +1,49 @@
+"""VGG-16 for small images (Simonyan & Zisserman 2015, with norm): the network of the OKDDip paper's tables."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+__all__ = ["VGG"]
+
+
+class VGG(nn.Module):
+    """Five stages of 3x3 convolutions (with bias) and norm, each with a max pool; head 512-ReLU-drop twice, classifier.
+
+    The pools round up, so that images smaller than 32 pixels pass; images of 32 pixels give exactly one position.
+
+    Args:
+        num_classes: C.
+        in_channels: channels of the images.
+        dropout: rate in the head.
+    """
+
+    default_split: ClassVar[str] = "stage5"
+
+    def __init__(self, num_classes: int, in_channels: int = 3, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.stage1 = _stage(in_channels, 64, 2)
+        self.stage2 = _stage(64, 128, 2)
+        self.stage3 = _stage(128, 256, 3)
+        self.stage4 = _stage(256, 512, 3)
+        self.stage5 = _stage(512, 512, 3)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Sequential(
+            nn.Linear(512, 512), nn.ReLU(), nn.Dropout(dropout), nn.Linear(512, 512), nn.ReLU(), nn.Dropout(dropout)
+        )
+        self.fc = nn.Linear(512, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in_channels, H, W] -> logits [B, C]."""
+        out = self.stage5(self.stage4(self.stage3(self.stage2(self.stage1(x)))))
+        return self.fc(self.head(self.avgpool(out).flatten(1)))
+
+
+def _stage(inputs: int, outputs: int, convolutions: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for index in range(convolutions):
+        conv = nn.Conv2d(inputs if index == 0 else outputs, outputs, 3, 1, 1)
+        layers += [conv, nn.BatchNorm2d(outputs), nn.ReLU()]
+    return nn.Sequential(*layers, nn.MaxPool2d(2, ceil_mode=True))

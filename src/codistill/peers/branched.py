@@ -1,0 +1,52 @@
+"""One trunk and several branches (branch-based OKDDip, ONE, CL-ILR)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from codistill.errors import UserError
+from codistill.peers.defaults import default_split
+from codistill.peers.shared import SharedGroup
+
+__all__ = ["BranchedGroup"]
+
+
+class BranchedGroup(SharedGroup):
+    """All that runs before `split` is shared; every branch owns copies of everything from it on, classifier included.
+
+    Trunk and one branch together are exactly the plain network: the same modules, state-dict names, parameters and
+    outputs. The trunk keeps the given weights; all branches are drawn anew (`codistill.models.initialise`). The network
+    that is given stays as it is.
+
+    Args:
+        net: any classification network that torch.fx can follow around the split; modules that do not hold the split
+            are never looked into.
+        branches: number of peers P, 1 or more.
+        split: path of the first module of the branches ("layer3", "features.14", "blocks.8"); `default_split(net)` if
+            None.
+        generator: on the CPU; draws the branches' parameters. None seeds one from torch's default generator.
+        classifier: path of the classifier where it is not the last linear layer that runs.
+        example: a batch of images that the network takes, square ones; needed only where it runs neither on 32, 224
+            nor 299 pixels nor on the size that it names itself. The sizes in `shape` are found by a run of a copy on
+            the meta device, in evaluation mode: no statistics, no random state and none of the network's values change.
+
+    Raises:
+        UserError: fewer than one branch; an unknown split (with the candidates), one that never runs, is where the
+            network begins, cuts through a skip connection (named) or comes after the classifier; a layer on both sides
+            of the cut; an output that is not [B, C]; no classifier.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        branches: int = 4,
+        split: str | None = None,
+        generator: torch.Generator | None = None,
+        *,
+        classifier: str | None = None,
+        example: Tensor | None = None,
+    ) -> None:
+        if branches < 1:
+            raise UserError(f"{branches} branches: a group has at least one peer; give 2 or more to distil.")
+        super().__init__(net, {split or default_split(net): branches}, generator, classifier, example)

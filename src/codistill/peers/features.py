@@ -1,0 +1,108 @@
+"""Logits and features of any network, without a change to it: the features are its last linear layer's input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from codistill.errors import UserError, unknown
+from codistill.peers.base import check_logits
+from codistill.peers.pooling import pool
+from codistill.peers.probe import probe
+
+__all__ = ["Classifier", "find_classifier", "forward_with_features"]
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Where a network's features are.
+
+    Attributes:
+        name: the module's path in the network, such as "fc" or "head.fc".
+        num_classes: C.
+        width: D of its input.
+        axis: of the channels in its input: -1, or 1 for a convolution.
+    """
+
+    name: str
+    num_classes: int
+    width: int
+    axis: int
+
+
+def find_classifier(
+    net: nn.Module, name: str | None = None, example: Tensor | None = None
+) -> tuple[Classifier, Tensor]:
+    """Return the linear layer that `net` runs last, or the module `name`, and a batch with which the network runs.
+
+    The layer's input is the feature vector.
+
+    Args:
+        net: any network with logits [B, C]; unchanged.
+        name: path of the classifier where it is not the last linear layer; a convolution may be named too.
+        example: a batch of images that the network takes; see `probe`.
+
+    Raises:
+        UserError: no module of this name, it does not run, the last linear layer does not give C outputs, or the
+            network's output is not [B, C].
+    """
+    if name is not None and name not in dict(net.named_modules()):
+        raise unknown("classifier", name, [n for n, m in net.named_modules() if isinstance(m, nn.Linear)])
+    return probe(net, example, lambda ghost, images: _look(ghost, images, name))
+
+
+def forward_with_features(net: nn.Module, classifier: Classifier, *inputs: object) -> tuple[object, Tensor]:
+    """Run `net` and return its output and the pooled input of the classifier, [B, D]."""
+    seen: list[Tensor] = []
+
+    def keep(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+        seen.append(args[0] if args else kwargs["input"])
+
+    handle = net.get_submodule(classifier.name).register_forward_pre_hook(keep, with_kwargs=True)
+    try:
+        output = net(*inputs)
+    finally:
+        handle.remove()
+    return output, pool(seen[-1], classifier.axis)
+
+
+def _look(ghost: nn.Module, images: Tensor, name: str | None) -> tuple[Classifier, Tensor]:
+    calls: list[tuple[str, Tensor]] = []
+
+    def watch(path: str, module: nn.Module) -> None:
+        def keep(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+            calls.append((path, args[0] if args else kwargs["input"]))
+
+        module.register_forward_pre_hook(keep, with_kwargs=True)
+
+    for path, module in ghost.named_modules():
+        if path == name or (name is None and isinstance(module, nn.Linear | nn.modules.conv._ConvNd)):
+            watch(path, module)
+    classes = check_logits(ghost(images), images).shape[1]
+    if name is None:
+        _refuse_other_heads(ghost, [path for path, _ in calls], classes)
+        calls = [(path, x) for path, x in calls if isinstance(ghost.get_submodule(path), nn.Linear)]
+    if not calls:
+        raise UserError(
+            f"classifier {name!r} does not run in {type(ghost).__name__}: name the layer that makes the logits."
+        )
+    path, x = calls[-1]
+    axis = 1 if isinstance(ghost.get_submodule(path), nn.modules.conv._ConvNd) else -1
+    return Classifier(path, classes, x.shape[axis], axis), images
+
+
+def _refuse_other_heads(ghost: nn.Module, ran: list[str], classes: int) -> None:
+    """UserError unless the last linear layer that ran gives one output a class."""
+    linear = [path for path in ran if isinstance(ghost.get_submodule(path), nn.Linear)]
+    if linear and ghost.get_submodule(linear[-1]).out_features == classes:
+        return
+    likely = [path for path in ran if getattr(ghost.get_submodule(path), "out_channels", None) == classes]
+    what = "no linear layer runs"
+    if linear:
+        outputs = ghost.get_submodule(linear[-1]).out_features
+        what = f"its last linear layer {linear[-1]!r} has {outputs} outputs for {classes} classes"
+    raise UserError(
+        f"{type(ghost).__name__}: {what}; name the layer that makes the logits, "
+        f'classifier="{likely[-1] if likely else "head.fc"}".'
+    )

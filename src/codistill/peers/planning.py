@@ -1,0 +1,120 @@
+"""Deals the nodes of a traced forward out to the parts between the cuts, and checks what crosses each cut."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import fx
+
+from codistill.errors import UserError
+from codistill.peers.segment import Plan, Ref, Step
+from codistill.peers.tracing import is_size
+
+__all__ = ["make_plans"]
+
+
+def make_plans(graph: fx.Graph, level: Mapping[fx.Node, int], splits: Sequence[str]) -> list[Plan]:
+    """Return one plan a part.
+
+    Args:
+        graph: the forward.
+        level: for each node, how many of the splits were entered before it.
+        splits: in execution order; part k begins at split k - 1.
+
+    Raises:
+        UserError: more than one tensor crosses a cut, or the output is not one tensor.
+    """
+    result = next(node for node in graph.nodes if node.op == "output").args[0]
+    if not isinstance(result, fx.Node):
+        raise UserError(
+            f"the network returns a {type(result).__name__}: a peer must return one tensor of logits [B, C]; switch "
+            "its auxiliary outputs off, or wrap it."
+        )
+    part, sizes = _assign(graph, level)
+    names = [_crossing(part, sizes, k, splits[k - 1]) for k in range(1, len(splits) + 1)]
+    images = next(node.name for node in graph.nodes if node.op == "placeholder")
+    inputs, outputs = [(images,), *names], [*names, (result.name,)]
+    return [_plan([n for n in part if part[n] == k], inputs[k], outputs[k]) for k in range(len(splits) + 1)]
+
+
+def _assign(graph: fx.Graph, level: Mapping[fx.Node, int]) -> tuple[dict[fx.Node, int], set[fx.Node]]:
+    """The part of every node that computes something, and which nodes are sizes.
+
+    A size is taken where its tensor is, even if the forward asks for it later, so that only the number crosses the cut.
+    """
+    part: dict[fx.Node, int] = {}
+    sizes: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node.op in ("get_attr", "output"):
+            continue
+        part[node] = level[node] if node.op != "placeholder" else 0
+        if is_size(node, sizes):
+            sizes.add(node)
+            part[node] = max((part[i] for i in node.all_input_nodes if i in part), default=0)
+    return part, sizes
+
+
+def _crossing(part: Mapping[fx.Node, int], sizes: set[fx.Node], k: int, split: str) -> tuple[str, ...]:
+    """Names of the values that cross from before part k: the tensor first, then the sizes."""
+    last = max(part.values())
+    crossing = [
+        node
+        for node, at in part.items()
+        if at < k and any((part[user] if user in part else max(last, k)) >= k for user in node.users)
+    ]
+    tensors = [node for node in crossing if node not in sizes]
+    if len(tensors) != 1:
+        parent = split.rpartition(".")[0]
+        remedy = f"split at the block around it, {parent!r}" if parent else "split where only one tensor goes on"
+        raise UserError(
+            f"split {split!r} cuts through a skip connection: {len(tensors)} tensors cross it, from "
+            f"{' and '.join(dict.fromkeys(_where(node) for node in tensors))}; {remedy}."
+        )
+    return (tensors[0].name, *(node.name for node in crossing if node in sizes))
+
+
+def _where(node: fx.Node) -> str:
+    while node.target is operator.getitem and isinstance(node.args[0], fx.Node):
+        node = node.args[0]
+    if node.op == "placeholder":
+        return "the images"
+    if node.op == "call_module":
+        return repr(node.target)
+    inside = list(node.meta.get("nn_module_stack", {}))
+    return f"{node.name!r}" + (f" in {inside[-1]!r}" if inside and inside[-1] else "")
+
+
+def _plan(nodes: Sequence[fx.Node], inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Plan:
+    ordered: dict[fx.Node, None] = {}
+    for node in nodes:
+        # An attribute is fetched in every part that uses it (a parameter that two parts use is refused later).
+        ordered.update(dict.fromkeys(i for i in node.all_input_nodes if i.op == "get_attr"))
+        if node.op != "placeholder":
+            ordered[node] = None
+    last_use = dict.fromkeys(inputs, "")
+    for node in ordered:
+        last_use[node.name] = node.name
+        last_use.update({i.name: node.name for i in node.all_input_nodes})
+    steps = []
+    for node in ordered:
+        frees = tuple(name for name, at in last_use.items() if at == node.name and name not in outputs)
+        kwargs = {key: _plain(value) for key, value in node.kwargs.items()}
+        args = tuple(_plain(a) for a in node.args)
+        steps.append(Step(node.name, node.op, node.target, args, kwargs, frees))
+    return Plan(inputs, tuple(steps), outputs)
+
+
+def _plain(argument: Any) -> Any:
+    if isinstance(argument, fx.Node):
+        return Ref(argument.name)
+    if isinstance(argument, tuple):
+        return tuple(_plain(a) for a in argument)
+    if isinstance(argument, list):
+        return [_plain(a) for a in argument]
+    if isinstance(argument, dict):
+        return {key: _plain(a) for key, a in argument.items()}
+    if isinstance(argument, slice):
+        return slice(_plain(argument.start), _plain(argument.stop), _plain(argument.step))
+    return argument

@@ -1,0 +1,96 @@
+"""Looks at a network by running it on nothing: a copy on the meta device has shapes and no values.
+
+Nothing of the given network changes, no random number is drawn, and even large networks take milliseconds. Where a
+network does not run on the meta device (it looks at values), a real copy runs on zeros, in evaluation mode.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from codistill.errors import UserError
+
+__all__ = ["ghost_of", "probe"]
+
+SIZES = (32, 224, 299)
+"""Image sizes that are tried where neither an example nor the network itself names one."""
+
+R = TypeVar("R")
+
+
+def probe(net: nn.Module, example: Tensor | None, look: Callable[[nn.Module, Tensor], R]) -> R:
+    """Return `look(ghost, images)` for the first kind of copy and of images with which it runs.
+
+    Args:
+        net: the network; unchanged.
+        example: a batch of images that the network takes; None tries the size that the network itself names
+            (torchvision's `image_size`, timm's `default_cfg`) and then `SIZES`.
+        look: runs the copy; a UserError from it is final, any other exception is taken for images that do not fit.
+
+    Raises:
+        UserError: from `look`, or where nothing runs.
+    """
+    failure: Exception | None = None
+    for on_meta in (True, False):
+        ghost = ghost_of(net, on_meta).eval()
+        for images in _candidates(ghost, example):
+            try:
+                with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                    return look(ghost, images)
+            except UserError:
+                raise
+            except Exception as error:
+                failure = error
+    reason = str(failure).strip().partition("\n")[0]
+    tried = "the example" if example is not None else f"images of {', '.join(map(str, SIZES))} pixels"
+    raise UserError(
+        f"{type(net).__name__} does not run on {tried} ({type(failure).__name__}: {reason}): pass example=, a batch of "
+        "images that it takes."
+    ) from failure
+
+
+def ghost_of(net: nn.Module, on_meta: bool = True) -> nn.Module:
+    """Return a copy of `net` whose parameters and buffers lie on the meta device, or a real copy."""
+    if not on_meta:
+        return copy.deepcopy(net)
+    # deepcopy takes what its memo holds for an object, so no real tensor is copied and ties stay ties.
+    memo: dict[int, object] = {}
+    for parameter in net.parameters():
+        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
+    for buffer in net.buffers():
+        memo[id(buffer)] = buffer.detach().to("meta")
+    return copy.deepcopy(net, memo)
+
+
+def _candidates(ghost: nn.Module, example: Tensor | None) -> Iterator[Tensor]:
+    first = next(ghost.parameters(), None)
+    device = torch.device("cpu") if first is None else first.device
+    dtype = torch.float32 if first is None else first.dtype
+    if example is not None:
+        yield torch.zeros_like(example, device=device) if example.is_meta else example.detach().to(device)
+        return
+    for shape in _shapes(ghost):
+        yield torch.zeros(2, *shape, device=device, dtype=dtype)
+
+
+def _shapes(net: nn.Module) -> Iterator[tuple[int, ...]]:
+    parts = (m for m in net.modules() if isinstance(m, nn.modules.conv._ConvNd | nn.Linear))
+    first = next(parts, None)
+    if isinstance(first, nn.Linear):
+        yield (first.in_features,)
+    channels = first.in_channels if isinstance(first, nn.modules.conv._ConvNd) else 3
+    axes = len(first.kernel_size) if isinstance(first, nn.modules.conv._ConvNd) else 2
+    named = _named_size(net)
+    for size in ([named] if named else []) + [s for s in SIZES if s != named]:
+        yield (channels, *[size] * axes)
+
+
+def _named_size(net: nn.Module) -> int | None:
+    config = getattr(net, "default_cfg", None)
+    size = config.get("input_size", (None,))[-1] if isinstance(config, dict) else getattr(net, "image_size", None)
+    return size if isinstance(size, int) else None

@@ -1,0 +1,117 @@
+"""A part of a network, from one cut to the next: some of its modules under their own names, and their steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+__all__ = ["Plan", "Ref", "Segment", "Step", "lookup"]
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Stands for an earlier value in the arguments of a step."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation of a forward: `op` and `target` as in torch.fx; nothing needs the values `frees` after it."""
+
+    name: str
+    op: str
+    target: str | Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    frees: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps of one part. Inputs and outputs: the tensor that crosses the cut, then sizes that travel beside it."""
+
+    inputs: tuple[str, ...]
+    steps: tuple[Step, ...]
+    outputs: tuple[str, ...]
+
+
+class Segment(nn.Module):
+    """Runs a plan over modules that keep the names that they have in the whole network.
+
+    Args:
+        net: the whole network; its modules and parameters are taken, not copied.
+        plans: by mode (True: training), since a forward may read `self.training`.
+    """
+
+    def __init__(self, net: nn.Module, plans: Mapping[bool, Plan]) -> None:
+        super().__init__()
+        self._plans = dict(plans)
+        steps = [step for plan in plans.values() for step in plan.steps]
+        for op in ("call_module", "get_attr"):
+            for step in steps:
+                if step.op == op:
+                    assert isinstance(step.target, str)
+                    _install(self, net, step.target)
+
+    def forward(self, x: Tensor, *sizes: object) -> tuple[Any, ...]:
+        """The values at the cut before -> the values at the cut after; the last part: the network's output alone."""
+        plan = self._plans[self.training]
+        values: dict[str, Any] = dict(zip(plan.inputs, (x, *sizes), strict=True))
+        for step in plan.steps:
+            values[step.name] = self._run(step, values)
+            for name in step.frees:
+                del values[name]
+        return tuple(values[name] for name in plan.outputs)
+
+    def _run(self, step: Step, values: dict[str, Any]) -> Any:
+        args = _fill(step.args, values)
+        kwargs = {key: _fill(value, values) for key, value in step.kwargs.items()}
+        if callable(step.target):
+            return step.target(*args, **kwargs)
+        if step.op == "call_module":
+            return self.get_submodule(step.target)(*args, **kwargs)
+        if step.op == "call_method":
+            return getattr(args[0], step.target)(*args[1:], **kwargs)
+        return lookup(self, step.target)
+
+
+def lookup(root: nn.Module, path: str) -> Any:
+    """The attribute of `root` at a dotted path."""
+    value: Any = root
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def _install(root: nn.Module, net: nn.Module, path: str) -> None:
+    prefix, _, name = path.rpartition(".")
+    for parent in prefix.split(".") if prefix else ():
+        if parent not in root._modules:
+            root.add_module(parent, nn.Module())
+        root = root.get_submodule(parent)
+    owner = net.get_submodule(prefix)
+    value = getattr(owner, name)
+    if hasattr(root, name):
+        return
+    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+        # A buffer of the network, or a constant that its forward made: both must follow the group to its device.
+        persistent = name in owner._buffers and name not in owner._non_persistent_buffers_set
+        root.register_buffer(name, value, persistent=persistent)
+    else:
+        setattr(root, name, value)
+
+
+def _fill(argument: Any, values: dict[str, Any]) -> Any:
+    if isinstance(argument, Ref):
+        return values[argument.name]
+    if isinstance(argument, tuple | list):
+        return type(argument)(_fill(a, values) for a in argument)
+    if isinstance(argument, dict):
+        return {key: _fill(a, values) for key, a in argument.items()}
+    if isinstance(argument, slice):
+        return slice(*(_fill(a, values) for a in (argument.start, argument.stop, argument.step)))
+    return argument

@@ -1,0 +1,74 @@
+"""Cuts any network before chosen modules, in execution order, so that one tensor crosses every cut."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from torch import fx, nn
+
+from codistill.errors import UserError
+from codistill.peers.planning import make_plans
+from codistill.peers.segment import Plan, Segment
+from codistill.peers.tracing import trace
+
+__all__ = ["split_network"]
+
+
+def split_network(net: nn.Module, splits: Sequence[str]) -> tuple[list[str], list[Segment]]:
+    """Return the splits in execution order, and the parts of `net` before, between and after them.
+
+    A part begins with everything that runs from its split on. The parts take over the network's modules, uncopied; one
+    after the other they do exactly what the network does, in training and in evaluation.
+
+    Args:
+        net: the network.
+        splits: module paths.
+
+    Raises:
+        UserError: an unknown split, one that never runs or cannot be followed, two that begin at the same place or one
+            at the beginning, a cut through a skip connection, a layer that runs on both sides of a cut, or an output
+            that is not one tensor.
+    """
+    modes = {module: module.training for module in net.modules()}
+    try:
+        train_order, train = _cut(net.train(), splits)
+        eval_order, evaluation = _cut(net.eval(), splits)
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    if train_order != eval_order:
+        raise UserError(f"splits {train_order} run in another order in evaluation: choose others.")
+    segments = [Segment(net, {True: t, False: e}) for t, e in zip(train, evaluation, strict=True)]
+    _refuse_shared(segments, train_order)
+    for segment in segments:
+        segment.training = net.training
+    return train_order, segments
+
+
+def _cut(net: nn.Module, splits: Sequence[str]) -> tuple[list[str], list[Plan]]:
+    traced = trace(net, splits)
+    order = sorted(splits, key=traced.starts.__getitem__)
+    for first, second in itertools.pairwise(order):
+        if traced.starts[first] == traced.starts[second]:
+            raise UserError(f"splits {first!r} and {second!r} begin at the same place: give one of them.")
+    level: dict[fx.Node, int] = {
+        node: sum(traced.starts[split] <= at for split in order) for node, at in traced.positions.items()
+    }
+    return order, make_plans(traced.graph, level, order)
+
+
+def _refuse_shared(segments: Sequence[Segment], order: Sequence[str]) -> None:
+    if not any(True for _ in segments[0].parameters()):
+        raise UserError(
+            f"split {order[0]!r} is where the network begins, so that nothing would be shared: choose a later module, "
+            "or use NetworkGroup."
+        )
+    owner: dict[int, int] = {}
+    for part, segment in enumerate(segments):
+        for name, parameter in segment.named_parameters():
+            if owner.setdefault(id(parameter), part) != part:
+                raise UserError(
+                    f"split {order[part - 1]!r}: the parameter {name!r} is used before and after it, so that no branch "
+                    "can own it; choose a split before its first use."
+                )

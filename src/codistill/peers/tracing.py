@@ -1,0 +1,103 @@
+"""Follows a network's forward only as far as its cuts ask for: every module that holds no cut stays one step."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx, nn
+
+from codistill.errors import UserError, unknown
+
+__all__ = ["Traced", "is_size", "trace"]
+
+_SIZE_ATTRIBUTES = {"shape", "ndim", "dtype", "device"}
+_SIZE_METHODS = {"size", "dim", "ndimension", "numel", "nelement", "__len__"}
+_SIZE_FUNCTIONS = {"_operator", operator.__name__, math.__name__, "builtins"}
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A forward in one mode: its graph, where every split was entered, and the position of every node."""
+
+    graph: fx.Graph
+    starts: dict[str, int]
+    positions: dict[fx.Node, int]
+
+
+def trace(net: nn.Module, splits: Sequence[str]) -> Traced:
+    """Return the forward of `net` in its present mode, opened down to the splits.
+
+    Raises:
+        UserError: a split that is no module, that never runs, or that lies inside a forward which torch.fx cannot
+            follow.
+    """
+    modules = [name for name, _ in net.named_modules() if name]
+    for split in splits:
+        if split not in modules:
+            near_top = [name for name in modules if name.count(".") < 2]
+            raise unknown("split", split, modules, f"choose one of: {', '.join(near_top[:40])}.")
+    tracer = _Tracer({prefix for split in splits for prefix in _ancestors(split)})
+    try:
+        graph = tracer.trace(net)
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"split {' and '.join(map(repr, splits))}: torch.fx cannot follow the forward of {type(net).__name__} "
+            f"around it ({reason}); choose a module further out, or write that forward without control flow on values."
+        ) from error
+    for split in splits:
+        if split not in tracer.entered:
+            raise UserError(
+                f"split {split!r} never runs as a module of its own in {type(net).__name__}: choose one that its "
+                f"forward calls, such as {', '.join(list(tracer.entered)[:40])}."
+            )
+    positions = {node: at for at, node in enumerate(graph.nodes)}
+    for node in reversed(graph.nodes):
+        # Unpacking a shape leaves entries that nothing uses. All else runs as in the network, side effects included.
+        if not node.users and (node.op == "get_attr" or node.target in (getattr, operator.getitem)):
+            graph.erase_node(node)
+    return Traced(graph, {s: tracer.entered[s] for s in splits}, {node: positions[node] for node in graph.nodes})
+
+
+def is_size(node: fx.Node, sizes: set[fx.Node]) -> bool:
+    """Whether a node is a size, a device or arithmetic on `sizes`: these may cross a cut beside the one tensor."""
+    if node.op == "call_function" and node.target is getattr:
+        return node.args[1] in _SIZE_ATTRIBUTES
+    if node.op == "call_method" and node.target in _SIZE_METHODS:
+        return True
+    inputs = node.all_input_nodes
+    if not inputs or not all(i in sizes for i in inputs):
+        return False
+    return node.op == "call_method" or getattr(node.target, "__module__", None) in _SIZE_FUNCTIONS
+
+
+class _Tracer(fx.Tracer):
+    """Enters only `open_modules`; notes at which node every module was first entered."""
+
+    def __init__(self, open_modules: set[str]) -> None:
+        # Shapes of parameters are known numbers, so that a forward may branch on them.
+        super().__init__(param_shapes_constant=True)
+        self.open_modules = open_modules
+        self.entered: dict[str, int] = {}
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return module_qualified_name not in self.open_modules
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        self.entered.setdefault(self.path_of_module(m), len(self.graph.nodes))
+        return super().call_module(m, forward, args, kwargs)
+
+    def create_args_for_root(
+        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
+    ) -> tuple[Any, list[Any]]:
+        # One image tensor goes in; all other parameters keep their defaults, which fx would make unknown values of.
+        return root_fn, [self.root, self.create_proxy("placeholder", "images", (), {})]
+
+
+def _ancestors(path: str) -> list[str]:
+    names = path.split(".")
+    return [".".join(names[:depth]) for depth in range(1, len(names))]

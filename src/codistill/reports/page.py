@@ -1,0 +1,163 @@
+"""One self-contained HTML page of a comparison: no request leaves it and it needs no JavaScript."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jinja2
+from markupsafe import Markup
+
+from codistill.errors import UserError
+from codistill.reports import details
+from codistill.reports.comparison import Row, Table, compare
+from codistill.reports.files import write_whole
+from codistill.reports.numbers import count, number
+from codistill.reports.run import Run
+from codistill.reports.tables import Cell, Column, columns_for, footnotes
+
+if TYPE_CHECKING:
+    from codistill.reports.sections import Section
+
+__all__ = ["TablePage", "render_page", "write_report"]
+
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class TablePage:
+    """All that the page shows of the runs on one data set; what is empty is left out."""
+
+    table: Table
+    prefix: str
+    facts: list[tuple[str, str]]
+    unfinished: list[str]
+    finding: str
+    columns: list[Column]
+    lines: list[list[Cell]]
+    footnotes: list[str]
+    sections: list[Section]
+    peers: list[tuple[str, details.Grid]]
+    differing: details.Grid | None
+    common: list[tuple[str, str]]
+    runs: details.Grid
+    versions: list[tuple[str, str]]
+    commands: str
+
+
+def write_report(runs: Sequence[Run], out: Path, title: str | None = None) -> Path:
+    """Write the report of `runs` to `out`, whole or not at all; folders on the way are made.
+
+    Args:
+        runs: finished or not; see `compare` for how they are grouped.
+        out: the HTML file; an earlier one is replaced.
+        title: heading of the page; made of the rows and the data set if left out.
+
+    Returns:
+        `out`.
+
+    Raises:
+        UserError: `out` is a folder or cannot be written; see also `compare`.
+    """
+    out = Path(out)
+    if out.is_dir():
+        raise UserError(f"{out} is a folder: the report is one file; give a name such as {out / 'report.html'}.")
+    page = render_page(runs, title)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(out, page)
+    except OSError as error:
+        raise UserError(
+            f"{out} cannot be written ({error.strerror}): the report needs a folder that you may write to; "
+            "give another file."
+        ) from error
+    return out
+
+
+def render_page(runs: Sequence[Run], title: str | None = None) -> str:
+    """Return the page as text; the same runs give the same text."""
+    comparison = compare(runs)
+    several = len(comparison.tables) > 1
+    pages = [_table_page(table, f"t{i}-" if several else "") for i, table in enumerate(comparison.tables)]
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("codistill.reports"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["drawing"] = Markup
+    heading = title or _title(comparison.rows, [table.data for table in comparison.tables])
+    return environment.get_template("report.html").render(title=heading, pages=pages, several=several)
+
+
+def _table_page(table: Table, prefix: str) -> TablePage:
+    # Matplotlib takes half a second to load, which who only asks for a table should not wait for.
+    from codistill.reports.sections import sections_of
+
+    columns = columns_for(table.rows)
+    return TablePage(
+        table=table,
+        prefix=prefix,
+        facts=_facts(table),
+        unfinished=[_unfinished(row, run) for row in table.rows for run in row.runs if not run.finished],
+        finding=_finding(table),
+        columns=columns,
+        lines=[[column.cell(row) for column in columns] for row in table.rows],
+        footnotes=footnotes(table.rows),
+        sections=sections_of(table, prefix),
+        peers=[(row.name, details.peer_grid(row)) for row in table.rows if row.finished],
+        differing=details.settings_grid(table.rows),
+        common=details.common_settings(table.rows),
+        runs=details.runs_grid(table),
+        versions=details.versions_of(table),
+        commands=details.commands(table),
+    )
+
+
+def _title(rows: Sequence[Row], data: Sequence[str]) -> str:
+    what = rows[0].label if len(rows) == 1 else f"{len(rows)} variants compared"
+    return f"{what} on {' and '.join(data)}"
+
+
+def _unfinished(row: Row, run: Run) -> str:
+    planned = run.config.get("epochs")
+    of = f" of {planned}" if isinstance(planned, int) else ""
+    return f"{row.name}, seed {run.seed}: {run.epochs_done}{of} epochs"
+
+
+def _range(numbers: Sequence[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return count(low) if low == high else f"{count(low)} to {count(high)}"
+
+
+def _facts(table: Table) -> list[tuple[str, str]]:
+    runs = [run for row in table.rows for run in row.runs]
+    summaries = [summary for row in table.rows for summary in row.summaries]
+    networks = dict.fromkeys(model for row in table.rows for model in row.models)
+    facts = [("Data", table.data), ("Network" if len(networks) == 1 else "Networks", ", ".join(networks))]
+    if summaries:
+        kinds = (("train", "training"), ("validation", "validation"), ("test", "test"))
+        sizes = [f"{_range([s.images.get(kind, 0) for s in summaries])} {name}" for kind, name in kinds]
+        facts.append(("Images", ", ".join(sizes)))
+    facts.append(("Epochs", _range([s.epochs for s in summaries] or [run.epochs_done for run in runs])))
+    per_row = _range([len(row.runs) for row in table.rows])
+    facts.append(("Seeds a row", per_row))
+    if summaries:
+        facts.append(("Training", f"{number(sum(s.seconds['training'] for s in summaries), 0)} s in all"))
+    return facts
+
+
+def _finding(table: Table) -> str:
+    tested = [row for row in table.rows if row.p_holm is not None]
+    if not tested:
+        return ""
+    found = [row for row in tested if row.p_holm is not None and row.p_holm < SIGNIFICANT and row.paired]
+    gaps = [(row.name, number(row.paired.difference.mean, sign=True)) for row in found if row.paired]
+    told = "; ".join(f"{name} ({gap} points)" for name, gap in gaps)
+    test = f"at p < {SIGNIFICANT} after Holm’s correction, paired by seed"
+    if not found:
+        return f"None of the {len(tested)} rows that were tested differs from its baseline {test}."
+    return f"{len(found)} of {len(tested)} rows that were tested differ from their baseline {test}: {told}."

@@ -1,0 +1,90 @@
+"""Means over seeds, their confidence intervals, and paired comparisons: pure functions on numbers.
+
+scipy.special has the t distribution without the second that importing scipy.stats takes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import stdtr, stdtrit
+
+__all__ = ["CONFIDENCE", "Estimate", "Paired", "estimate", "holm", "paired"]
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds.
+
+    Attributes:
+        values: one number a seed.
+        mean: their mean.
+        std: their standard deviation (n - 1 in the denominator); None with one seed.
+        low: lower end of the 95 % Student-t confidence interval of the mean; None with one seed.
+        high: its upper end.
+    """
+
+    values: tuple[float, ...]
+    mean: float
+    std: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def n(self) -> int:
+        """Number of seeds."""
+        return len(self.values)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Differences on the same seeds.
+
+    Attributes:
+        difference: the estimate of value - baseline.
+        p: two-sided p-value of the paired t-test; None with one pair, or where all differences are equal.
+        effect: Cohen's d_z, the mean difference in standard deviations of the differences; None as `p`.
+    """
+
+    difference: Estimate
+    p: float | None
+    effect: float | None
+
+
+def estimate(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
+    """Return mean, standard deviation and Student-t confidence interval of at least one value."""
+    array = np.asarray(values, dtype=np.float64)
+    mean, n = float(array.mean()), len(array)
+    if n < 2:
+        return Estimate(tuple(map(float, array)), mean, None, None, None)
+    std = float(array.std(ddof=1))
+    half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * std / math.sqrt(n)
+    return Estimate(tuple(map(float, array)), mean, std, mean - half, mean + half)
+
+
+def paired(values: Sequence[float], baseline: Sequence[float]) -> Paired:
+    """Compare values with a baseline's, pair by pair (same seed), by the two-sided paired t-test."""
+    differences = np.asarray(values, dtype=np.float64) - np.asarray(baseline, dtype=np.float64)
+    result = estimate(differences.tolist())
+    # Equal differences leave rounding noise of about 1e-16 as their spread; a test on it would find p = 1e-30.
+    noise = 1e-12 * max(1.0, float(np.abs(np.asarray([values, baseline])).max()))
+    if result.std is None or not result.std > noise:
+        return Paired(result, None, None)
+    t = result.mean / (result.std / math.sqrt(result.n))
+    return Paired(result, 2 * float(stdtr(result.n - 1, -abs(t))), result.mean / result.std)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Return Holm's step-down adjusted p-values in the given order; None (no test) stays None and does not count."""
+    tested = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, i) in enumerate(tested):
+        largest = max(largest, min(1.0, (len(tested) - rank) * p))
+        adjusted[i] = largest
+    return adjusted

@@ -1,0 +1,206 @@
+"""The comparison as a table for the terminal, for Markdown and for CSV; the HTML page uses the same columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+from codistill.reports.comparison import FEW_SEEDS, Comparison, Row, Table
+from codistill.reports.numbers import MISSING, count, interval, mean_std, number, p_value
+from codistill.reports.statistics import Estimate
+
+__all__ = ["COLUMNS", "Cell", "Column", "columns_for", "footnotes", "render_table", "to_csv_rows", "to_markdown"]
+
+CsvValue = str | int | float | None
+FEW_MARK = "†"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a reader sees: the text, and below it in small what belongs to it."""
+
+    text: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column; `short` is its heading in a terminal, where columns without one are left out."""
+
+    heading: str
+    unit: str
+    cell: Callable[[Row], Cell]
+    short: str = ""
+    numeric: bool = True
+
+    @property
+    def title(self) -> str:
+        """Heading and unit in one line."""
+        return f"{self.heading}, {self.unit}" if self.unit else self.heading
+
+
+def _estimated(pick: Callable[[Row], Estimate | None]) -> Callable[[Row], Cell]:
+    return lambda row: Cell(mean_std(pick(row)), interval(pick(row)))
+
+
+def _seeds(row: Row) -> Cell:
+    done, all_of_them = len(row.finished), len(row.runs)
+    mark = f" {FEW_MARK}" if row.few_seeds else ""
+    return Cell(f"{done}{mark}", "" if done == all_of_them else f"{all_of_them - done} unfinished")
+
+
+def _whose(row: Row) -> Cell:
+    if row.headline is None:
+        return Cell(MISSING)
+    if row.peers == 1:
+        return Cell("network")
+    return Cell("leader" if row.headline == "leader" else "mean")
+
+
+def _variant(row: Row) -> Cell:
+    networks = " + ".join(dict.fromkeys(row.models))
+    group = next((f", {summary.group}" for summary in row.summaries), "")
+    return Cell(row.name, f"{networks}, {row.peers} students{group}" if row.peers > 1 else networks)
+
+
+def _difference(row: Row) -> Cell:
+    if row.paired is None:
+        return Cell(MISSING)
+    gap = row.paired.difference
+    pairs = "" if gap.n == len(row.finished) else f" ({gap.n} pairs)"
+    return Cell(number(gap.mean, sign=True), interval(gap) + pairs)
+
+
+COLUMNS = (
+    Column("Method", "", _variant, "Method", numeric=False),
+    Column("Error of", "", _whose, "Of", numeric=False),
+    Column("Error, last epoch", "%", _estimated(lambda row: row.error), "Error %"),
+    Column("Error, selected epoch", "%", _estimated(lambda row: row.error_selected)),
+    Column("Ensemble, last epoch", "%", _estimated(lambda row: row.ensemble), "Ensemble %"),
+    Column("Ensemble, selected epoch", "%", _estimated(lambda row: row.ensemble_selected)),
+    Column("Difference to baseline", "points", _difference, "Δ base"),
+    Column("p, Holm", "", lambda row: Cell(p_value(row.p_holm)), "p"),
+    Column("Effect size", "d_z", lambda row: Cell(number(row.paired and row.paired.effect, 1))),
+    Column("Seeds", "", _seeds, "Seeds"),
+    Column("Deployed parameters", "", lambda row: Cell(count(row.parameters)), "Params"),
+    Column("Training", "s", lambda row: Cell(number(row.seconds and row.seconds.mean, 1)), "s"),
+)
+"""In the order of a table; a caller that shows more (a paper's number, say) adds its own."""
+
+
+def columns_for(rows: Sequence[Row], columns: Sequence[Column] = COLUMNS) -> list[Column]:
+    """Return the columns that at least one of the rows fills."""
+    return [column for column in columns if any(column.cell(row).text != MISSING for row in rows)]
+
+
+def footnotes(rows: Sequence[Row]) -> list[str]:
+    """Return what has to be said below a table of these rows."""
+    notes = []
+    if any(row.error and row.error.std is not None for row in rows):
+        notes.append("± is the standard deviation over seeds; an interval is the 95 % Student-t confidence interval.")
+    if any(row.paired for row in rows):
+        notes.append(
+            "The difference is taken seed by seed to the baseline with the same networks, at the last epoch; p is from "
+            "the paired t-test, after Holm's correction for all rows of the table; d_z is the mean difference in "
+            "standard deviations of the differences."
+        )
+    if any(row.few_seeds for row in rows):
+        notes.append(f"{FEW_MARK} Fewer than {FEW_SEEDS} finished seeds: no conclusion can rest on this row.")
+    return notes
+
+
+def render_table(comparison: Comparison) -> RichTable:
+    """Return the comparison for the terminal: one table, or one below the other where there are several data sets."""
+    rendered = [_rendered(table) for table in comparison.tables]
+    if len(rendered) == 1:
+        return rendered[0]
+    stack = RichTable.grid()
+    for table in rendered:
+        stack.add_row(table)
+    return stack
+
+
+def _rendered(table: Table) -> RichTable:
+    columns = [column for column in columns_for(table.rows) if column.short]
+    title = f"Top-1 test error on {escape(table.data)}, last epoch"
+    seeds = {_seeds(row) for row in table.rows}
+    if len(seeds) == 1 and not any(row.few_seeds for row in table.rows):
+        # In 80 characters every column counts: what is the same in all rows goes to the title.
+        title += f", {len(table.rows[0].finished)} seeds"
+        columns = [column for column in columns if column.cell is not _seeds]
+    caption = escape(" ".join(footnotes(table.rows)))
+    rendered = RichTable(
+        title=title, caption=caption, caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False
+    )
+    for column in columns:
+        fixed = column.numeric or column.cell is _whose
+        rendered.add_column(column.short, justify="right" if column.numeric else "left", no_wrap=fixed, overflow="fold")
+    for row in table.rows:
+        rendered.add_row(*(escape(column.cell(row).text) for column in columns))
+    return rendered
+
+
+def to_markdown(comparison: Comparison, columns: Sequence[Column] = COLUMNS) -> str:
+    """Return one Markdown table a data set, each cell with its confidence interval, and the notes below."""
+    blocks = []
+    for table in comparison.tables:
+        shown = columns_for(table.rows, columns)
+        lines = [
+            "| " + " | ".join(_escaped(column.title) for column in shown) + " |",
+            "|" + "|".join("---:" if column.numeric else "---" for column in shown) + "|",
+        ]
+        for row in table.rows:
+            cells = [column.cell(row) for column in shown]
+            texts = [f"{cell.text} ({cell.note})" if cell.note else cell.text for cell in cells]
+            lines.append("| " + " | ".join(map(_escaped, texts)) + " |")
+        notes = "\n".join(f"{note}\n" for note in footnotes(table.rows))
+        blocks.append(f"**Top-1 test error on {_escaped(table.data)}**\n\n" + "\n".join(lines) + f"\n\n{notes}")
+    return "\n".join(blocks)
+
+
+def _escaped(text: str) -> str:
+    for mark in "\\|*_`<>[]":
+        text = text.replace(mark, f"\\{mark}")
+    return " ".join(text.split())
+
+
+def to_csv_rows(comparison: Comparison) -> list[dict[str, CsvValue]]:
+    """Return one record a row of the comparison, with unrounded numbers; None where there is none."""
+    return [_csv_row(table.data, row) for table in comparison.tables for row in table.rows]
+
+
+def _csv_row(data: str, row: Row) -> dict[str, CsvValue]:
+    record: dict[str, CsvValue] = {
+        "data": data,
+        "row": row.name,
+        "method": row.method,
+        "networks": " + ".join(dict.fromkeys(row.models)),
+        "students": row.peers,
+        "deployed_parameters": row.parameters,
+        "seeds": len(row.finished),
+        "unfinished": len(row.runs) - len(row.finished),
+        "headline": row.headline,
+    }
+    quantities = {
+        "error_percent": row.error,
+        "error_selected_percent": row.error_selected,
+        "ensemble_percent": row.ensemble,
+        "ensemble_selected_percent": row.ensemble_selected,
+        "training_seconds": row.seconds,
+        "difference_points": row.paired and row.paired.difference,
+    }
+    for name, estimate in quantities.items():
+        for part in ("mean", "std", "low", "high"):
+            record[f"{name}_{part}"] = estimate and getattr(estimate, part)
+    record |= {
+        "baseline": row.baseline,
+        "pairs": row.paired and row.paired.difference.n,
+        "p": row.paired and row.paired.p,
+        "p_holm": row.p_holm,
+        "effect_dz": row.paired and row.paired.effect,
+    }
+    return record

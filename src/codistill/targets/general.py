@@ -1,0 +1,3 @@
+"""Temporary."""
+def general_weights(probs_PNC, labels_N):
+    raise AssertionError

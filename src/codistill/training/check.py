@@ -1,0 +1,131 @@
+"""Refuses a configuration that makes no sense, before any data is read."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from codistill import execution, methods
+from codistill.data import SOURCES
+from codistill.errors import UserError, unknown
+from codistill.training.config import Config
+
+__all__ = ["check_config", "default_label", "resolve_device"]
+
+
+def check_config(config: Config) -> Config:
+    """Return the configuration with everything filled in that does not depend on the data.
+
+    Raises:
+        UserError: an unknown name or a value outside its range, with the rule and the remedy.
+    """
+    method = methods.find(config.method)
+    execution.find(config.executor)
+    if config.data not in SOURCES:
+        raise unknown("data set", config.data, SOURCES)
+    if not config.model:
+        raise UserError("no model: give the name of a network ('codistill list models').")
+    peers = config.peers
+    if peers is None:
+        peers = len(config.model) if len(config.model) > 1 else (1 if method.max_peers == 1 else 4)
+    _check_peers(config, peers)
+    _check_numbers(config)
+    device = resolve_device(config.device)
+    amp = config.amp
+    if amp == "auto":
+        amp = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "off"
+    label = config.label or default_label(config)
+    out = config.out or Path("runs") / "-".join([config.data, *config.model, _slug(label), f"seed{config.seed}"])
+    return dataclasses.replace(config, peers=peers, device=str(device), amp=amp, label=label, out=out)
+
+
+def default_label(config: Config) -> str:
+    """Short name of the variant: the method, "branches" where they are, "ICL" where it is on."""
+    parts = [Path(config.method.rpartition(".py:")[2] or config.method).name]
+    if config.group == "branches":
+        parts.append("branches")
+    if config.icl:
+        parts.append("ICL")
+    return ", ".join(parts)
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of that name; "auto" takes a GPU where there is one. UserError for a device that is not there."""
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return accelerator if accelerator is not None else torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        there = ["cpu"]
+        if torch.cuda.is_available():
+            there += [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        raise UserError(f"device {name!r} is not there: this machine has {', '.join(there)}.") from error
+    return device
+
+
+def _check_peers(config: Config, peers: int) -> None:
+    if peers < 1:
+        raise UserError(f"peers {peers}: a group has at least one student.")
+    method = methods.find(config.method)
+    if peers < method.min_peers:
+        raise UserError(
+            f"peers {peers}: the method {config.method!r} needs at least {method.min_peers}; give --peers "
+            f"{method.min_peers} or more, or use 'baseline' for one network."
+        )
+    if method.max_peers is not None and peers > method.max_peers:
+        raise UserError(
+            f"peers {peers}: the method {config.method!r} trains {method.max_peers}; use 'ind' for several."
+        )
+    if len(config.model) not in (1, peers):
+        raise UserError(f"{len(config.model)} models for {peers} peers: give one model for all, or one for each peer.")
+    if config.group == "branches" and len(set(config.model)) > 1:
+        raise UserError("branches with several models: branches share one network's trunk; give one model.")
+    if config.split is not None and config.group != "branches":
+        raise UserError(f"split {config.split!r} without branches: add --group branches.")
+    if config.teachers and config.group == "branches":
+        raise UserError("teachers with branches: frozen teachers stand beside networks; use --group networks.")
+    if config.teachers and config.method != "kd":
+        raise UserError(f"teachers with the method {config.method!r}: only kd learns from frozen teachers.")
+
+
+def _check_numbers(config: Config) -> None:
+    optim, augment = config.optim, config.augment
+    rules: list[tuple[str, object, bool, str]] = [
+        ("batch_size", config.batch_size, config.batch_size >= 2, "at least 2 (batch norm needs two images)"),
+        ("epochs", config.epochs, config.epochs is None or config.epochs >= 1, "at least 1"),
+        ("validation", config.validation, 0 < config.validation < 1, "a share above 0 and below 1"),
+        ("train_subset", config.train_subset, config.train_subset is None or config.train_subset > 0, "above 0"),
+        ("image_size", config.image_size, config.image_size is None or config.image_size >= 8, "at least 8 pixels"),
+        ("seed", config.seed, config.seed >= 0, "0 or more"),
+        ("threads", config.threads, config.threads is None or config.threads >= 1, "at least 1"),
+        ("optim.lr", optim.lr, optim.lr > 0, "above 0"),
+        ("optim.momentum", optim.momentum, 0 <= optim.momentum < 1, "0 or more and below 1"),
+        ("optim.momentum", optim.momentum, optim.momentum > 0 or not optim.nesterov, "above 0 with optim.nesterov"),
+        ("optim.weight_decay", optim.weight_decay, optim.weight_decay >= 0, "0 or more"),
+        ("optim.gamma", optim.gamma, 0 < optim.gamma <= 1, "above 0 and at most 1"),
+        ("optim.milestones", optim.milestones, all(0 < m < 1 for m in optim.milestones), "shares above 0 and below 1"),
+        ("optim.warmup_epochs", optim.warmup_epochs, optim.warmup_epochs >= 0, "0 or more"),
+        (
+            "optim.warmup_epochs",
+            optim.warmup_epochs,
+            config.epochs is None or optim.warmup_epochs < config.epochs,
+            f"shorter than the run of {config.epochs} epochs",
+        ),
+        (
+            "augment.crop_padding",
+            augment.crop_padding,
+            augment.crop_padding is None or augment.crop_padding >= 0,
+            "0 or more pixels",
+        ),
+    ]
+    for name, value, holds, rule in rules:
+        if not holds:
+            raise UserError(f"{name} {value}: it must be {rule}.")
+
+
+def _slug(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in text).replace("--", "-")

@@ -1,0 +1,101 @@
+"""Checkpoints: weights as safetensors, the rest of the state for a bit-exact resume, written all or nothing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from codistill.errors import UserError
+
+__all__ = ["latest", "load_state", "load_weights", "save_checkpoint", "save_selected"]
+
+WEIGHTS, STATE = "weights.safetensors", "state.pt"
+
+
+def save_checkpoint(run_dir: Path, epoch: int, modules: dict[str, nn.Module], state: dict[str, Any]) -> None:
+    """Write checkpoints/epoch_NNNN, then remove the older ones; a fault in between leaves the older one whole.
+
+    Args:
+        run_dir: the run directory.
+        epoch: finished epochs.
+        modules: name -> module; the names become prefixes of the weights.
+        state: what else is needed to go on: tensors, numbers, strings, lists and dicts of them.
+    """
+    folder = run_dir / "checkpoints" / f"epoch_{epoch:04d}"
+    partial = _fresh(folder)
+    save_file(_weights(modules), partial / WEIGHTS)
+    torch.save(state, partial / STATE)
+    _publish(partial, folder)
+    for old in folder.parent.glob("epoch_*"):
+        if old != folder:
+            shutil.rmtree(old)
+
+
+def save_selected(run_dir: Path, modules: dict[str, nn.Module], epoch: int) -> None:
+    """Write checkpoints/selected, the weights of the epoch with the best validation error so far."""
+    folder = run_dir / "checkpoints" / "selected"
+    partial = _fresh(folder)
+    save_file(_weights(modules), partial / WEIGHTS, metadata={"epoch": str(epoch)})
+    if folder.exists():
+        shutil.rmtree(folder)
+    _publish(partial, folder)
+
+
+def latest(run_dir: Path) -> Path | None:
+    """The folder of the newest whole checkpoint, or None."""
+    whole = [f for f in (run_dir / "checkpoints").glob("epoch_*") if (f / STATE).is_file()]
+    return max(whole, key=lambda f: int(f.name.partition("_")[2]), default=None)
+
+
+def load_weights(folder: Path, modules: dict[str, nn.Module]) -> None:
+    """Load a checkpoint's weights into the modules.
+
+    Raises:
+        UserError: there are none, the file is damaged, or they belong to another network.
+    """
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise UserError(f"no weights at {path}: the run has not got there; finish it with 'codistill resume'.")
+    try:
+        weights = load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged ({error}): resume from a copy, or train the run again.") from error
+    for prefix, module in modules.items():
+        own = {k[len(prefix) + 1 :]: v for k, v in weights.items() if k.startswith(f"{prefix}.")}
+        try:
+            module.load_state_dict(own)
+        except RuntimeError as error:
+            raise UserError(f"{path} does not fit the run's configuration: {error}") from error
+
+
+def load_state(folder: Path) -> dict[str, Any]:
+    """Load what `save_checkpoint` got as `state`; no code of the file is run."""
+    try:
+        return torch.load(folder / STATE, weights_only=True)
+    except Exception as error:
+        raise UserError(f"{folder / STATE} is damaged: train the run again with --overwrite.") from error
+
+
+def _weights(modules: dict[str, nn.Module]) -> dict[str, Tensor]:
+    named = {f"{prefix}.{k}": v for prefix, module in modules.items() for k, v in module.state_dict().items()}
+    return {k: v.detach().contiguous() for k, v in named.items()}
+
+
+def _fresh(folder: Path) -> Path:
+    partial = folder.with_name(f".{folder.name}.partial")
+    if partial.exists():
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True)
+    return partial
+
+
+def _publish(partial: Path, folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+    partial.replace(folder)

@@ -1,0 +1,167 @@
+"""Configurations as YAML, and single settings by dotted name; unknown names and wrong types are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from codistill.errors import UserError, unknown
+from codistill.training.config import Config
+
+__all__ = [
+    "apply_settings",
+    "config_digest",
+    "config_from_dict",
+    "config_to_dict",
+    "identity",
+    "read_config",
+    "write_config",
+]
+
+VERSION = 1
+
+
+def config_to_dict(config: Config) -> dict[str, Any]:
+    """Plain data (strings for paths, lists for tuples), ready for YAML or JSON."""
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        if isinstance(value, Path):
+            return str(value)
+        if isinstance(value, tuple | list):
+            return [plain(v) for v in value]
+        if isinstance(value, Mapping):
+            return {str(k): plain(v) for k, v in value.items()}
+        return value
+
+    return plain(config)
+
+
+def config_from_dict(data: Mapping[str, Any]) -> Config:
+    """The configuration with these settings and defaults for the rest.
+
+    Raises:
+        UserError: a name that is no setting (with the nearest ones), or a value of the wrong type.
+    """
+    return _build(Config, data, "")
+
+
+def config_digest(config: Config) -> str:
+    """SHA-256 of `identity`."""
+    return hashlib.sha256(identity(config).encode()).hexdigest()
+
+
+def identity(config: Config) -> str:
+    """All settings as JSON in a fixed order, without `out` and `label`, which do not change the numbers."""
+    data = {k: v for k, v in config_to_dict(config).items() if k not in ("out", "label")}
+    return json.dumps(data, sort_keys=True)
+
+
+def write_config(config: Config, path: Path) -> None:
+    """Write config.yaml."""
+    text = yaml.safe_dump({"version": VERSION, **config_to_dict(config)}, sort_keys=False, allow_unicode=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def read_config(path: Path) -> Config:
+    """Read a configuration file.
+
+    Raises:
+        UserError: the file is missing, is not YAML, is of a newer version or holds a wrong setting.
+    """
+    if not path.is_file():
+        raise UserError(f"no configuration at {path}: give the path of a config.yaml.")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{path} holds no settings: it must be a mapping such as 'method: okddip'.")
+    version = data.pop("version", VERSION)
+    if version != VERSION:
+        raise UserError(f"{path} has format version {version}, this codistill reads {VERSION}: upgrade codistill.")
+    return config_from_dict(data)
+
+
+def apply_settings(config: Config, settings: Sequence[str]) -> Config:
+    """Apply "a.b=c" settings in order; values are YAML ("0.05", "[0.3, 0.6]", "null", "true").
+
+    Raises:
+        UserError: no "=", an unknown name, or a value of the wrong type.
+    """
+    data = config_to_dict(config)
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or not name:
+            raise UserError(f"--set {setting!r}: give NAME=VALUE, such as optim.lr=0.05.")
+        place, keys = data, name.split(".")
+        for depth, key in enumerate(keys[:-1]):
+            if key not in place or not isinstance(place[key], dict):
+                raise unknown("setting", ".".join(keys[: depth + 1]), _names(data))
+            place = place[key]
+        if keys[-1] not in place and keys[0] != "method_options":
+            raise unknown("setting", name, _names(data))
+        try:
+            place[keys[-1]] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {setting!r}: {text!r} is not a YAML value.") from error
+    return config_from_dict(data)
+
+
+def _names(data: Mapping[str, Any], prefix: str = "") -> list[str]:
+    names: list[str] = []
+    for key, value in data.items():
+        names += [prefix + key] if not isinstance(value, dict) else _names(value, f"{prefix}{key}.")
+    return names
+
+
+def _build(cls: type, data: Mapping[str, Any], prefix: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    for name in data:
+        if name not in hints:
+            raise unknown("setting", prefix + str(name), [prefix + h for h in hints])
+    return cls(**{name: _convert(hints[name], value, prefix + name) for name, value in data.items()})
+
+
+def _convert(hint: Any, value: Any, name: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, Mapping):
+            return _build(typing.cast(type, hint), value, f"{name}.")
+    elif origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        return _convert(next(a for a in arguments if a is not type(None)), value, name)
+    elif origin is typing.Literal:
+        if value in arguments:
+            return value
+        raise unknown(f"value of {name}", str(value), [str(a) for a in arguments])
+    elif origin is tuple:
+        items = value if isinstance(value, list | tuple) else [value]
+        return tuple(_convert(arguments[0], item, name) for item in items)
+    elif origin is dict:
+        if isinstance(value, Mapping):
+            return dict(value)
+    elif hint is Path or hint is str:
+        if isinstance(value, str | Path):
+            return hint(value)
+    elif hint is float:
+        # YAML reads 1e-4 (no dot) as text.
+        if isinstance(value, int | float | str) and not isinstance(value, bool):
+            try:
+                return float(value)
+            except ValueError:
+                pass
+    elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+        return value
+    kind = getattr(hint, "__name__", str(hint))
+    raise UserError(f"{name}={value!r}: the setting {name} takes a value of type {kind}.")

@@ -1,0 +1,57 @@
+"""Score a run's weights again, on the data set that its configuration names."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from codistill.data import Dataset
+from codistill.errors import UserError, unknown
+from codistill.training.checkpoint import latest, load_weights
+from codistill.training.configfile import read_config
+from codistill.training.files import read_json
+from codistill.training.loop import evaluate
+from codistill.training.session import build_session
+
+__all__ = ["SPLITS", "evaluate_run"]
+
+SPLITS = ("test", "validation")
+
+
+def evaluate_run(
+    run_dir: Path,
+    *,
+    split: str = "test",
+    checkpoint: str = "last",
+    device: str | None = None,
+    dataset: Dataset | None = None,
+) -> dict[str, Any]:
+    """Return the evaluation record (docs/run-directory.md) of a run's weights; nothing in the run is changed.
+
+    Args:
+        run_dir: the run directory.
+        split: "test" or "validation".
+        checkpoint: "last" or "selected".
+        device: another device than the run's.
+        dataset: data to use instead of the one that the configuration names.
+
+    Raises:
+        UserError: no run there, data not found, unknown split, checkpoint or device.
+    """
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
+    if checkpoint not in ("last", "selected"):
+        raise unknown("checkpoint", checkpoint, ("last", "selected"))
+    config = read_config(run_dir / "config.yaml")
+    folder = latest(run_dir) if checkpoint == "last" else run_dir / "checkpoints" / "selected"
+    if folder is None or not folder.is_dir():
+        raise UserError(f"{run_dir} has no {checkpoint} checkpoint: train it first.")
+    session = build_session(dataclasses.replace(config, device=device or config.device), dataset)
+    load_weights(folder, session.modules)
+    leader = session.method.leader
+    if leader is None and (run_dir / "summary.json").is_file():
+        leader = read_json(run_dir / "summary.json")[checkpoint]["validation"]["leader_peer"]
+    if split == "test":
+        return evaluate(session, session.dataset.test, leader)
+    return evaluate(session, session.dataset.train.take(session.splits.validation_N), leader)

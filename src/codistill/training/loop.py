@@ -1,0 +1,196 @@
+"""The training loop, read top to bottom: epochs, steps, evaluation."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from codistill import data
+from codistill.data import ImageSet
+from codistill.errors import UserError
+from codistill.peers import NetworkGroup
+from codistill.training.checkpoint import save_checkpoint, save_selected
+from codistill.training.metrics import EpochMeter, EvaluationMeter
+from codistill.training.schedule import learning_rate
+from codistill.training.seeds import derive_seed
+from codistill.training.session import Session
+from codistill.types import Progress
+
+__all__ = ["Observer", "evaluate", "layer_randomness", "train_epochs"]
+
+EVALUATION_BATCH = 512
+
+
+class Observer(Protocol):
+    """Watches a run; all calls come from the training process, in order."""
+
+    def on_start(self, session: Session) -> None:
+        """Before the first epoch (or the first after a resume)."""
+
+    def on_step(self, session: Session, step: int, steps: int) -> None:
+        """After every training step; must not wait for the device."""
+
+    def on_epoch(self, session: Session, record: dict[str, Any]) -> None:
+        """After every epoch; `record` is its line of metrics.jsonl."""
+
+    def on_end(self, session: Session, summary: dict[str, Any]) -> None:
+        """After the summary is written."""
+
+
+def train_epochs(session: Session, observers: Sequence[Observer]) -> None:
+    """Train from the session's epoch to the end, with a checkpoint after every epoch."""
+    while session.epoch < session.epochs:
+        start = time.perf_counter()
+        record = _train_epoch(session, observers)
+        if session.method.held_out > 0:
+            _renew_method(session)
+        record["validation"] = evaluate(session, _part(session, session.splits.validation_N), session.method.leader)
+        session.epoch += 1
+        elapsed = time.perf_counter() - start
+        session.seconds += elapsed
+        record = {"version": 1, "epoch": session.epoch, "seconds": elapsed, **record}
+        _select(session, record["validation"])
+        for observer in observers:
+            observer.on_epoch(session, record)
+        save_checkpoint(session.out, session.epoch, session.modules, session.state())
+
+
+def _train_epoch(session: Session, observers: Sequence[Observer]) -> dict[str, Any]:
+    s, part, start = session, session.splits.train_N, time.perf_counter()
+    images, labels, order = s.dataset.train.images_NCHW, s.dataset.train.labels_N, s.generators["order"]
+    # The mode is set here, where the epoch starts, since evaluation has changed it.
+    s.group.train()
+    s.method.train()
+    meter = EpochMeter(s.group.shape.peers, s.device)
+    steps = len(part) // s.config.batch_size
+    rate = 0.0
+    for step, index_B in enumerate(data.batches(len(part), s.config.batch_size, order)):
+        position = s.epoch + step / steps
+        rate = _set_rate(s, learning_rate(s.config.optim, position, s.epochs))
+        chosen_B = part[index_B]
+        views = _views(s, images[chosen_B])
+        labels_B = labels[chosen_B].to(s.device, non_blocking=True)
+        for only in range(s.group.shape.peers) if s.method.alternating else (None,):
+            s.optimizer.zero_grad(set_to_none=True)
+            out, outputs = s.executor.train_step(views, labels_B, Progress(position, s.epochs), only)
+            if only is not None:
+                _keep_gradients_of(s, only)
+            s.optimizer.step()
+            meter.update(out, outputs.logits_PBC, labels_B)
+        for observer in observers:
+            observer.on_step(s, step + 1, steps)
+    train, diagnostics = meter.result()
+    _refuse_divergence(s, train["loss"])
+    return {
+        "lr": rate,
+        "images_per_second": meter.images / (time.perf_counter() - start),
+        "train": train,
+        "diagnostics": diagnostics,
+    }
+
+
+def evaluate(session: Session, images: ImageSet, leader: int | None) -> dict[str, Any]:
+    """Score all peers and ensembles on `images` in evaluation mode; the record of docs/run-directory.md."""
+    session.group.eval()
+    shape = session.group.shape
+    meter = EvaluationMeter(shape.peers, shape.num_classes, session.device)
+    for logits_PBC, labels_B in _predictions(session, images):
+        meter.update(logits_PBC, labels_B)
+    return meter.result(leader)
+
+
+def _predictions(session: Session, images: ImageSet) -> Iterator[tuple[Tensor, Tensor]]:
+    mean, std = session.dataset.mean, session.dataset.std
+    for start in range(0, len(images), EVALUATION_BATCH):
+        part = slice(start, start + EVALUATION_BATCH)
+        x = data.normalise(images.images_NCHW[part], mean, std, session.device)
+        yield session.executor.predict(x).logits_PBC, images.labels_N[part].to(session.device)
+
+
+def _renew_method(session: Session) -> None:
+    session.group.eval()
+    held_out = _part(session, session.splits.held_out_N)
+    prob = [logits.softmax(-1) for logits, _ in _predictions(session, held_out)]
+    session.method.renew(torch.cat(prob, dim=1), held_out.labels_N.to(session.device))
+
+
+def _views(session: Session, images_BCHW: Tensor) -> Tensor | tuple[Tensor, ...]:
+    s = session
+    return data.make_views(
+        images_BCHW,
+        s.policy,
+        s.dataset.mean,
+        s.dataset.std,
+        peers=s.group.shape.peers,
+        distinct=s.config.icl,
+        generator=s.generators["augmentation"],
+        device=s.device,
+    )
+
+
+def _part(session: Session, index_N: Tensor) -> ImageSet:
+    return session.dataset.train.take(index_N)
+
+
+def _set_rate(session: Session, rate: float) -> float:
+    for parameters in session.optimizer.param_groups:
+        parameters["lr"] = rate
+    return rate
+
+
+def _keep_gradients_of(session: Session, peer: int) -> None:
+    """Alternating updates move one student: the others must not even feel momentum or weight decay."""
+    assert isinstance(session.group, NetworkGroup)
+    for other, network in enumerate(session.group.networks):
+        if other != peer:
+            for parameter in network.parameters():
+                parameter.grad = None
+
+
+def _select(session: Session, validation: dict[str, Any]) -> None:
+    """Keep the weights of the epoch with the lowest validation error; the test set has no say in it."""
+    score = validation["leader" if has_leader(session) else "mean"]
+    if not session.best or (score["top1_error"], score["nll"]) < (session.best["error"], session.best["nll"]):
+        session.best = {"epoch": session.epoch, "error": score["top1_error"], "nll": score["nll"]}
+        save_selected(session.out, session.modules, session.epoch)
+
+
+def has_leader(session: Session) -> bool:
+    """Whether the headline is one student's score (the leader's, or that of the only one), not the mean of all."""
+    return session.method.leader is not None or session.group.shape.peers == 1
+
+
+def _refuse_divergence(session: Session, loss: float) -> None:
+    if not math.isfinite(loss):
+        raise UserError(
+            f"the loss of epoch {session.epoch + 1} is {loss}: training has diverged; lower optim.lr (now "
+            f"{session.config.optim.lr}) or set optim.warmup_epochs. The checkpoint of epoch {session.epoch} is kept."
+        )
+
+
+@contextmanager
+def layer_randomness(session: Session) -> Iterator[None]:
+    """A scope in which dropout and the like draw from the run's own seed; the caller's random state is put back.
+
+    Layers such as dropout can draw from torch's default generator only, so the run borrows it. Convolutions of CUDA
+    are held to repeatable algorithms, and the number of threads is the configured one, for the same reason.
+    """
+    s = session
+    threads = torch.get_num_threads()
+    with (
+        torch.random.fork_rng(devices=[s.device] if s.device.type == "cuda" else []),
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
+    ):
+        torch.manual_seed(derive_seed(s.config.seed, "layers"))
+        if s.config.threads is not None:
+            torch.set_num_threads(s.config.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)

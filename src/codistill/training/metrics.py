@@ -1,0 +1,148 @@
+"""Scores of every peer, their mean and ensembles, diversity and calibration, gathered on the device in one pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from codistill.types import StepOutput
+
+__all__ = ["BINS", "EpochMeter", "EvaluationMeter"]
+
+BINS = 15
+"""Bins of equal width for the expected calibration error."""
+
+
+class EvaluationMeter:
+    """Sums over batches; `result` makes the evaluation record of docs/run-directory.md.
+
+    The members scored are the P peers, the mean of their softmax outputs and the softmax of their mean logits.
+
+    Args:
+        peers: P.
+        num_classes: C.
+        device: where the sums are kept; nothing leaves it before `result`.
+    """
+
+    def __init__(self, peers: int, num_classes: int, device: torch.device) -> None:
+        M = peers + 2
+        # float64 is not to be had on every device (mps); sums of counts stay exact in fp32 up to 16 million images.
+        wide = torch.float32 if device.type == "mps" else torch.float64
+        self.P, self.top = peers, min(5, num_classes)
+        self.correct_M, self.correct5_M, self.nll_M = (torch.zeros(M, device=device, dtype=wide) for _ in range(3))
+        self.bins_3MK = torch.zeros(3, M, BINS, device=device, dtype=wide)
+        self.pairs_2 = torch.zeros(2, device=device, dtype=wide)
+        self.images = 0
+        self.has_top5 = num_classes > 5
+
+    def update(self, logits_PBC: Tensor, labels_B: Tensor) -> None:
+        """Add a batch of fp32 logits."""
+        logp_PBC = logits_PBC.log_softmax(-1)
+        prob_PBC = logp_PBC.exp()
+        by_prob_BC = prob_PBC.mean(0).clamp_min(torch.finfo(prob_PBC.dtype).tiny).log()
+        by_logit_BC = logits_PBC.mean(0).log_softmax(-1)
+        logp_MBC = torch.cat([logp_PBC, by_prob_BC[None], by_logit_BC[None]])
+        labels_MB1 = labels_B.expand(len(logp_MBC), -1).unsqueeze(-1)
+        best_MBK = logp_MBC.topk(self.top, dim=-1).indices
+        hit_MBK = best_MBK == labels_MB1
+        right_MB = hit_MBK[..., 0]
+        self.correct_M += right_MB.sum(-1)
+        self.correct5_M += hit_MBK.any(-1).sum(-1)
+        self.nll_M -= logp_MBC.gather(-1, labels_MB1).squeeze(-1).sum(-1)
+        self._add_bins(logp_MBC.amax(-1).exp(), right_MB)
+        if self.P > 1:
+            self._add_pairs(prob_PBC, best_MBK[: self.P, :, 0])
+        self.images += len(labels_B)
+
+    def _add_bins(self, confidence_MB: Tensor, right_MB: Tensor) -> None:
+        # Bin k holds confidences in (k/15, (k+1)/15].
+        index_MB = ((confidence_MB * BINS).ceil() - 1).clamp(0, BINS - 1).long()
+        for row, values in enumerate((torch.ones_like(confidence_MB), confidence_MB, right_MB)):
+            self.bins_3MK[row].scatter_add_(1, index_MB, values.to(self.bins_3MK.dtype))
+
+    def _add_pairs(self, prob_PBC: Tensor, predicted_PB: Tensor) -> None:
+        distance_BPP = torch.cdist(prob_PBC.transpose(0, 1), prob_PBC.transpose(0, 1))
+        differ_PPB = predicted_PB[None] != predicted_PB[:, None]
+        pairs = self.P * (self.P - 1)
+        self.pairs_2 += torch.stack([distance_BPP.sum(), differ_PPB.sum()]) / pairs
+
+    def result(self, leader: int | None = None) -> dict[str, Any]:
+        """The record; `leader` names the peer, or None for the peer with the lowest error here (then lowest NLL)."""
+        N = max(self.images, 1)
+        count_MK, confidence_MK, right_MK = self.bins_3MK.cpu()
+        ece_M = ((right_MK - confidence_MK).abs().sum(-1) / N * 100).tolist()
+        error_M = ((1 - self.correct_M.cpu() / N) * 100).tolist()
+        error5_M = ((1 - self.correct5_M.cpu() / N) * 100).tolist()
+        nll_M = (self.nll_M.cpu() / N).tolist()
+        scores = [
+            {"top1_error": e, "top5_error": e5 if self.has_top5 else None, "nll": n, "ece": c}
+            for e, e5, n, c in zip(error_M, error5_M, nll_M, ece_M, strict=True)
+        ]
+        peers = scores[: self.P]
+        if leader is None:
+            leader = min(range(self.P), key=lambda p: (peers[p]["top1_error"], peers[p]["nll"]))
+        distance, disagreement = (self.pairs_2.cpu() / N).tolist()
+        return {
+            "images": self.images,
+            "peers": peers,
+            "mean": {k: None if peers[0][k] is None else sum(s[k] for s in peers) / self.P for k in peers[0]},
+            "leader_peer": leader,
+            "leader": peers[leader],
+            "ensemble": scores[self.P],
+            "ensemble_logits": scores[self.P + 1],
+            "diversity": {"distance": distance, "disagreement": 100 * disagreement} if self.P > 1 else None,
+            "reliability": {
+                "leader": _bins(count_MK[leader], confidence_MK[leader], right_MK[leader]),
+                "ensemble": _bins(count_MK[self.P], confidence_MK[self.P], right_MK[self.P]),
+            },
+        }
+
+
+def _bins(count_K: Tensor, confidence_K: Tensor, right_K: Tensor) -> dict[str, list[float | None]]:
+    def shares(sum_K: Tensor) -> list[float | None]:
+        return [s / n if n else None for s, n in zip(sum_K.tolist(), count_K.tolist(), strict=True)]
+
+    return {
+        "count": [int(n) for n in count_K.tolist()],
+        "confidence": shares(confidence_K),
+        "accuracy": shares(right_K),
+    }
+
+
+class EpochMeter:
+    """Training metrics of one epoch: means over its batches, kept on the device until `result`."""
+
+    def __init__(self, peers: int, device: torch.device) -> None:
+        self.loss = torch.zeros((), device=device)
+        self.loss_by_peer_P = torch.zeros(peers, device=device)
+        self.wrong_P = torch.zeros(peers, device=device, dtype=torch.int64)
+        self.named: dict[tuple[str, str], Tensor] = {}
+        self.batches = self.images = 0
+
+    def update(self, step: StepOutput, logits_PBC: Tensor, labels_B: Tensor) -> None:
+        """Add one batch; nothing is read back from the device."""
+        self.loss += step.loss.detach()
+        self.loss_by_peer_P += step.loss_by_peer.detach()
+        self.wrong_P += (logits_PBC.detach().argmax(-1) != labels_B).sum(-1)
+        for kind, values in (("parts", step.parts), ("diagnostics", step.diagnostics)):
+            for name, value in values.items():
+                key = (kind, name)
+                self.named[key] = self.named[key] + value if key in self.named else value.clone()
+        self.batches += 1
+        self.images += len(labels_B)
+
+    def result(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The "train" and "diagnostics" entries of a line of metrics.jsonl."""
+
+        def means(kind: str) -> dict[str, Any]:
+            return {name: (v / self.batches).tolist() for (k, name), v in self.named.items() if k == kind}
+
+        train = {
+            "loss": self.loss.item() / self.batches,
+            "loss_by_peer": (self.loss_by_peer_P / self.batches).tolist(),
+            "parts": means("parts"),
+            "error_by_peer": (100.0 * self.wrong_P / self.images).tolist(),
+        }
+        return train, means("diagnostics")

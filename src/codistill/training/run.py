@@ -1,0 +1,145 @@
+"""`train` and `resume`: a configuration in, a run directory and its results out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from codistill.data import Dataset
+from codistill.errors import UserError
+from codistill.training.check import check_config
+from codistill.training.checkpoint import latest, load_state, load_weights, save_checkpoint
+from codistill.training.config import Config
+from codistill.training.configfile import identity, read_config, write_config
+from codistill.training.files import read_json, write_json
+from codistill.training.loggers import JsonLines
+from codistill.training.loop import Observer, layer_randomness, train_epochs
+from codistill.training.session import Session, build_session
+from codistill.training.summary import summarise
+
+__all__ = ["RunResult", "resume", "train"]
+
+RUN_FILES = ("config.yaml", "input.json", "metrics.jsonl", "summary.json", "report.html", "checkpoints")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a finished run gives back.
+
+    Attributes:
+        run_dir: the run directory.
+        summary: the content of its summary.json.
+    """
+
+    run_dir: Path
+    summary: dict[str, Any]
+
+    @property
+    def test_error(self) -> float:
+        """The headline in percent: last epoch, test set, the leader or the mean of the students."""
+        return self.summary["last"]["test"][self.summary["headline"]]["top1_error"]
+
+
+def train(
+    config: Config, *, dataset: Dataset | None = None, overwrite: bool = False, observers: Sequence[Observer] = ()
+) -> RunResult:
+    """Train one group of networks and write its run directory (docs/run-directory.md).
+
+    Args:
+        config: the run; `Config(method="okddip", model=("resnet32",), data="cifar100")` is enough.
+        dataset: data to use instead of the one that `config.data` names.
+        overwrite: replace what an earlier run left in the run directory.
+        observers: watch the run, for progress bars and loggers.
+
+    Raises:
+        UserError: anything that the user can put right, before any training and before anything is written; also
+            when the training diverges (the last whole epoch is kept).
+    """
+    started = time.perf_counter()
+    out = check_config(config).out
+    assert out is not None
+    _refuse_used_folder(out, overwrite)
+    session = build_session(config, dataset)
+    _remove_run(out)
+    out.mkdir(parents=True, exist_ok=True)
+    write_config(session.config, out / "config.yaml")
+    write_json(out / "input.json", session.input_facts())
+    with layer_randomness(session):
+        save_checkpoint(out, 0, session.modules, session.state())
+        return _run(session, observers, started)
+
+
+def resume(run_dir: Path, *, dataset: Dataset | None = None, observers: Sequence[Observer] = ()) -> RunResult:
+    """Go on with an interrupted run from its last whole epoch, to the same numbers as without the interruption.
+
+    A finished run is returned as it is.
+
+    Raises:
+        UserError: there is no run, or its configuration was edited after it began.
+    """
+    started = time.perf_counter()
+    config = read_config(run_dir / "config.yaml")
+    folder = latest(run_dir)
+    if folder is None:
+        raise UserError(f"{run_dir} has no checkpoint to go on from: start it with 'codistill train --overwrite'.")
+    state = load_state(folder)
+    _refuse_edited(config, state["config"], run_dir)
+    if (run_dir / "summary.json").is_file():
+        return RunResult(run_dir, read_json(run_dir / "summary.json"))
+    session = build_session(dataclasses.replace(config, out=run_dir), dataset)
+    with layer_randomness(session):
+        load_weights(folder, session.modules)
+        session.restore(state)
+        JsonLines.cut(run_dir / "metrics.jsonl", session.epoch)
+        return _run(session, observers, started)
+
+
+def _run(session: Session, observers: Sequence[Observer], started: float) -> RunResult:
+    watchers = [JsonLines(), *observers]
+    for observer in watchers:
+        observer.on_start(session)
+    train_epochs(session, watchers)
+    summary = summarise(session)
+    summary["seconds"] = {"training": session.seconds, "total": time.perf_counter() - started}
+    write_json(session.out / "summary.json", summary)
+    for observer in watchers:
+        observer.on_end(session, summary)
+    return RunResult(session.out, summary)
+
+
+def _refuse_used_folder(out: Path, overwrite: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError(f"out {out} is a file: give the path of a folder.")
+    if (out / "config.yaml").exists() and not overwrite:
+        raise UserError(
+            f"out {out} already holds a run: go on with 'codistill resume {out}', replace it with --overwrite, or "
+            "give another --out."
+        )
+
+
+def _remove_run(out: Path) -> None:
+    """Remove what a run writes, and nothing else that may lie in the folder."""
+    for name in RUN_FILES:
+        path = out / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _refuse_edited(config: Config, began_with: str, run_dir: Path) -> None:
+    before = json.loads(began_with)
+    now = json.loads(identity(config))
+    changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
+    if changed:
+        old = {k: before.get(k) for k in changed}
+        raise UserError(
+            f"{run_dir / 'config.yaml'} was edited after the run began (changed: {', '.join(changed)}; it began with "
+            f"{old}): put it back, or start a new run with 'codistill train --config ... --out ...'."
+        )

@@ -1,0 +1,25 @@
+"""One seed for a run, and from it one for every purpose, so that no two random things share a stream."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+__all__ = ["PURPOSES", "derive_seed", "generator_for"]
+
+PURPOSES = ("split", "subset", "order", "augmentation", "initialisation", "method", "layers")
+"""split: validation part. subset: --train-subset. order: of the images. augmentation: crops and flips. initialisation:
+one a peer. method: its parameters and random choices. layers: dropout and other random layers."""
+
+
+def derive_seed(seed: int, purpose: str, index: int = 0) -> int:
+    """A seed of 63 bits for `purpose` (one of PURPOSES) and `index` (a peer), the same on every machine."""
+    assert purpose in PURPOSES, purpose
+    digest = hashlib.sha256(f"{seed}/{purpose}/{index}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def generator_for(seed: int, purpose: str, index: int = 0) -> torch.Generator:
+    """A CPU generator seeded by `derive_seed`; torch's global generator is not touched."""
+    return torch.Generator().manual_seed(derive_seed(seed, purpose, index))

@@ -1,0 +1,196 @@
+"""Everything that one run works with, built from its configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from codistill import data, execution, methods, models
+from codistill.data import AugmentPolicy, Dataset
+from codistill.errors import UserError
+from codistill.execution import LoopExecutor
+from codistill.methods import Method
+from codistill.peers import BranchedGroup, NetworkGroup, PeerGroup
+from codistill.training.check import check_config
+from codistill.training.config import AugmentConfig, Config
+from codistill.training.configfile import identity
+from codistill.training.seeds import generator_for
+
+__all__ = ["Session", "Splits", "build_group", "build_session", "load_data", "split_data"]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Indices into the training images, and nothing of the test set."""
+
+    train_N: Tensor
+    validation_N: Tensor
+    held_out_N: Tensor
+
+
+@dataclass
+class Session:
+    """One run in progress; `state` and `restore` carry all that changes."""
+
+    config: Config
+    dataset: Dataset
+    splits: Splits
+    policy: AugmentPolicy
+    device: torch.device
+    group: PeerGroup
+    method: Method
+    executor: LoopExecutor
+    optimizer: torch.optim.Optimizer
+    generators: dict[str, torch.Generator]
+    epoch: int = 0
+    seconds: float = 0.0
+    best: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def out(self) -> Path:
+        """The run directory."""
+        assert self.config.out is not None
+        return self.config.out
+
+    @property
+    def epochs(self) -> int:
+        """Length of the run."""
+        assert self.config.epochs is not None
+        return self.config.epochs
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """What a checkpoint holds the weights of."""
+        return {"group": self.group, "method": self.method}
+
+    def input_facts(self) -> dict[str, Any]:
+        """What the networks expect and give, for those who load a student: the content of input.json."""
+        _, channels, height, width = self.dataset.train.images_NCHW.shape
+        return {
+            "version": 1,
+            "channels": channels,
+            "height": height,
+            "width": width,
+            "mean": list(self.dataset.mean),
+            "std": list(self.dataset.std),
+            "classes": list(self.dataset.classes),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Everything but the weights that the next epoch depends on."""
+        state = {
+            "config": identity(self.config),
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "best": self.best,
+            "optimizer": self.optimizer.state_dict(),
+            "generators": {name: g.get_state() for name, g in self.generators.items()},
+            "layers": torch.get_rng_state(),
+        }
+        if self.device.type == "cuda":
+            state["layers_cuda"] = torch.cuda.get_rng_state(self.device)
+        return state
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to where `state` was taken; the caller loads the weights."""
+        self.epoch, self.seconds, self.best = state["epoch"], state["seconds"], state["best"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name, generator in self.generators.items():
+            generator.set_state(state["generators"][name])
+        torch.set_rng_state(state["layers"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["layers_cuda"], self.device)
+
+
+def load_data(config: Config) -> Dataset:
+    """The run's data set; see `codistill.data.load` for the errors."""
+    return data.load(config.data, config.data_dir, image_size=config.image_size, download=config.download)
+
+
+def split_data(config: Config, dataset: Dataset, held_out: float) -> Splits:
+    """Training, validation and held-out parts of the training images, each by seed and class (or group).
+
+    Raises:
+        UserError: the training part is smaller than a batch, or than `train_subset`.
+    """
+    labels_N = dataset.train.labels_N
+    split = generator_for(config.seed, "split")
+    train_N, validation_N = data.split_validation(dataset.train, config.validation, split)
+    held_N = train_N[:0]
+    if held_out > 0:
+        kept, held = data.split_validation(dataset.train.take(train_N), held_out, split)
+        train_N, held_N = train_N[kept], train_N[held]
+    if config.train_subset is not None:
+        subset = generator_for(config.seed, "subset")
+        train_N = data.take_subset(train_N, labels_N[train_N], config.train_subset, subset)
+    if config.batch_size > len(train_N):
+        raise UserError(
+            f"batch_size {config.batch_size} with {len(train_N)} training images: a batch must not be larger than the "
+            f"training split; give --batch-size {len(train_N)} or less."
+        )
+    return Splits(train_N, validation_N, held_N)
+
+
+def build_group(config: Config, num_classes: int, in_channels: int) -> PeerGroup:
+    """The group of the configuration, each peer initialised from a seed of its own.
+
+    Raises:
+        UserError: unknown model or split.
+    """
+    assert config.peers is not None
+    names = config.model * config.peers if len(config.model) == 1 else config.model
+    if config.group == "branches":
+        own = generator_for(config.seed, "initialisation", 0)
+        trunk = models.build(names[0], num_classes, in_channels, generator=own)
+        return BranchedGroup(trunk, branches=config.peers, split=config.split, generator=own)
+    networks = [
+        models.build(name, num_classes, in_channels, generator=generator_for(config.seed, "initialisation", peer))
+        for peer, name in enumerate(names)
+    ]
+    return NetworkGroup(networks)
+
+
+def build_session(config: Config, dataset: Dataset | None = None) -> Session:
+    """Check the configuration, load the data and build all parts; nothing is written.
+
+    Raises:
+        UserError: anything that the user can put right, before any training.
+    """
+    config = check_config(config)
+    device = torch.device(config.device)
+    dataset = dataset or load_data(config)
+    config, policy = _fill_from_data(config, dataset)
+    channels = dataset.train.images_NCHW.shape[1]
+    group = build_group(config, len(dataset.classes), channels)
+    method_generator = generator_for(config.seed, "method")
+    method = methods.build(config.method, group, generator=method_generator, **config.method_options)
+    splits = split_data(config, dataset, method.held_out)
+    group.to(device)
+    method.to(device)
+    executor = execution.find(config.executor)(group, method, torch.bfloat16 if config.amp == "bf16" else None)
+    optim = config.optim
+    trained = [p for module in (group, method) for p in module.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(
+        trained, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov, weight_decay=optim.weight_decay
+    )
+    generators = {name: generator_for(config.seed, name) for name in ("order", "augmentation")}
+    generators["method"] = method_generator
+    return Session(config, dataset, splits, policy, device, group, method, executor, optimizer, generators)
+
+
+def _fill_from_data(config: Config, dataset: Dataset) -> tuple[Config, AugmentPolicy]:
+    augment = config.augment
+    padding = dataset.augment.crop_padding if augment.crop_padding is None else augment.crop_padding
+    flip = dataset.augment.flip if augment.flip is None else augment.flip
+    epochs = config.epochs or dataset.epochs
+    if config.optim.warmup_epochs >= epochs:
+        raise UserError(
+            f"optim.warmup_epochs {config.optim.warmup_epochs}: it must be shorter than the run of {epochs} epochs."
+        )
+    filled = dataclasses.replace(config, epochs=epochs, augment=AugmentConfig(padding, flip))
+    return filled, AugmentPolicy(padding, flip)

@@ -1,0 +1,66 @@
+"""Small data and short runs that many tests share."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from codistill import data
+from codistill.training import Config, OptimConfig, train
+
+DROPOUT_NETWORK = '''
+from torch import nn
+
+
+def net(num_classes, in_channels=3):
+    return nn.Sequential(
+        nn.Conv2d(in_channels, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.3),
+        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, num_classes),
+    )
+'''
+
+
+@pytest.fixture(scope="session", autouse=True)
+def two_threads():
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """A quarter of the digits: enough to learn something in seconds."""
+    full = data.load("digits")
+    return dataclasses.replace(
+        full, train=full.train.take(torch.arange(400)), test=full.test.take(torch.arange(100))
+    )
+
+
+@pytest.fixture(scope="session")
+def dropout_network(tmp_path_factory):
+    """A user's own network with dropout, named as on the command line."""
+    path = tmp_path_factory.mktemp("network") / "net.py"
+    path.write_text(DROPOUT_NETWORK)
+    return f"{path}:net"
+
+
+@pytest.fixture(scope="session")
+def quick(dropout_network):
+    """A run of seconds; tests replace what they are about."""
+    return Config(
+        method="okddip",
+        model=(dropout_network,),
+        peers=3,
+        data="digits",
+        epochs=3,
+        batch_size=64,
+        device="cpu",
+        optim=OptimConfig(lr=0.05),
+    )
+
+
+@pytest.fixture(scope="session")
+def finished_run(quick, digits, tmp_path_factory) -> Path:
+    """One finished run of three peers, not to be changed by tests."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    train(dataclasses.replace(quick, out=out), dataset=digits)
+    return out

@@ -1,0 +1,328 @@
+"""What a run promises: the same numbers again, an honest protocol, nothing lost."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from codistill.errors import UserError
+from codistill.training import OptimConfig, Silent, load_student, resume, train
+from codistill.training.checkpoint import latest
+from codistill.training.evaluate import evaluate_run
+
+
+def metrics_of(run_dir):
+    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+    timeless = ("seconds", "images_per_second")
+    return [{k: v for k, v in json.loads(line).items() if k not in timeless} for line in lines]
+
+
+def weights_of(run_dir):
+    return load_file(latest(run_dir) / "weights.safetensors")
+
+
+def same_weights(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+class StopAfter(Silent):
+    def __init__(self, epochs):
+        self.epochs = epochs
+
+    def on_step(self, session, step, steps):
+        if session.epoch == self.epochs and step == steps // 2:
+            raise KeyboardInterrupt
+
+
+def test_a_run_directory_holds_what_the_documentation_says(finished_run):
+    assert {p.name for p in finished_run.iterdir()} >= {
+        "config.yaml", "input.json", "metrics.jsonl", "summary.json", "checkpoints",
+    }
+    assert sorted(p.name for p in (finished_run / "checkpoints").iterdir()) == ["epoch_0003", "selected"]
+    summary = json.loads((finished_run / "summary.json").read_text())
+    assert [m["epoch"] for m in metrics_of(finished_run)] == [1, 2, 3]
+    assert summary["last"]["epoch"] == 3
+    assert summary["headline"] == "leader"
+    assert summary["leader"] == {"peer": 2, "rule": "group leader"}
+    assert summary["images"] == {"train": 360, "validation": 40, "held_out": 0, "test": 100}
+    assert summary["parameters"]["deployed"] == 6 * 9 + 6 + 12 + 24 * 10 + 10
+    attention = torch.tensor(metrics_of(finished_run)[0]["diagnostics"]["attention"])
+    assert attention.shape == (2, 2)
+    assert torch.allclose(attention.sum(1), torch.ones(2))
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(quick, digits, finished_run, tmp_path):
+    train(dataclasses.replace(quick, out=tmp_path / "again"), dataset=digits)
+    assert metrics_of(tmp_path / "again") == metrics_of(finished_run)
+    assert same_weights(weights_of(tmp_path / "again"), weights_of(finished_run))
+    train(dataclasses.replace(quick, out=tmp_path / "other", seed=1), dataset=digits)
+    assert metrics_of(tmp_path / "other")[0] != metrics_of(finished_run)[0]
+
+
+def test_the_written_configuration_repeats_the_run(digits, finished_run, tmp_path):
+    from codistill.training import read_config
+
+    config = read_config(finished_run / "config.yaml")
+    train(dataclasses.replace(config, out=tmp_path / "again"), dataset=digits)
+    assert metrics_of(tmp_path / "again") == metrics_of(finished_run)
+
+
+@pytest.mark.parametrize("stop", [0, 1, 2])
+def test_an_interrupted_run_resumes_to_the_same_numbers_to_the_bit(quick, digits, finished_run, tmp_path, stop):
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(dataclasses.replace(quick, out=out), dataset=digits, observers=[StopAfter(stop)])
+    assert len(metrics_of(out) if stop else []) == stop
+    assert not (out / "summary.json").exists()
+    torch.rand(17)
+    result = resume(out, dataset=digits)
+    assert metrics_of(out) == metrics_of(finished_run)
+    assert same_weights(weights_of(out), weights_of(finished_run))
+    assert result.summary["last"] == json.loads((finished_run / "summary.json").read_text())["last"]
+
+
+def test_a_kill_between_log_and_checkpoint_leaves_no_double_line(quick, digits, finished_run, tmp_path):
+    class StopBeforeCheckpoint(Silent):
+        def on_epoch(self, session, record):
+            if session.epoch == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(dataclasses.replace(quick, out=tmp_path / "run"), dataset=digits, observers=[StopBeforeCheckpoint()])
+    assert len(metrics_of(tmp_path / "run")) == 2
+    resume(tmp_path / "run", dataset=digits)
+    assert metrics_of(tmp_path / "run") == metrics_of(finished_run)
+
+
+def test_resuming_a_finished_run_gives_its_results_back(digits, finished_run):
+    before = metrics_of(finished_run)
+    assert resume(finished_run, dataset=digits).summary["kind"] == "codistill-run"
+    assert metrics_of(finished_run) == before
+
+
+def test_an_edited_configuration_is_not_resumed(quick, digits, tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(dataclasses.replace(quick, out=out), dataset=digits, observers=[StopAfter(1)])
+    text = (out / "config.yaml").read_text()
+    (out / "config.yaml").write_text(text.replace("batch_size: 64", "batch_size: 32"))
+    with pytest.raises(UserError, match=r"was edited after the run began \(changed: batch_size") as caught:
+        resume(out, dataset=digits)
+    assert "64" in str(caught.value)
+
+
+def test_a_damaged_checkpoint_is_refused_by_name(quick, digits, tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(dataclasses.replace(quick, out=out), dataset=digits, observers=[StopAfter(1)])
+    weights = latest(out) / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(UserError, match="weights.safetensors is damaged"):
+        resume(out, dataset=digits)
+    (latest(out) / "state.pt").write_bytes(b"nothing")
+    with pytest.raises(UserError, match="state.pt is damaged"):
+        resume(out, dataset=digits)
+
+
+def test_a_used_folder_is_refused_and_overwritten_only_when_asked(quick, digits, tmp_path):
+    config = dataclasses.replace(quick, out=tmp_path / "run", epochs=1)
+    train(config, dataset=digits)
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="already holds a run"):
+        train(config, dataset=digits)
+    train(dataclasses.replace(config, seed=5), dataset=digits, overwrite=True)
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["seed"] == 5
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="is a file"):
+        train(dataclasses.replace(config, out=tmp_path / "file"), dataset=digits)
+
+
+def test_a_refused_run_writes_nothing(quick, digits, tmp_path):
+    with pytest.raises(UserError, match="batch_size 361 with 360 training images"):
+        train(dataclasses.replace(quick, out=tmp_path / "run", batch_size=361), dataset=digits)
+    with pytest.raises(UserError, match="unknown option of okddip 'temprature': did you mean 'temperature'"):
+        train(dataclasses.replace(quick, out=tmp_path / "run", method_options={"temprature": 2}), dataset=digits)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_test_set_has_no_say_in_training_or_selection(quick, digits, finished_run, tmp_path):
+    shuffled = dataclasses.replace(digits.test, labels_N=digits.test.labels_N.flip(0))
+    train(dataclasses.replace(quick, out=tmp_path / "run"), dataset=dataclasses.replace(digits, test=shuffled))
+    assert metrics_of(tmp_path / "run") == metrics_of(finished_run)
+    ours, theirs = (json.loads((d / "summary.json").read_text()) for d in (tmp_path / "run", finished_run))
+    assert ours["selected"]["epoch"] == theirs["selected"]["epoch"]
+    assert ours["leader"] == theirs["leader"]
+    assert ours["last"]["test"]["leader"]["top1_error"] > theirs["last"]["test"]["leader"]["top1_error"]
+
+
+def test_the_test_images_are_first_read_after_the_last_epoch(quick, digits, tmp_path):
+    order = []
+
+    class Watched(type(digits.test)):
+        def __getattribute__(self, name):
+            if name == "images_NCHW":
+                order.append("test")
+            return super().__getattribute__(name)
+
+    class Note(Silent):
+        def on_epoch(self, session, record):
+            order.append(session.epoch)
+
+    test = Watched(digits.test.images_NCHW, digits.test.labels_N)
+    dataset = dataclasses.replace(digits, test=test)
+    order.clear()
+    train(dataclasses.replace(quick, out=tmp_path / "run"), dataset=dataset, observers=[Note()])
+    assert order[:3] == [1, 2, 3]
+    assert "test" in order[3:]
+
+
+def test_the_selected_epoch_is_the_one_with_the_lowest_validation_error(finished_run):
+    summary = json.loads((finished_run / "summary.json").read_text())
+    scores = [(m["validation"]["leader"]["top1_error"], m["validation"]["leader"]["nll"]) for m in metrics_of(finished_run)]
+    assert summary["selected"]["epoch"] == 1 + scores.index(min(scores))
+    assert summary["selected"]["validation"]["leader"]["top1_error"] == min(scores)[0]
+
+
+def test_training_goes_on_in_training_mode_after_validation(quick, digits, tmp_path):
+    modes = []
+
+    class Modes(Silent):
+        def on_step(self, session, step, steps):
+            modes.append(session.group.training and session.method.training)
+
+    train(dataclasses.replace(quick, out=tmp_path / "run"), dataset=digits, observers=[Modes()])
+    assert len(modes) == 3 * (360 // 64)
+    assert all(modes)
+
+
+def test_the_callers_random_state_and_threads_are_left_alone(quick, digits, tmp_path):
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    train(dataclasses.replace(quick, out=tmp_path / "run", epochs=1, threads=1), dataset=digits)
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.get_num_threads() == threads
+
+
+def test_peers_start_apart_and_stay_apart(quick, digits, tmp_path):
+    starts = []
+
+    class Start(Silent):
+        def on_start(self, session):
+            starts.extend(session.group.student(p).state_dict()["0.weight"].clone() for p in range(3))
+
+    config = dataclasses.replace(quick, out=tmp_path / "run", epochs=1)
+    train(config, dataset=digits, observers=[Start()])
+    assert not torch.equal(starts[0], starts[1])
+    assert not torch.equal(starts[1], starts[2])
+    assert metrics_of(tmp_path / "run")[0]["validation"]["diversity"]["distance"] > 0
+
+
+def test_students_of_one_run_get_different_views_under_icl_and_the_same_without(quick, digits, tmp_path):
+    from codistill.training import loop
+    from codistill.training.session import build_session
+
+    images = digits.train.images_NCHW[:32]
+    session = build_session(dataclasses.replace(quick, out=tmp_path / "run", icl=True), digits)
+    views = loop._views(session, images)
+    assert len(views) == 3
+    assert not torch.equal(views[0], views[1])
+    session = build_session(dataclasses.replace(quick, out=tmp_path / "run", icl=False), digits)
+    assert isinstance(loop._views(session, images), torch.Tensor)
+
+
+def test_diverged_training_stops_in_one_sentence_and_keeps_the_last_good_epoch(quick, digits, tmp_path):
+    config = dataclasses.replace(quick, out=tmp_path / "run", method="ind", optim=OptimConfig(lr=1e30))
+    with pytest.raises(UserError, match="diverged"):
+        train(config, dataset=digits)
+    assert latest(tmp_path / "run").name == "epoch_0000"
+
+
+def test_mixed_precision_trains_the_networks_in_bfloat16_and_the_method_in_fp32(quick, digits, tmp_path):
+    kinds = set()
+
+    class Kinds(Silent):
+        def on_start(self, session):
+            plain = session.executor._forward
+
+            def watched(*args):
+                outputs = plain(*args)
+                kinds.add(outputs.logits_PBC.dtype)
+                return outputs
+
+            session.executor._forward = watched
+
+    config = dataclasses.replace(quick, out=tmp_path / "run", amp="bf16")
+    result = train(config, dataset=digits, observers=[Kinds()])
+    assert kinds == {torch.bfloat16}
+    assert result.test_error < 80
+
+
+def test_a_subset_trains_on_that_many_images(quick, digits, tmp_path):
+    result = train(dataclasses.replace(quick, out=tmp_path / "run", epochs=1, train_subset=128), dataset=digits)
+    assert result.summary["images"]["train"] == 128
+    assert result.summary["images"]["validation"] == 40
+
+
+def test_without_a_group_leader_the_headline_is_the_mean_and_validation_names_the_student(quick, digits, tmp_path):
+    result = train(dataclasses.replace(quick, out=tmp_path / "run", method="dml", epochs=2), dataset=digits)
+    summary = result.summary
+    assert summary["headline"] == "mean"
+    assert summary["leader"]["rule"] == "lowest validation error"
+    errors = [(p["top1_error"], p["nll"]) for p in summary["last"]["validation"]["peers"]]
+    assert summary["leader"]["peer"] == errors.index(min(errors))
+    assert result.test_error == summary["last"]["test"]["mean"]["top1_error"]
+
+
+@pytest.mark.parametrize("checkpoint", ["last", "selected"])
+def test_a_run_scores_again_as_its_summary_says(finished_run, digits, checkpoint):
+    summary = json.loads((finished_run / "summary.json").read_text())
+    assert evaluate_run(finished_run, checkpoint=checkpoint, dataset=digits) == summary[checkpoint]["test"]
+    again = evaluate_run(finished_run, checkpoint=checkpoint, split="validation", dataset=digits)
+    assert again == summary[checkpoint]["validation"]
+
+
+def test_a_loaded_student_is_the_plain_network_and_predicts_as_in_the_group(finished_run, digits):
+    from codistill.training import load_group
+
+    _, group, _, facts = load_group(finished_run)
+    images = torch.randn(9, facts["channels"], facts["height"], facts["width"])
+    with torch.no_grad():
+        logits = group(images).logits_PBC
+        assert torch.equal(load_student(finished_run)(images), logits[2])
+        assert torch.equal(load_student(finished_run, peer=0)(images), logits[0])
+    assert type(load_student(finished_run)) is torch.nn.Sequential
+    with pytest.raises(UserError, match="students 0 to 2"):
+        load_student(finished_run, peer=3)
+    with pytest.raises(UserError, match="give 'leader' or an index"):
+        load_student(finished_run, peer="boss")
+    with pytest.raises(UserError, match="checkpoint 'best'"):
+        load_student(finished_run, checkpoint="best")
+
+
+def test_branches_share_a_trunk_and_give_plain_students(quick, digits, tmp_path):
+    config = dataclasses.replace(quick, out=tmp_path / "run", group="branches", split="4", epochs=1)
+    result = train(config, dataset=digits)
+    assert result.summary["parameters"]["deployed"] == 6 * 9 + 6 + 12 + 24 * 10 + 10
+    first, second = (load_student(tmp_path / "run", peer=p).state_dict() for p in (0, 1))
+    assert torch.equal(first["0.weight"], second["0.weight"])
+    assert not torch.equal(first["6.weight"], second["6.weight"])
+
+
+def test_alternating_updates_train_every_student_alone(quick, digits, tmp_path):
+    options = {"updates": "alternating"}
+    config = dataclasses.replace(quick, out=tmp_path / "run", method="dml", epochs=2, method_options=options)
+    result = train(config, dataset=digits)
+    assert result.summary["last"]["validation"]["mean"]["top1_error"] < 85
+
+
+def test_kdcl_general_renews_its_weights_from_held_out_training_images(quick, digits, tmp_path):
+    config = dataclasses.replace(quick, out=tmp_path / "run", method="kdcl_general", epochs=2)
+    result = train(config, dataset=digits)
+    assert result.summary["images"]["held_out"] == 36
+    assert result.summary["images"]["train"] == 324
+    first, second = (m["diagnostics"]["weights"] for m in metrics_of(tmp_path / "run"))
+    assert first == pytest.approx([1 / 3] * 3)
+    assert second != pytest.approx([1 / 3] * 3)
+    assert sum(second) == pytest.approx(1)

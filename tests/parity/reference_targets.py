@@ -1,0 +1,149 @@
+"""KDCL's target rules, slowly (see reference.py): loops, enumeration of supports, bisection."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import torch
+from reference import Label, Vectors, cross_entropy
+from torch import Tensor
+
+
+def naive(z: Vectors, y: list[Label]) -> list[Tensor]:
+    """z_t = z_k, k = argmin_i CE(z_i, y), row by row."""
+    targets = []
+    for n in range(len(y)):
+        ce = [float(cross_entropy(zi[n].detach(), y[n])) for zi in z]
+        best = 0
+        for i in range(1, len(z)):
+            if ce[i] < ce[best]:
+                best = i
+        targets.append(z[best][n].detach())
+    return targets
+
+
+def minlogit(z: Vectors, y: list[Label]) -> list[Tensor]:
+    """z_t[j] = min_i (z_i[j] - z_i[y])."""
+    targets = []
+    for n in range(len(y)):
+        c = y[n]
+        assert isinstance(c, int)
+        least = [min(float(zi[n][j].detach()) - float(zi[n][c].detach()) for zi in z) for j in range(len(z[0][n]))]
+        targets.append(torch.tensor(least, dtype=torch.float64))
+    return targets
+
+
+def _slope(Z: list[list[float]], label: int, alpha: list[float]) -> tuple[float, list[float]]:
+    """CE(αᵀZ, y) and its gradient g_i = Σ_c Z_ic (p_c - e_c), of one row."""
+    C = len(Z[0])
+    mix = [math.fsum(alpha[i] * Z[i][c] for i in range(len(Z))) for c in range(C)]
+    top = max(mix)
+    total = math.fsum(math.exp(v - top) for v in mix)
+    p = [math.exp(v - top) / total for v in mix]
+    # Σ_c p_c (Z_ic - Z_iy): the same gradient up to a constant Σ_c Z_ic·0, without cancellation of large logits.
+    g = [math.fsum(p[c] * (Zi[c] - Zi[label]) for c in range(C)) for Zi in Z]
+    return top + math.log(total) - mix[label], g
+
+
+def gap(Z: list[list[float]], label: int, alpha: list[float]) -> float:
+    """αᵀg - min_i g_i: by convexity no point of the simplex is better by more than this."""
+    _, g = _slope(Z, label, alpha)
+    return math.fsum(a * v for a, v in zip(alpha, g, strict=True)) - min(g)
+
+
+def linear_weights(Z: list[list[float]], label: int, tolerance: float = 1e-14, steps: int = 5000) -> list[float]:
+    """argmin over the simplex of CE(αᵀZ, y), of one row: weight is moved between the worst pair of students.
+
+    Every step minimises exactly (bisection of the slope) along the line that takes weight from the student with the
+    largest gradient that has any and gives it to the one with the smallest; it ends when the gap closes.
+    """
+    m = len(Z)
+    alpha = [1.0 / m] * m
+    for _ in range(steps):
+        _, g = _slope(Z, label, alpha)
+        i = min(range(m), key=lambda k: g[k])
+        j = max((k for k in range(m) if alpha[k] > 0), key=lambda k: g[k])
+        if g[j] - g[i] <= tolerance:
+            break
+        start, other = alpha[i], alpha[j]
+
+        def moved(step: float) -> float:
+            trial = list(alpha)
+            trial[i], trial[j] = start + step, other - step  # noqa: B023
+            _, slope = _slope(Z, label, trial)
+            return slope[i] - slope[j]  # noqa: B023
+
+        low, high = 0.0, other
+        if moved(high) <= 0:
+            low = high
+        for _ in range(200):
+            middle = (low + high) / 2
+            if middle in (low, high):
+                break
+            low, high = (middle, high) if moved(middle) < 0 else (low, middle)
+        if low == 0.0:
+            break
+        alpha[i], alpha[j] = start + low, (0.0 if low == other else other - low)
+    return alpha
+
+
+def objective(Z: list[list[float]], label: int, alpha: list[float]) -> float:
+    """CE(αᵀZ, y) of one row."""
+    return _slope(Z, label, alpha)[0]
+
+
+def mix(z: Vectors, n: int, weights: list[float]) -> Tensor:
+    """Σ_i w_i z_i of one row."""
+    total = torch.zeros_like(z[0][n])
+    for i in range(len(z)):
+        total = total + weights[i] * z[i][n].detach()
+    return total
+
+
+def linear(z: Vectors, y: list[Label]) -> list[Tensor]:
+    """z_t = αᵀZ with the best α of every row."""
+    targets = []
+    for n in range(len(y)):
+        c = y[n]
+        assert isinstance(c, int)
+        targets.append(mix(z, n, linear_weights([[float(v) for v in zi[n].detach()] for zi in z], c)))
+    return targets
+
+
+def error_matrix(prob: Vectors, y: list[int]) -> np.ndarray:
+    """C_ij = 1/N Σ_k Σ_c (f_i(x_k) - t_k)_c (f_j(x_k) - t_k)_c."""
+    m, N, C = len(prob), len(y), len(prob[0][0])
+    matrix = np.zeros((m, m))
+    for i in range(m):
+        for j in range(m):
+            for k in range(N):
+                for c in range(C):
+                    t = 1.0 if c == y[k] else 0.0
+                    matrix[i, j] += (float(prob[i][k][c]) - t) * (float(prob[j][k][c]) - t) / N
+    return matrix
+
+
+def simplex_minimum(matrix: np.ndarray) -> np.ndarray:
+    """argmin wᵀCw over the simplex: the best feasible stationary point among all supports.
+
+    On a smallest optimal support the stationary point is unique, so enumeration finds it for singular C too.
+    """
+    m = len(matrix)
+    best, best_value = np.full(m, 1.0 / m), np.inf
+    for size in range(1, m + 1):
+        for support in itertools.combinations(range(m), size):
+            s = list(support)
+            system = np.zeros((size + 1, size + 1))
+            system[:size, :size] = matrix[np.ix_(s, s)]
+            system[:size, size] = system[size, :size] = 1.0
+            w_s = np.linalg.lstsq(system, np.eye(size + 1)[size], rcond=None)[0][:size]
+            if (w_s < -1e-12).any() or abs(w_s.sum() - 1) > 1e-9:
+                continue
+            w = np.zeros(m)
+            w[s] = np.clip(w_s, 0, None)
+            value = w @ matrix @ w
+            if value < best_value - 1e-15:
+                best, best_value = w, value
+    return best

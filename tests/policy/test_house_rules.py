@@ -1,0 +1,108 @@
+"""The rules that keep the house small and its arrows straight."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "src" / "codistill"
+FILES = sorted(SOURCE.rglob("*.py"))
+LAYERS = {
+    "errors": set(),
+    "types": {"errors"},
+    "losses": {"errors"},
+    "targets": {"types", "losses"},
+    "methods": {"types", "losses", "targets"},
+    "models": {"errors"},
+    "peers": {"types", "models"},
+    "execution": {"types", "peers", "methods"},
+    "data": {"errors"},
+    "training": {"types", "execution", "methods", "peers", "models", "data"},
+    "export": {"training", "models", "peers"},
+    "reports": {"errors"},
+    "console": {"training"},
+    "studies": {"training", "reports", "export", "console", "models", "data"},
+    "cli": {"training", "reports", "export", "console", "models", "data", "methods", "studies"},
+}
+
+
+def module_of(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported_modules(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("codistill"):
+            rest = node.module.split(".")[1:]
+            found |= {rest[0]} if rest else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("codistill.")}
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_run_one_way(path):
+    layer = module_of(path)
+    if layer in ("__init__", "__main__"):
+        return
+    allowed = LAYERS[layer] | {layer, "errors"}
+    wrong = {m for m in imported_modules(path) if m in LAYERS} - allowed
+    assert not wrong, f"{layer} must not import {wrong}"
+
+
+def test_every_part_of_the_package_has_a_place_in_the_layers():
+    parts = {module_of(p) for p in FILES} - {"__init__", "__main__"}
+    assert parts == set(LAYERS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_a_file_holds_one_idea_and_a_function_fits_a_screen(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 300
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            docstring = ast.get_docstring(node, clean=False) or ""
+            lines = node.end_lineno - node.body[0].lineno + 1 - len(docstring.splitlines())
+            assert lines <= 60, f"{node.name} has {lines} lines"
+
+
+def public_functions(path: Path):
+    def walk(body, prefix=""):
+        for node in body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                yield from walk(node.body, f"{node.name}.")
+            elif isinstance(node, ast.FunctionDef) and (not node.name.startswith("_") or node.name == "__init__"):
+                yield prefix + node.name, node
+
+    yield from walk(ast.parse(path.read_text(encoding="utf-8")).body)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_public_names_are_typed(path):
+    for name, node in public_functions(path):
+        arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
+        named = [a for a in arguments if a is not None and a.arg not in ("self", "cls")]
+        assert all(a.annotation is not None for a in named), f"{name} has arguments without types"
+        assert node.returns is not None, f"{name} has no return type"
+
+
+def test_library_code_never_seeds_globally_except_in_the_one_documented_scope():
+    found = {
+        str(p.relative_to(SOURCE))
+        for p in FILES
+        if re.search(r"(?<!\.)\b(torch|np|numpy|random)\.(random\.)?(manual_seed|seed)\(", p.read_text(encoding="utf-8"))
+    }
+    assert found <= {"training/loop.py", "models/init.py"}
+
+
+def test_no_pickle_is_loaded_with_code_execution():
+    for path in FILES:
+        for call in re.findall(r"torch\.load\([^)]*\)", path.read_text(encoding="utf-8")):
+            assert "weights_only=True" in call, path
+
+
+def test_open_ends_have_no_place_in_the_source():
+    for path in FILES:
+        assert not re.search(r"\b(TODO|FIXME|XXX)\b", path.read_text(encoding="utf-8")), path

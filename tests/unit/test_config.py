@@ -1,0 +1,130 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from codistill.errors import UserError
+from codistill.training import Config, OptimConfig, apply_settings, read_config, write_config
+from codistill.training.check import check_config, default_label
+from codistill.training.configfile import config_digest
+
+
+def test_a_written_configuration_reads_back_equal(tmp_path):
+    config = Config(
+        method="dml",
+        model=("resnet20", "resnet32"),
+        data_dir=Path("/data"),
+        optim=OptimConfig(lr=1e-4, milestones=(0.3, 0.6)),
+        method_options={"temperature": 2.0, "target": "mean"},
+    )
+    write_config(config, tmp_path / "config.yaml")
+    assert read_config(tmp_path / "config.yaml") == config
+
+
+def test_settings_reach_any_depth_and_keep_their_types():
+    settings = ["optim.lr=1e-3", "optim.milestones=[0.1, 0.2]", "icl=true", "epochs=7", "method_options.ramp_up=0"]
+    config = apply_settings(Config(), settings)
+    assert config.optim.lr == 0.001
+    assert config.optim.milestones == (0.1, 0.2)
+    assert config.icl is True
+    assert config.epochs == 7
+    assert config.method_options == {"ramp_up": 0}
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("optim.lrr=1", "unknown setting 'optim.lrr': did you mean 'optim.lr'"),
+        ("optm.lr=1", "unknown setting 'optm'"),
+        ("optim.lr", "give NAME=VALUE"),
+        ("optim.lr=fast", "takes a value of type float"),
+        ("epochs=1.5", "takes a value of type int"),
+        ("epochs=true", "takes a value of type int"),
+        ("icl=3", "takes a value of type bool"),
+        ("amp=fp8", "unknown value of amp 'fp8'"),
+        ("optim=3", "takes a value of type OptimConfig"),
+        ("data=[", "is not a YAML value"),
+    ],
+)
+def test_a_wrong_setting_is_refused_in_one_sentence(setting, says):
+    with pytest.raises(UserError, match=".") as caught:
+        apply_settings(Config(), [setting])
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("method: [", "not valid YAML"),
+        ("just text", "holds no settings"),
+        ("version: 99\nmethod: ind", "format version 99"),
+        ("methd: ind", "did you mean 'method'"),
+    ],
+)
+def test_a_damaged_configuration_file_is_refused(tmp_path, text, says):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_config(tmp_path / "config.yaml")
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"method": "okdip"}, "unknown method 'okdip': did you mean 'okddip'"),
+        ({"data": "cifar"}, "unknown data set 'cifar'"),
+        ({"executor": "lop"}, "unknown executor 'lop': did you mean 'loop'"),
+        ({"method": "dml", "peers": 1}, "needs at least 2"),
+        ({"peers": 0}, "at least one student"),
+        ({"method": "baseline", "peers": 3}, "use 'ind' for several"),
+        ({"model": ("resnet20", "resnet32"), "peers": 3}, "2 models for 3 peers"),
+        ({"model": ("resnet20", "resnet32"), "group": "branches"}, "give one model"),
+        ({"model": ()}, "no model"),
+        ({"split": "layer3"}, "add --group branches"),
+        ({"teachers": (Path("x"),)}, "only kd learns from frozen teachers"),
+        ({"batch_size": 0}, "batch_size 0"),
+        ({"batch_size": -4}, "batch_size -4"),
+        ({"epochs": 0}, "epochs 0: it must be at least 1"),
+        ({"validation": 0.0}, "validation 0.0"),
+        ({"validation": 1.0}, "validation 1.0"),
+        ({"train_subset": 0}, "train_subset 0"),
+        ({"image_size": 4}, "image_size 4"),
+        ({"seed": -1}, "seed -1"),
+        ({"threads": 0}, "threads 0"),
+        ({"optim": OptimConfig(lr=0.0)}, "optim.lr 0.0: it must be above 0"),
+        ({"optim": OptimConfig(lr=float("nan"))}, "optim.lr nan"),
+        ({"optim": OptimConfig(momentum=1.0)}, "optim.momentum 1.0"),
+        ({"optim": OptimConfig(momentum=0.0)}, "optim.momentum 0.0: it must be above 0 with optim.nesterov"),
+        ({"optim": OptimConfig(weight_decay=-1e-4)}, "optim.weight_decay -0.0001"),
+        ({"optim": OptimConfig(gamma=0.0)}, "optim.gamma 0.0"),
+        ({"optim": OptimConfig(milestones=(150, 225))}, "shares above 0 and below 1"),
+        ({"optim": OptimConfig(warmup_epochs=9.0), "epochs": 5}, "shorter than the run of 5 epochs"),
+        ({"device": "cuda:7"}, "device 'cuda:7' is not there"),
+        ({"device": "tpu"}, "device 'tpu' is not there"),
+    ],
+)
+def test_a_configuration_that_makes_no_sense_is_refused(change, says):
+    with pytest.raises(UserError) as caught:
+        check_config(dataclasses.replace(Config(), **change))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_defaults_are_filled_in():
+    config = check_config(Config(method="baseline", device="cpu"))
+    assert (config.peers, config.amp, config.label) == (1, "off", "baseline")
+    assert config.out == Path("runs/digits-resnet32-baseline-seed0")
+    assert check_config(Config(model=("resnet20", "resnet32", "vgg16"))).peers == 3
+    assert check_config(Config()).peers == 4
+
+
+def test_labels_name_what_differs():
+    assert default_label(Config(method="okddip", group="branches", icl=True)) == "okddip, branches, ICL"
+    assert default_label(Config(method="my/file.py:Mine")) == "Mine"
+
+
+def test_the_digest_ignores_where_a_run_lies_and_sees_everything_else():
+    base = config_digest(Config())
+    assert config_digest(Config(out=Path("elsewhere"), label="x")) == base
+    assert config_digest(Config(seed=1)) != base
+    assert config_digest(Config(method_options={"temperature": 2.0})) != base

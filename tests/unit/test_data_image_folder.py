@@ -1,0 +1,273 @@
+"""The user's own images: both layouts, what is done to the pixels, and every refusal."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from codistill import data
+from codistill.data import AugmentPolicy, decode, pixels
+from codistill.errors import UserError
+
+SUFFIXES = ".bmp, .gif, .jpeg, .jpg, .pgm, .png, .ppm, .tif, .tiff, .webp"
+
+
+def write(path, colour=(10, 20, 30), size=(20, 20), mode="RGB", **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(path, **options)
+    return path
+
+
+def write_classes(folder, names, images=5, **options):
+    for name in names:
+        for i in range(images):
+            write(folder / name / f"{i}.png", **options)
+    return folder
+
+
+def message(*args, **options):
+    with pytest.raises(UserError) as caught:
+        data.load("image_folder", *args, **options)
+    return str(caught.value)
+
+
+def first_image(folder, path, **options):
+    """Decode `path` as the first training image beside another class."""
+    write(folder / "train" / "z" / "0.png", (1, 2, 3))
+    write(folder / "test" / "z" / "0.png", (1, 2, 3))
+    assert path.parent.parent == folder / "train"
+    return data.load("image_folder", folder, **options).train.images_NCHW[0]
+
+
+@pytest.mark.parametrize("part", ["test", "val"])
+def test_train_and_test_folders_are_the_two_parts(tmp_path, part):
+    write_classes(tmp_path / "train", ["dog", "cat"], 3)
+    write_classes(tmp_path / part, ["dog"], 2)
+    found = data.load("image_folder", tmp_path)
+    assert found.classes == ("cat", "dog")
+    assert found.train.labels_N.tolist() == [0, 0, 0, 1, 1, 1]
+    assert found.test.labels_N.tolist() == [1, 1]
+    assert found.train.images_NCHW.shape == (6, 3, 64, 64)
+    assert (found.augment, found.epochs, found.found_at) == (AugmentPolicy(8, True), 60, str(tmp_path))
+
+
+def test_test_is_preferred_to_val(tmp_path):
+    write_classes(tmp_path / "train", ["a", "b"])
+    write_classes(tmp_path / "val", ["a", "b"], 4)
+    write_classes(tmp_path / "test", ["a", "b"], 1)
+    assert len(data.load("image_folder", tmp_path, image_size=8).test) == 2
+
+
+@pytest.mark.parametrize("layout", [".", "train"])
+def test_without_a_test_part_a_constant_fifth_of_every_class_is_it(tmp_path, layout):
+    for name in "abc":
+        for i in range(10):
+            write(tmp_path / layout / name / f"{i}.png", (i, i, i))
+    first, second = (data.load("image_folder", tmp_path, image_size=8) for _ in range(2))
+    assert first.train.labels_N.bincount().tolist() == [8, 8, 8]
+    assert first.test.labels_N.bincount().tolist() == [2, 2, 2]
+    assert torch.equal(first.test.images_NCHW, second.test.images_NCHW)
+    for label in range(3):
+        seen = [part.images_NCHW[part.labels_N == label, 0, 0, 0].tolist() for part in (first.train, first.test)]
+        assert sorted(seen[0] + seen[1]) == list(range(10))
+
+
+def test_a_folder_of_pictures_called_train_is_a_class(tmp_path):
+    write_classes(tmp_path, ["bus", "train"])
+    assert data.load("image_folder", tmp_path, image_size=8).classes == ("bus", "train")
+
+
+def test_images_keep_the_order_of_their_sorted_names(tmp_path):
+    for i in (3, 1, 2):
+        write(tmp_path / "train" / "a" / f"{i}.png", (i, 0, 0))
+    write(tmp_path / "train" / "b" / "0.png", (9, 0, 0))
+    write(tmp_path / "test" / "a" / "0.png")
+    images = data.load("image_folder", tmp_path, image_size=8).train.images_NCHW
+    assert images[:, 0, 0, 0].tolist() == [1, 2, 3, 9]
+    assert images[:, 1].unique().tolist() == [0]
+
+
+def test_other_files_and_hidden_ones_are_ignored_and_suffixes_may_be_capitals(tmp_path):
+    write_classes(tmp_path, ["a", "b"])
+    write(tmp_path / "a" / "x.PNG")
+    (tmp_path / "a" / "notes.txt").write_text("no image")
+    (tmp_path / "a" / "._x.png").write_bytes(b"a resource fork")
+    (tmp_path / "readme.md").write_text("no class")
+    (tmp_path / ".git").mkdir()
+    found = data.load("image_folder", tmp_path, image_size=8)
+    assert found.classes == ("a", "b")
+    assert len(found.train) + len(found.test) == 11
+
+
+@pytest.mark.parametrize("mode", ["L", "1"])
+def test_images_that_are_all_grey_get_one_channel(tmp_path, mode):
+    write_classes(tmp_path, ["a", "b"], mode=mode, colour=1)
+    found = data.load("image_folder", tmp_path, image_size=8)
+    assert found.train.images_NCHW.shape == (8, 1, 8, 8)
+    assert found.train.images_NCHW.unique().tolist() == [255 if mode == "1" else 1]
+
+
+def test_one_image_in_colour_makes_all_of_them_colour(tmp_path):
+    write_classes(tmp_path, ["a", "b"], mode="L", colour=7)
+    write(tmp_path / "b" / "colour.png", (1, 2, 3))
+    found = data.load("image_folder", tmp_path, image_size=8)
+    assert found.train.images_NCHW.shape[1] == 3
+    assert found.train.images_NCHW[0].unique().tolist() == [7]
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path):
+    for name, value in (("a", 257 * 100), ("b", 65535)):
+        for i in range(3):
+            path = tmp_path / name / f"{i}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(np.full((9, 9), value, dtype=np.uint16)).save(path)
+    found = data.load("image_folder", tmp_path, image_size=8)
+    assert found.train.images_NCHW.shape[1] == 1
+    assert [found.train.images_NCHW[found.train.labels_N == c].unique().tolist() for c in (0, 1)] == [[100], [255]]
+
+
+def test_palettes_with_transparency_and_alpha_become_rgb(tmp_path):
+    palette = Image.new("P", (9, 9), 1)
+    palette.putpalette([0, 0, 0, 40, 50, 60])
+    path = tmp_path / "train" / "a" / "0.png"
+    path.parent.mkdir(parents=True)
+    palette.save(path, transparency=b"\xff\x80")
+    assert first_image(tmp_path, path)[:, 5, 5].tolist() == [40, 50, 60]
+    write(path, (70, 80, 90, 255), mode="RGBA")
+    assert first_image(tmp_path, path)[:, 5, 5].tolist() == [70, 80, 90]
+
+
+def test_the_shorter_side_is_resized_and_the_centre_kept(tmp_path):
+    wide = np.zeros((16, 48, 3), dtype=np.uint8)
+    wide[:, :16, 0], wide[:, 16:32, 1], wide[:, 32:, 2] = 200, 200, 200
+    path = tmp_path / "train" / "a" / "0.png"
+    path.parent.mkdir(parents=True)
+    Image.fromarray(wide).save(path)
+    image = first_image(tmp_path, path, image_size=16)
+    assert image[1].unique().tolist() == [200]
+    assert image[[0, 2]].unique().tolist() == [0]
+    smaller = first_image(tmp_path, path, image_size=8)
+    assert smaller[1, :, 1:-1].unique().tolist() == [200]
+
+
+def test_images_are_resized_with_antialias(tmp_path):
+    checks = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
+    path = tmp_path / "train" / "a" / "0.png"
+    path.parent.mkdir(parents=True)
+    Image.fromarray(checks).convert("RGB").save(path)
+    assert first_image(tmp_path, path, image_size=8).float().sub(127.5).abs().max() <= 2
+
+
+def test_a_large_jpeg_keeps_its_colours(tmp_path):
+    path = write(tmp_path / "train" / "a" / "0.jpg", (200, 100, 50), size=(700, 500), quality=95)
+    image = first_image(tmp_path, path, image_size=16).float()
+    assert (image - torch.tensor([200.0, 100.0, 50.0]).view(3, 1, 1)).abs().max() <= 2
+
+
+def test_exif_orientation_turns_the_image_upright(tmp_path):
+    pixels = np.zeros((16, 16, 3), dtype=np.uint8)
+    pixels[:, :8] = 200
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: show it a quarter clockwise
+    path = tmp_path / "train" / "a" / "0.png"
+    path.parent.mkdir(parents=True)
+    Image.fromarray(pixels).save(path, exif=exif)
+    image = first_image(tmp_path, path, image_size=16)
+    assert image[:, :8].unique().tolist() == [200]
+    assert image[:, 8:].unique().tolist() == [0]
+
+
+def test_the_default_crop_is_an_eighth_of_the_side(tmp_path):
+    write_classes(tmp_path, ["a", "b"])
+    assert data.load("image_folder", tmp_path, image_size=40).augment == AugmentPolicy(5, True)
+
+
+def test_a_folder_must_be_named():
+    assert message() == "data set 'image_folder' without a folder: name the folder of your images by --data-dir."
+
+
+def test_a_folder_without_class_folders_is_refused(tmp_path):
+    write(tmp_path / "0.png")
+    assert message(tmp_path) == (
+        f"{tmp_path} has no class folders: put the images of each class into a folder of its own, DIR/train/CLASS or "
+        "DIR/CLASS."
+    )
+
+
+def test_a_single_class_is_refused(tmp_path):
+    write_classes(tmp_path, ["only"])
+    assert message(tmp_path) == f"{tmp_path} has the one class 'only': at least two are needed; add a class folder."
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_class_folder_without_images_is_refused_by_name(tmp_path, part):
+    write_classes(tmp_path / "train", ["a", "b"])
+    write_classes(tmp_path / "test", ["a"])
+    folder = tmp_path / part / "c"
+    (tmp_path / "train" / "c").mkdir()
+    if part == "test":
+        write(tmp_path / "train" / "c" / "0.png")
+        write(folder / "deeper" / "0.png")
+    assert message(tmp_path) == (
+        f"{folder} has no images ({SUFFIXES}): put images directly into the class folder, or remove it."
+    )
+
+
+def test_test_classes_that_training_lacks_are_refused(tmp_path):
+    write_classes(tmp_path / "train", ["a", "b"])
+    write_classes(tmp_path / "test", ["a", "y", "z"])
+    assert message(tmp_path) == (
+        f"{tmp_path / 'test'} has the classes y, z that {tmp_path / 'train'} lacks: add training images of them, or "
+        "remove their test folders."
+    )
+
+
+def test_a_test_part_without_classes_is_refused(tmp_path):
+    write_classes(tmp_path / "train", ["a", "b"])
+    write(tmp_path / "test" / "0.png")
+    assert message(tmp_path) == (
+        f"{tmp_path / 'test'} has no class folders: add test images of the classes, or remove the folder."
+    )
+
+
+def test_a_file_that_is_no_image_is_refused_by_its_path(tmp_path):
+    write_classes(tmp_path, ["a", "b"])
+    path = tmp_path / "b" / "broken.jpg"
+    path.write_bytes(b"not a picture")
+    assert message(tmp_path) == (
+        f"{path} cannot be decoded (cannot identify image file): replace or remove this image."
+    )
+
+
+def test_a_truncated_image_is_refused_by_its_path(tmp_path):
+    write_classes(tmp_path, ["a", "b"])
+    path = tmp_path / "a" / "cut.png"
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+    said = message(tmp_path)
+    assert said.startswith(f"{path} cannot be decoded (")
+    assert said.endswith("): replace or remove this image.")
+
+
+def test_a_decompression_bomb_is_refused_by_its_path(tmp_path, monkeypatch):
+    write_classes(tmp_path, ["a", "b"])
+    path = write(tmp_path / "a" / "huge.png", size=(40, 40))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    assert message(tmp_path).startswith(f"{path} cannot be decoded (Image size (1600 pixels) exceeds limit")
+
+
+def test_images_that_do_not_fit_into_memory_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
+    write_classes(tmp_path, ["a", "b"])
+    monkeypatch.setattr(pixels, "MEMORY_LIMIT", 2**21)
+    monkeypatch.setattr(decode, "_pixels", None)
+    assert message(tmp_path, image_size=512) == (
+        "10 images of 512 × 512 pixels and 3 channels take 0.0 GiB: at most 0.00195312 GiB are kept in memory; give "
+        "--image-size 264 or less."
+    )
+
+
+def test_loading_leaves_the_global_generator_alone(tmp_path):
+    before = torch.get_rng_state()
+    data.load("image_folder", write_classes(tmp_path, ["a", "b"]), image_size=8)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,0 +1,110 @@
+"""The comparison in the terminal, in Markdown and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from synthetic_runs import write_demo, write_run
+
+from codistill.errors import UserError
+from codistill.reports import compare, find_runs, render_table, to_csv_rows, to_markdown, write_csv
+from codistill.reports.numbers import number, p_value
+
+
+def _terminal(paths: list[Path], width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(render_table(compare(find_runs(paths))))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_terminal_table_fits_80_characters_with_every_number(tmp_path: Path) -> None:
+    text = _terminal([write_demo(tmp_path / "demo", epochs=1)])
+    assert max(map(len, text.splitlines())) <= 80
+    assert "digits" in text.splitlines()[0]
+    assert "…" not in text
+    baseline = next(line for line in text.splitlines() if line.startswith("baseline"))
+    assert baseline.split() == ["baseline", "network", "3.97", "±", "0.21", "–", "–", "–", "78,042", "0.8"]
+
+
+def test_marks_in_labels_are_not_markup(tmp_path: Path) -> None:
+    assert "[red]x" in _terminal([write_run(tmp_path / "r", "[red]x")], width=120)
+
+
+def test_data_sets_stand_one_below_the_other_in_the_terminal(tmp_path: Path) -> None:
+    paths = [write_run(tmp_path / data, data=data) for data in ("digits", "glyphs")]
+    text = _terminal(paths)
+    assert text.index("error on digits") < text.index("error on glyphs")
+
+
+def test_few_seeds_are_marked_with_their_reason(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", seed=0)
+    write_run(tmp_path / "b", seed=1, done=1)
+    markdown = to_markdown(compare(find_runs([tmp_path])))
+    assert "| 1 † (1 unfinished) |" in markdown
+    assert "† Fewer than 3 finished seeds: no conclusion" in markdown
+    assert "±" not in markdown
+
+
+def test_a_markdown_cell_has_mean_deviation_and_interval(tmp_path: Path) -> None:
+    for seed, error in enumerate((2.0, 3.0, 7.0)):
+        write_run(tmp_path / str(seed), "dml", seed, test_error=error)
+    markdown = to_markdown(compare(find_runs([tmp_path])))
+    assert "| 4.00 ± 2.65 (−2.57 to 10.57) |" in markdown
+    assert "Difference" not in markdown  # a column that no row fills is left out
+
+
+def test_markdown_escapes_what_would_break_the_table(tmp_path: Path) -> None:
+    assert r"a\|b\_c\*" in to_markdown(compare(find_runs([write_run(tmp_path / "r", "a|b_c*")])))
+
+
+def test_csv_rows_are_unrounded_numbers(tmp_path: Path) -> None:
+    for seed in range(3):
+        write_run(tmp_path / f"b{seed}", "baseline", seed, test_error=6.0 + seed / 4)
+        write_run(tmp_path / f"d{seed}", "dml", seed, test_error=5.0 + seed / 8)
+    baseline, dml = to_csv_rows(compare(find_runs([tmp_path])))
+    assert baseline["error_percent_mean"] == pytest.approx(6.25)
+    assert baseline["p"] is None
+    assert baseline["baseline"] is None
+    assert dml["difference_points_mean"] == pytest.approx(-1.125)
+    assert (dml["baseline"], dml["seeds"], dml["headline"], dml["pairs"]) == ("baseline", 3, "mean", 3)
+
+
+def test_everything_plotted_is_in_a_csv(tmp_path: Path) -> None:
+    demo = write_demo(tmp_path / "demo", seeds=2, epochs=3)
+    files = write_csv(find_runs([demo]), tmp_path / "csv" / "deep")
+    read = {path.name: list(csv.DictReader(path.read_text().splitlines())) for path in files}
+    assert list(read) == [
+        "comparison.csv", "peers.csv", "epochs.csv", "loss_parts.csv", "attention.csv", "reliability.csv",
+    ]  # fmt: skip
+    assert len(read["comparison.csv"]) == 7
+    assert len(read["epochs.csv"]) == 7 * 2 * 3
+    assert len(read["peers.csv"]) == 2 * 2 * (6 * (4 + 4) + 1 + 4)
+    assert len(read["attention.csv"]) == 2 * 2 * 9
+    assert len(read["reliability.csv"]) == 7 * 2 * 2 * 15
+    first = read["attention.csv"][0]
+    assert (first["row"], first["listener"], first["listened_to"], first["weight"]) == (
+        "okddip, branches", "0", "0", "0.42",
+    )  # fmt: skip
+
+
+def test_a_csv_without_data_is_left_out(tmp_path: Path) -> None:
+    files = write_csv(find_runs([write_run(tmp_path / "r", "dml", done=1)]), tmp_path / "csv")
+    assert {path.name for path in files} == {"comparison.csv", "epochs.csv", "loss_parts.csv"}
+
+
+def test_csvs_cannot_go_where_a_file_is(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file cannot be written \(.*\): .*; give another folder"):
+        write_csv(find_runs([write_run(tmp_path / "r")]), tmp_path / "file")
+
+
+def test_numbers_have_a_true_minus_and_no_negative_zero() -> None:
+    assert number(-1.234, sign=True) == "−1.23"
+    assert number(0.5, 1, sign=True) == "+0.5"
+    assert number(-0.001) == "0.00"
+    assert number(float("nan")) == "not a number"
+    assert (p_value(0.0004), p_value(0.0449)) == ("< 0.001", "0.045")
