@@ -6,10 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from codistill.errors import UserError
-from codistill.types import GroupShape, PeerOutputs, Progress, StepOutput
 
 if TYPE_CHECKING:
     from codistill.training import Config, RunResult, load_student, resume, train
+    from codistill.types import GroupShape, PeerOutputs, Progress, StepOutput
 
 __version__ = "0.1.0"
 
@@ -26,14 +26,18 @@ __all__ = [
     "train",
 ]
 
-_TRAINING = ("Config", "RunResult", "load_student", "resume", "train")
+_HOMES = {
+    "codistill.types": ("GroupShape", "PeerOutputs", "Progress", "StepOutput"),
+    "codistill.training": ("Config", "RunResult", "load_student", "resume", "train"),
+}
 _PACKAGES = ("data", "execution", "losses", "methods", "models", "peers", "reports", "targets")
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded on first use: who needs one loss function should not wait for torchvision and the readers.
-    if name in _TRAINING:
-        return getattr(import_module("codistill.training"), name)
+    # Loaded on first use: who wants a report should not wait for torch, nor who needs one loss for the data readers.
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
     if name in _PACKAGES:
         return import_module(f"codistill.{name}")
     raise AttributeError(f"module 'codistill' has no attribute {name!r}")

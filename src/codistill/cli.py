@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import operator
 import sys
 import warnings
 from collections.abc import Sequence
@@ -118,10 +120,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parse(arguments: list[str]) -> Any:
-    commands = Annotated[Train, subcommand("train", default=_train_defaults(arguments))]
+    commands: list[Any] = [Annotated[Train, subcommand("train", default=_train_defaults(arguments))]]
     for command in (Resume, Evaluate, Report, Export, List):
-        commands |= Annotated[command, subcommand(command.__name__.lower())]
-    return tyro.cli(commands, args=arguments, prog="codistill", description="Train networks that teach each other.")
+        commands.append(Annotated[command, subcommand(command.__name__.lower())])
+    union: Any = functools.reduce(operator.or_, commands)
+    return tyro.cli(union, args=arguments, prog="codistill", description="Train networks that teach each other.")
 
 
 def _train_defaults(arguments: Sequence[str]) -> Train:

@@ -40,6 +40,7 @@ class RunProgress(Silent):
             f"({len(session.splits.train_N):,} training, {len(session.splits.validation_N):,} validation, "
             f"{len(session.dataset.test):,} test images), {session.epochs} epochs on {session.device}",
             highlight=False,
+            soft_wrap=True,
         )
         self.began, self.first = time.perf_counter(), session.epoch
         self.task = self.bar.add_task(

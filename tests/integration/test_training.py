@@ -119,10 +119,10 @@ def test_a_damaged_checkpoint_is_refused_by_name(quick, digits, tmp_path):
         train(dataclasses.replace(quick, out=out), dataset=digits, observers=[StopAfter(1)])
     weights = latest(out) / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises(UserError, match="weights.safetensors is damaged"):
+    with pytest.raises(UserError, match=r"weights\.safetensors is damaged"):
         resume(out, dataset=digits)
     (latest(out) / "state.pt").write_bytes(b"nothing")
-    with pytest.raises(UserError, match="state.pt is damaged"):
+    with pytest.raises(UserError, match=r"state\.pt is damaged"):
         resume(out, dataset=digits)
 
 
@@ -181,7 +181,8 @@ def test_the_test_images_are_first_read_after_the_last_epoch(quick, digits, tmp_
 
 def test_the_selected_epoch_is_the_one_with_the_lowest_validation_error(finished_run):
     summary = json.loads((finished_run / "summary.json").read_text())
-    scores = [(m["validation"]["leader"]["top1_error"], m["validation"]["leader"]["nll"]) for m in metrics_of(finished_run)]
+    leaders = [m["validation"]["leader"] for m in metrics_of(finished_run)]
+    scores = [(score["top1_error"], score["nll"]) for score in leaders]
     assert summary["selected"]["epoch"] == 1 + scores.index(min(scores))
     assert summary["selected"]["validation"]["leader"]["top1_error"] == min(scores)[0]
 
@@ -326,3 +327,30 @@ def test_kdcl_general_renews_its_weights_from_held_out_training_images(quick, di
     assert first == pytest.approx([1 / 3] * 3)
     assert second != pytest.approx([1 / 3] * 3)
     assert sum(second) == pytest.approx(1)
+
+
+def test_kd_learns_from_a_finished_run_and_from_an_exported_student_alike(quick, digits, finished_run, tmp_path):
+    from codistill.export import export_student
+
+    exported = export_student(finished_run, tmp_path / "export")
+    ends = []
+    for name, teacher in (("a", finished_run), ("b", exported)):
+        out = tmp_path / name
+        teachers = (str(teacher),)
+        train(dataclasses.replace(quick, out=out, method="kd", peers=1, teachers=teachers, epochs=2), dataset=digits)
+        ends.append(metrics_of(out))
+        assert ends[-1][0]["train"]["parts"]["kd"] > 0
+        assert not any("teacher" in name for name in weights_of(out))
+    assert ends[0] == ends[1]
+    assert type(load_student(tmp_path / "a")) is torch.nn.Sequential
+    with pytest.raises(UserError, match="no finished run and no exported student"):
+        train(dataclasses.replace(quick, out=tmp_path / "c", method="kd", peers=1, teachers=("nowhere",)))
+
+
+def test_a_resumed_kd_run_ends_like_an_uninterrupted_one(quick, digits, finished_run, tmp_path):
+    config = dataclasses.replace(quick, method="kd", peers=1, teachers=(str(finished_run),), epochs=2)
+    train(dataclasses.replace(config, out=tmp_path / "whole"), dataset=digits)
+    with pytest.raises(KeyboardInterrupt):
+        train(dataclasses.replace(config, out=tmp_path / "cut"), dataset=digits, observers=[StopAfter(1)])
+    resume(tmp_path / "cut", dataset=digits)
+    assert same_weights(weights_of(tmp_path / "cut"), weights_of(tmp_path / "whole"))

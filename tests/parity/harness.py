@@ -19,6 +19,7 @@ from reference import Label, Reference, Vectors
 from torch import Tensor
 
 from codistill import methods
+from codistill import targets as targets_of_library
 from codistill.types import GroupShape, PeerOutputs, Progress, StepOutput
 
 COLLABORATING = ["dml", "cl_ilr", "clnn", "one", "okddip", "kdcl_naive", "kdcl_linear", "kdcl_minlogit", "kdcl_general"]
@@ -196,9 +197,33 @@ def run_reference(
     if rule == "general":
         weights = [float(v) for v in method.weights_P]
         targets = [reference_targets.mix(x.z, n, weights) for n in range(len(x.y))]
+    elif rule == "linear":
+        targets = certified_targets(x, bool(o.get("per_batch")), case.logits.dtype)
     else:
         targets = getattr(reference_targets, rule)(x.z, x.y)
     return reference.kdcl(x.z, x.y, x.r, targets, o.get("temperature", 2.0), o.get("weight", 1.0))
+
+
+def certified_targets(x: Rows, per_batch: bool, dtype: torch.dtype) -> list[Tensor]:
+    """The library's αᵀZ, after the reference has certified that α is a minimum.
+
+    A minimum is flat: α that are equal for the objective differ in the target, so the reference's own α would hide
+    an error of 1e-6 in the rest of the method.
+    """
+    kept = [n for n in range(len(x.y)) if x.r[n] > 0 or not per_batch]
+    labels = [c for c in x.y if isinstance(c, int)]
+    logits = torch.stack([torch.stack([zi[n].detach() for n in kept]) for zi in x.z])
+    _, weights = targets_of_library.linear(
+        logits.to(dtype), torch.tensor([labels[n] for n in kept]), per_batch=per_batch
+    )
+    found = []
+    for k, n in enumerate(kept):
+        alpha = [float(v) for v in (weights if weights.ndim == 1 else weights[:, k])]
+        rows, y = ([n], [labels[n]]) if not per_batch else (kept, [labels[q] for q in kept])
+        Z = [[[float(v) for v in zi[q].detach()] for zi in x.z] for q in rows]
+        assert reference_targets.gap(Z, y, alpha) <= (1e-6 if dtype == torch.float64 else 1e-5), "not a minimum"
+        found.append(reference_targets.mix(x.z, n, alpha))
+    return found
 
 
 def attention_weight(parameters: dict[str, Tensor], side: str, peer: int) -> Tensor | None:

@@ -35,63 +35,81 @@ def minlogit(z: Vectors, y: list[Label]) -> list[Tensor]:
     return targets
 
 
-def _slope(Z: list[list[float]], label: int, alpha: list[float]) -> tuple[float, list[float]]:
+Matrix = list[list[float]]  # [student][class], the logits of one row
+
+
+def _slope_of_row(Z: Matrix, label: int, alpha: list[float]) -> tuple[float, list[float]]:
     """CE(αᵀZ, y) and its gradient g_i = Σ_c Z_ic (p_c - e_c), of one row."""
     C = len(Z[0])
-    mix = [math.fsum(alpha[i] * Z[i][c] for i in range(len(Z))) for c in range(C)]
-    top = max(mix)
-    total = math.fsum(math.exp(v - top) for v in mix)
-    p = [math.exp(v - top) / total for v in mix]
-    # Σ_c p_c (Z_ic - Z_iy): the same gradient up to a constant Σ_c Z_ic·0, without cancellation of large logits.
+    mixed = [math.fsum(alpha[i] * Z[i][c] for i in range(len(Z))) for c in range(C)]
+    top = max(mixed)
+    total = math.fsum(math.exp(v - top) for v in mixed)
+    p = [math.exp(v - top) / total for v in mixed]
+    # Σ_c p_c = 1, so Z_iy can go inside: no cancellation of large logits.
     g = [math.fsum(p[c] * (Zi[c] - Zi[label]) for c in range(C)) for Zi in Z]
-    return top + math.log(total) - mix[label], g
+    return top + math.log(total) - mixed[label], g
 
 
-def gap(Z: list[list[float]], label: int, alpha: list[float]) -> float:
+def slope(rows: list[Matrix], labels: list[int], alpha: list[float]) -> tuple[float, list[float]]:
+    """The mean of CE(αᵀZ_n, y_n) over the rows that share one α, and its gradient."""
+    each = [_slope_of_row(Z, y, alpha) for Z, y in zip(rows, labels, strict=True)]
+    N = len(each)
+    return math.fsum(e[0] for e in each) / N, [math.fsum(e[1][i] for e in each) / N for i in range(len(alpha))]
+
+
+def gap(rows: list[Matrix], labels: list[int], alpha: list[float]) -> float:
     """αᵀg - min_i g_i: by convexity no point of the simplex is better by more than this."""
-    _, g = _slope(Z, label, alpha)
+    _, g = slope(rows, labels, alpha)
     return math.fsum(a * v for a, v in zip(alpha, g, strict=True)) - min(g)
 
 
-def linear_weights(Z: list[list[float]], label: int, tolerance: float = 1e-14, steps: int = 5000) -> list[float]:
-    """argmin over the simplex of CE(αᵀZ, y), of one row: weight is moved between the worst pair of students.
+def objective(rows: list[Matrix], labels: list[int], alpha: list[float]) -> float:
+    """The mean of CE(αᵀZ_n, y_n)."""
+    return slope(rows, labels, alpha)[0]
+
+
+def best_move(rows: list[Matrix], labels: list[int], alpha: list[float], i: int, j: int) -> list[float]:
+    """The minimum on the line from α (downhill) to the point where student i has taken all weight of student j."""
+
+    def trial(step: float) -> list[float]:
+        moved = list(alpha)
+        moved[i], moved[j] = alpha[i] + step, (0.0 if step == alpha[j] else alpha[j] - step)
+        return moved
+
+    def rises(step: float) -> bool:
+        _, g = slope(rows, labels, trial(step))
+        return g[i] > g[j]
+
+    low, high = 0.0, alpha[j]
+    if not rises(high):
+        return trial(high)
+    for _ in range(200):
+        middle = (low + high) / 2
+        if middle in (low, high):
+            break
+        low, high = (low, middle) if rises(middle) else (middle, high)
+    return trial(low)
+
+
+def linear_weights(rows: list[Matrix], labels: list[int], tolerance: float = 1e-14, steps: int = 5000) -> list[float]:
+    """argmin over the simplex of CE(αᵀZ, y): weight is moved between the worst pair of students.
 
     Every step minimises exactly (bisection of the slope) along the line that takes weight from the student with the
     largest gradient that has any and gives it to the one with the smallest; it ends when the gap closes.
     """
-    m = len(Z)
+    m = len(rows[0])
     alpha = [1.0 / m] * m
     for _ in range(steps):
-        _, g = _slope(Z, label, alpha)
+        _, g = slope(rows, labels, alpha)
         i = min(range(m), key=lambda k: g[k])
         j = max((k for k in range(m) if alpha[k] > 0), key=lambda k: g[k])
         if g[j] - g[i] <= tolerance:
             break
-        start, other = alpha[i], alpha[j]
-
-        def moved(step: float) -> float:
-            trial = list(alpha)
-            trial[i], trial[j] = start + step, other - step  # noqa: B023
-            _, slope = _slope(Z, label, trial)
-            return slope[i] - slope[j]  # noqa: B023
-
-        low, high = 0.0, other
-        if moved(high) <= 0:
-            low = high
-        for _ in range(200):
-            middle = (low + high) / 2
-            if middle in (low, high):
-                break
-            low, high = (middle, high) if moved(middle) < 0 else (low, middle)
-        if low == 0.0:
+        moved = best_move(rows, labels, alpha, i, j)
+        if moved == alpha:
             break
-        alpha[i], alpha[j] = start + low, (0.0 if low == other else other - low)
+        alpha = moved
     return alpha
-
-
-def objective(Z: list[list[float]], label: int, alpha: list[float]) -> float:
-    """CE(αᵀZ, y) of one row."""
-    return _slope(Z, label, alpha)[0]
 
 
 def mix(z: Vectors, n: int, weights: list[float]) -> Tensor:
@@ -102,14 +120,15 @@ def mix(z: Vectors, n: int, weights: list[float]) -> Tensor:
     return total
 
 
-def linear(z: Vectors, y: list[Label]) -> list[Tensor]:
-    """z_t = αᵀZ with the best α of every row."""
-    targets = []
-    for n in range(len(y)):
-        c = y[n]
-        assert isinstance(c, int)
-        targets.append(mix(z, n, linear_weights([[float(v) for v in zi[n].detach()] for zi in z], c)))
-    return targets
+def linear(z: Vectors, y: list[Label], per_batch: bool = False) -> list[Tensor]:
+    """z_t = αᵀZ with the best α of every row, or with one best α for all rows."""
+    rows = [[[float(v) for v in zi[n].detach()] for zi in z] for n in range(len(y))]
+    labels = [c for c in y if isinstance(c, int)]
+    assert len(labels) == len(y)
+    if per_batch:
+        shared = linear_weights(rows, labels)
+        return [mix(z, n, shared) for n in range(len(y))]
+    return [mix(z, n, linear_weights([rows[n]], [labels[n]])) for n in range(len(y))]
 
 
 def error_matrix(prob: Vectors, y: list[int]) -> np.ndarray:

@@ -63,7 +63,7 @@ def test_linear_of_two_classes_takes_the_largest_margin() -> None:
 
 def test_general_weights_of_two_students() -> None:
     # One sample, label 0, f_1 = (3/4, 1/4), f_2 = (1/2, 1/2): errors (-1/4, 1/4), (-1/2, 1/2):
-    # C = [[1/8, 1/4], [1/4, 1/2]], singular; the mix is always wrong in the same direction: all weight on the better one.
+    # C = [[1/8, 1/4], [1/4, 1/2]], singular; both err to the same side: all weight on the better one.
     weights = targets.general_weights(f64([[[0.75, 0.25]], [[0.5, 0.5]]]), torch.tensor([0]))
     assert weights.tolist() == pytest.approx([1, 0], abs=1e-9)
 

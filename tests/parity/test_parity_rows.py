@@ -9,10 +9,6 @@ from harness import COLLABORATING, Case, compare, make_case
 NAMES = ["ind", "kd", *COLLABORATING]
 
 
-def tolerance_of(name: str) -> float:
-    return 1e-7 if name == "kdcl_linear" else 1e-10
-
-
 def case_for(name: str, **arguments) -> Case:
     return make_case(m=3, B=2, teachers=1 if name == "kd" else 0, **arguments)
 
@@ -20,7 +16,7 @@ def case_for(name: str, **arguments) -> Case:
 @pytest.mark.parametrize("positions", [(3,), (2, 2)], ids=str)
 @pytest.mark.parametrize("name", NAMES)
 def test_dense_predictions_agree(name: str, positions: tuple[int, ...]) -> None:
-    compare(name, case_for(name, positions=positions, seed=20), tolerance=tolerance_of(name))
+    compare(name, case_for(name, positions=positions, seed=20))
 
 
 @pytest.mark.parametrize("ignored", [-100, 3])
@@ -31,21 +27,21 @@ def test_ignored_rows_agree(name: str, ignored: int) -> None:
     case.labels[0, 1] = ignored
     case.labels[1, 2] = ignored
     case.ignore_index = ignored
-    compare(name, case, tolerance=tolerance_of(name))
+    compare(name, case)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_sample_weights_agree(name: str) -> None:
     case = make_case(m=3, B=4, seed=22, teachers=1 if name == "kd" else 0)
     case.sample_weights = torch.tensor([0.5, 0.0, 2.0, 1.25], dtype=torch.float64)
-    compare(name, case, tolerance=tolerance_of(name))
+    compare(name, case)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_weights_of_every_position_agree(name: str) -> None:
     case = case_for(name, positions=(3,), seed=23)
     case.sample_weights = torch.tensor([[0.5, 0.0, 2.0], [1.25, 1.0, 3.0]], dtype=torch.float64)
-    compare(name, case, tolerance=tolerance_of(name))
+    compare(name, case)
 
 
 @pytest.mark.parametrize("name", ["ind", "kd", "dml", "cl_ilr", "clnn", "one", "okddip", "kdcl_general"])

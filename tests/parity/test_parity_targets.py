@@ -53,18 +53,20 @@ def test_linear_reaches_the_minimum_of_every_row(m: int, C: int, dtype: torch.dt
     assert found_BC.shape == (6, C)
     assert weights_PB.shape == (m, 6)
     assert (weights_PB >= 0).all()
-    assert torch.allclose(weights_PB.sum(0), torch.ones(6, dtype=dtype), atol=1e-6)
-    assert torch.allclose(found_BC, torch.einsum("pb,pbc->bc", weights_PB, logits), atol=1e-5)
+    assert torch.allclose(weights_PB.double().sum(0), torch.ones(6, dtype=torch.float64), atol=1e-6)
+    mixed_BC = torch.einsum("pb,pbc->bc", weights_PB.double(), logits.double())
+    assert torch.allclose(found_BC.double(), mixed_BC, atol=1e-10 if dtype == torch.float64 else 1e-5)
     for n in range(6):
-        Z, y = plain(logits, n), int(labels[n])
+        Z, y = [plain(logits, n)], [int(labels[n])]
         best = ref.linear_weights(Z, y)
         assert ref.gap(Z, y, best) <= 1e-10, "the reference itself has not converged"
         alpha = weights_PB[:, n].double()
         alpha = (alpha / alpha.sum()).tolist()
-        assert ref.objective(Z, y, alpha) - ref.objective(Z, y, best) <= 1e-6
+        least = ref.objective(Z, y, best)
+        assert ref.objective(Z, y, alpha) - least <= 1e-6
         assert ref.gap(Z, y, alpha) <= (1e-6 if dtype == torch.float64 else 1e-4)
-        if C > 2 and dtype == torch.float64:
-            assert np.allclose(alpha, best, atol=1e-4)
+        if C > 2 and dtype == torch.float64 and least > 0.1:  # elsewhere the objective is too flat to fix α
+            assert np.allclose(alpha, best, atol=2e-3)
 
 
 @pytest.mark.parametrize("label_is", ["largest", "smallest"])
@@ -74,11 +76,24 @@ def test_linear_reaches_the_minimum_for_odd_scales_and_labels(scale: float, labe
     labels = logits.sum(0).argmax(-1) if label_is == "largest" else logits.sum(0).argmin(-1)
     _, weights_PB = targets.linear(logits, labels)
     for n in range(6):
-        Z, y = plain(logits, n), int(labels[n])
+        Z, y = [plain(logits, n)], [int(labels[n])]
         alpha = weights_PB[:, n].tolist()
         best = ref.linear_weights(Z, y)
         least = ref.objective(Z, y, best)
         assert ref.objective(Z, y, alpha) - least <= 1e-6 * max(1.0, abs(least))
+
+
+@pytest.mark.parametrize("C", [2, 5, 11])
+@pytest.mark.parametrize("m", [2, 3, 4])
+def test_linear_per_batch_reaches_the_minimum_of_the_mean(m: int, C: int) -> None:
+    logits, labels = draw(m, 8, C, seed=3)
+    found_BC, weights = targets.linear(logits, labels, per_batch=True)
+    alpha_P = weights[:, 0] if weights.ndim == 2 else weights
+    assert torch.allclose(found_BC, torch.einsum("p,pbc->bc", alpha_P, logits), atol=1e-9)
+    Z, y = [plain(logits, n) for n in range(8)], labels.tolist()
+    best = ref.linear_weights(Z, y)
+    assert ref.gap(Z, y, best) <= 1e-10, "the reference itself has not converged"
+    assert ref.gap(Z, y, alpha_P.tolist()) <= 1e-6
 
 
 def test_linear_of_equal_students_is_their_logits() -> None:
@@ -90,7 +105,8 @@ def test_linear_of_equal_students_is_their_logits() -> None:
 
 def test_linear_gives_all_weight_to_a_dominating_student() -> None:
     logits, labels = draw(3, 5, 6, seed=2)
-    logits[1] = logits[0] - 50 * (1 - torch.nn.functional.one_hot(labels, 6))  # the same, its errors 50 lower
+    logits[0] /= 4
+    logits[1] = logits[0] - 3 * (1 - torch.nn.functional.one_hot(labels, 6))  # the same, all but the label 3 lower
     logits[2] = logits[0] + 1 - torch.nn.functional.one_hot(labels, 6)
     _, weights_PB = targets.linear(logits, labels)
     assert torch.allclose(weights_PB[1], torch.ones(5, dtype=torch.float64), atol=1e-9)

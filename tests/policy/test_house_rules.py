@@ -89,12 +89,10 @@ def test_public_names_are_typed(path):
 
 
 def test_library_code_never_seeds_globally_except_in_the_one_documented_scope():
-    found = {
-        str(p.relative_to(SOURCE))
-        for p in FILES
-        if re.search(r"(?<!\.)\b(torch|np|numpy|random)\.(random\.)?(manual_seed|seed)\(", p.read_text(encoding="utf-8"))
-    }
-    assert found <= {"training/loop.py", "models/init.py"}
+    seeding = re.compile(r"\b(torch|np|numpy|random|default_generator)\.(random\.)?(manual_seed|seed)\(")
+    found = {str(p.relative_to(SOURCE)) for p in FILES if seeding.search(p.read_text(encoding="utf-8"))}
+    # Inside fork_rng, which puts the caller's state back: random layers of a run, foreign networks' initialisation.
+    assert found == {"training/loop.py", "models/init.py", "models/__init__.py"}
 
 
 def test_no_pickle_is_loaded_with_code_execution():

@@ -47,7 +47,7 @@ def test_settings_reach_any_depth_and_keep_their_types():
     ],
 )
 def test_a_wrong_setting_is_refused_in_one_sentence(setting, says):
-    with pytest.raises(UserError, match=".") as caught:
+    with pytest.raises(UserError) as caught:
         apply_settings(Config(), [setting])
     assert says in str(caught.value)
 
@@ -81,7 +81,9 @@ def test_a_damaged_configuration_file_is_refused(tmp_path, text, says):
         ({"model": ("resnet20", "resnet32"), "group": "branches"}, "give one model"),
         ({"model": ()}, "no model"),
         ({"split": "layer3"}, "add --group branches"),
-        ({"teachers": (Path("x"),)}, "only kd learns from frozen teachers"),
+        ({"teachers": ("runs/x",)}, "only kd learns from frozen teachers"),
+        ({"method": "kd"}, "kd without a teacher"),
+        ({"method": "kd", "teachers": ("runs/x",), "icl": True}, "turn icl off"),
         ({"batch_size": 0}, "batch_size 0"),
         ({"batch_size": -4}, "batch_size -4"),
         ({"epochs": 0}, "epochs 0: it must be at least 1"),

@@ -145,12 +145,12 @@ def test_image_size_resizes_shipped_data_with_antialias(digits):
 
 
 def test_resizing_averages_all_pixels_and_keeps_labels_and_groups():
-    checks = (torch.arange(32)[:, None] + torch.arange(32)).remainder(2).mul(255).to(torch.uint8)
-    source = ImageSet(checks.expand(1500, 1, 32, 32).contiguous(), torch.arange(1500), torch.arange(1500) + 1)
+    stripes = torch.tensor([0, 255, 255, 0] * 8, dtype=torch.uint8)
+    source = ImageSet(stripes.expand(1500, 1, 32, 32).contiguous(), torch.arange(1500), torch.arange(1500) + 1)
     made = pixels.resize(source, 8)
     assert made.images_NCHW.shape == (1500, 1, 8, 8)
-    # Without antialias a chessboard would come out black or white, by which pixels are hit.
-    assert made.images_NCHW.float().sub(127.5).abs().max() <= 2
+    # Without antialias only the two white columns in the middle of each four would be read.
+    assert made.images_NCHW[..., 1:-1].float().sub(127.5).abs().max() <= 20
     assert torch.equal(made.images_NCHW[-1], made.images_NCHW[0])
     assert torch.equal(made.labels_N, source.labels_N)
     assert made.groups_N is not None

@@ -116,15 +116,24 @@ def test_the_page_has_the_numbers_of_the_files(tmp_path: Path) -> None:
     assert "4.00 ± 2.65" in text
     assert "−2.57 to 10.57" in text
     assert "1,150 training, 287 validation, 360 test" in text
-    assert "None of the 1 rows that were tested differs" in text
+    assert "No row differs from its baseline at p < 0.05 after Holm’s correction, paired by seed (1 tested)." in text
     assert "codistill train --config" in text
 
 
 def test_a_row_that_differs_from_the_baseline_is_named_with_its_difference(tmp_path: Path) -> None:
     for seed in range(4):
         write_run(tmp_path / f"b{seed}", "baseline", seed, test_error=6.0)
-        write_run(tmp_path / f"r{seed}", "dml", seed, test_error=5.0 + 0.01 * seed)
-    assert "1 of 1 rows that were tested differ from their baseline" in report([tmp_path], tmp_path / "x.html")
+        write_run(tmp_path / f"r{seed}", "dml", seed, test_error=5.0 + 0.02 * seed)
+    assert "(1 of 1 tested): dml (−0.97 points)." in report([tmp_path], tmp_path / "x.html")
+
+
+def test_two_seeds_support_no_finding(tmp_path: Path) -> None:
+    for seed in range(2):
+        write_run(tmp_path / f"b{seed}", "baseline", seed, test_error=6.0)
+        write_run(tmp_path / f"r{seed}", "dml", seed, test_error=5.0 + 0.001 * seed)
+    text = report([tmp_path], tmp_path / "x.html")
+    assert "Different from" not in text
+    assert "Fewer than 3 finished seeds" in text
 
 
 def test_a_baseline_alone_has_no_section_about_peers(tmp_path: Path) -> None:
@@ -188,6 +197,11 @@ def test_whatever_stands_in_the_files_is_text_on_the_page(tmp_path: Path) -> Non
     assert page.tags["img"] == 0
     assert "<img" not in text
     assert evil in page.text
+
+
+def test_dollar_signs_in_a_label_are_no_mathematics(tmp_path: Path) -> None:
+    paths = [write_run(tmp_path / str(seed), "dml $a_b$", seed) for seed in range(2)]
+    assert ">dml $a_b$</text>" in report(paths, tmp_path / "x.html")
 
 
 def test_letters_that_matplotlib_has_no_font_for_do_not_warn(tmp_path: Path) -> None:

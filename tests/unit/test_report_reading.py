@@ -18,8 +18,8 @@ def test_a_finished_run_is_read_whole(tmp_path: Path) -> None:
         "okddip, networks", "okddip", ("resnet8",), "digits", 2,
     )  # fmt: skip
     assert [epoch.epoch for epoch in run.metrics] == [1, 2, 3, 4, 5]
-    assert run.metrics[0].attention is not None
-    assert run.metrics[0].attention[0] == pytest.approx((0.44, 0.3, 0.26))
+    assert run.metrics[-1].attention is not None
+    assert run.metrics[-1].attention[0] == pytest.approx((0.44, 0.3, 0.26))
     assert run.finished
     assert run.summary is not None
     assert run.summary.last.test.mean.top1_error == 3.0
@@ -75,6 +75,21 @@ def test_a_record_without_a_required_entry_is_damaged_and_says_which(tmp_path: P
 def test_a_summary_of_something_else_is_refused(tmp_path: Path, change: dict, why: str) -> None:
     with pytest.raises(UserError, match=why):
         read_run(write_run(tmp_path / "r", **change))
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "why"),
+    [
+        ("train", {"loss": 1.0, "loss_by_peer": [], "parts": {}}, "loss_by_peer is empty"),
+        ("diagnostics", {"attention": [[0.5, 0.5]]}, "attention is not square"),
+    ],
+)
+def test_an_epoch_that_cannot_be_drawn_is_damaged(tmp_path: Path, where: str, value: dict, why: str) -> None:
+    folder = write_run(tmp_path / "r", "okddip, networks", epochs=1)
+    line = json.loads((folder / "metrics.jsonl").read_text()) | {where: value}
+    (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    with pytest.raises(UserError, match=rf"line 1, is damaged \({why}\)"):
+        read_run(folder)
 
 
 def test_settings_that_are_no_yaml_are_damaged(tmp_path: Path) -> None:

@@ -57,6 +57,13 @@ def test_a_markdown_cell_has_mean_deviation_and_interval(tmp_path: Path) -> None
     assert "Difference" not in markdown  # a column that no row fills is left out
 
 
+def test_a_difference_on_fewer_seeds_says_so(tmp_path: Path) -> None:
+    write_run(tmp_path / "b0", "baseline", 0, test_error=3.0)
+    for seed in range(2):
+        write_run(tmp_path / f"d{seed}", "dml", seed, test_error=2.5)
+    assert "| −0.50 (on 1 of 2 seeds) |" in to_markdown(compare(find_runs([tmp_path])))
+
+
 def test_markdown_escapes_what_would_break_the_table(tmp_path: Path) -> None:
     assert r"a\|b\_c\*" in to_markdown(compare(find_runs([write_run(tmp_path / "r", "a|b_c*")])))
 
@@ -85,10 +92,9 @@ def test_everything_plotted_is_in_a_csv(tmp_path: Path) -> None:
     assert len(read["peers.csv"]) == 2 * 2 * (6 * (4 + 4) + 1 + 4)
     assert len(read["attention.csv"]) == 2 * 2 * 9
     assert len(read["reliability.csv"]) == 7 * 2 * 2 * 15
-    first = read["attention.csv"][0]
-    assert (first["row"], first["listener"], first["listened_to"], first["weight"]) == (
-        "okddip, branches", "0", "0", "0.42",
-    )  # fmt: skip
+    weights = {(r["row"], r["seed"], r["listener"], r["listened_to"]): r["weight"] for r in read["attention.csv"]}
+    assert weights["okddip, branches", "0", "0", "1"] == "0.31"
+    assert weights["okddip, branches", "0", "1", "0"] == "0.22"
 
 
 def test_a_csv_without_data_is_left_out(tmp_path: Path) -> None:

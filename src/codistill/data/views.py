@@ -63,7 +63,7 @@ def make_views(
 
 def normalise(images_u8: Tensor, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device | str) -> Tensor:
     """Return (x / 255 - mean) / std as float32 on `device`, for uint8 [..., C, H, W]; evaluation sees images so."""
-    shift, scale = _constants(mean, std, torch.device(device))
+    shift, scale = _constants(tuple(mean), tuple(std), torch.device(device))
     return images_u8.to(device, non_blocking=True).to(torch.float32).sub_(shift).div_(scale)
 
 
@@ -82,7 +82,6 @@ def _crop(images_BCHW: Tensor, padding: int, views: int, generator: torch.Genera
 @lru_cache(maxsize=16)
 def _constants(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     # Kept from step to step, since a copy from the host would make every step wait for the device.
-    with torch.inference_mode(False):
-        both = torch.tensor([mean, std], dtype=torch.float64) * 255
-        shift, scale = both.to(torch.float32).to(device)[:, :, None, None]
+    both = torch.tensor([mean, std], dtype=torch.float64) * 255
+    shift, scale = both.to(torch.float32).to(device)[:, :, None, None]
     return shift, scale

@@ -142,9 +142,12 @@ class OKDDip(Method):
         """α [A, A, N]."""
         A, logits = self.auxiliary, rows.logits_PNC
         if self.ablation in ("mean", "random"):
-            alpha_AA = torch.ones(A, A) if self.ablation == "mean" else torch.rand(A, A, generator=self.generator)
+            # Normalised in fp64, so that rows sum to one in whatever precision the outputs have.
+            alpha_AA = torch.ones(A, A, dtype=torch.float64)
+            if self.ablation == "random":
+                alpha_AA = torch.rand(A, A, generator=self.generator, dtype=torch.float64)
             if not self.include_self:
-                alpha_AA = alpha_AA * (1 - torch.eye(A))
+                alpha_AA = alpha_AA * (1 - torch.eye(A, dtype=torch.float64))
             alpha_AA = (alpha_AA / alpha_AA.sum(1, keepdim=True)).to(logits.device, logits.dtype)
             return alpha_AA.unsqueeze(-1).expand(A, A, logits.shape[1])
         features = rows.features[:A]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from codistill.losses import cross_entropy, soft_kl, softmax
 from codistill.methods.base import Method, Rows, check_temperature
 from codistill.methods.rampup import RAMP_UP, check_ramp_up, ramp_up_weight
+from codistill.targets import projection
 from codistill.types import GroupShape, Progress, StepOutput
 
 __all__ = ["ONE", "Gate"]
@@ -24,8 +25,7 @@ class Gate(nn.Module):
 
     def __init__(self, width: int, branches: int, generator: torch.Generator | None = None) -> None:
         super().__init__()
-        self.linear = nn.utils.skip_init(nn.Linear, width, branches, bias=False)
-        nn.init.normal_(self.linear.weight, std=width**-0.5, generator=generator)
+        self.linear = projection(width, branches, generator)
         self.norm = nn.BatchNorm1d(branches)
 
     def forward(self, trunk_ND: Tensor) -> Tensor:

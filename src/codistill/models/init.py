@@ -8,8 +8,8 @@
 - parameters that none of these covers (class tokens, position embeddings, layer scale): kept where constant or frozen,
   else drawn from N(mean, std²) of the values that they have
 
-All values are drawn on the CPU, so one generator state gives one network on every device; parameters on the meta device,
-which have no values, are passed over.
+All values are drawn on the CPU, so one generator state gives one network on every device; parameters on the meta
+device, which have no values, are passed over.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ _NAMED = (
     "layer4",
     "layer3",
     "stage4",
-    "block3",
     "features.denseblock4",
     "trunk_output.block4",
     "inception5a",
@@ -22,9 +21,10 @@ _NAMED = (
     "mixed_7a",
     "s4",
     "level5",
+    "body.layer4",
     "stage3",
 )
-_LAST_CHILD = ("stages", "transformers", "network")
+_LAST_CHILD = ("stages", "levels", "transformers", "network", "dense_stages")
 _TWO_THIRDS = ("encoder.layers", "blocks", "layers", "features")
 
 

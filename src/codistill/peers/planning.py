@@ -10,50 +10,50 @@ from torch import fx
 
 from codistill.errors import UserError
 from codistill.peers.segment import Plan, Ref, Step
-from codistill.peers.tracing import is_size
+from codistill.peers.tracing import Traced
 
-__all__ = ["make_plans"]
+__all__ = ["make_plans", "plan_of"]
 
 
-def make_plans(graph: fx.Graph, level: Mapping[fx.Node, int], splits: Sequence[str]) -> list[Plan]:
+def make_plans(traced: Traced, sizes: set[fx.Node], splits: Sequence[str]) -> list[Plan]:
     """Return one plan a part.
 
     Args:
-        graph: the forward.
-        level: for each node, how many of the splits were entered before it.
+        traced: the forward.
+        sizes: its nodes that are no tensors and may cross a cut beside the tensor.
         splits: in execution order; part k begins at split k - 1.
 
     Raises:
         UserError: more than one tensor crosses a cut, or the output is not one tensor.
     """
+    graph = traced.graph
     result = next(node for node in graph.nodes if node.op == "output").args[0]
     if not isinstance(result, fx.Node):
         raise UserError(
             f"the network returns a {type(result).__name__}: a peer must return one tensor of logits [B, C]; switch "
             "its auxiliary outputs off, or wrap it."
         )
-    part, sizes = _assign(graph, level)
+    part = _assign(traced, sizes, splits)
     names = [_crossing(part, sizes, k, splits[k - 1]) for k in range(1, len(splits) + 1)]
     images = next(node.name for node in graph.nodes if node.op == "placeholder")
     inputs, outputs = [(images,), *names], [*names, (result.name,)]
-    return [_plan([n for n in part if part[n] == k], inputs[k], outputs[k]) for k in range(len(splits) + 1)]
+    return [plan_of([n for n in part if part[n] == k], inputs[k], outputs[k]) for k in range(len(splits) + 1)]
 
 
-def _assign(graph: fx.Graph, level: Mapping[fx.Node, int]) -> tuple[dict[fx.Node, int], set[fx.Node]]:
-    """The part of every node that computes something, and which nodes are sizes.
+def _assign(traced: Traced, sizes: set[fx.Node], splits: Sequence[str]) -> dict[fx.Node, int]:
+    """The part of every node that computes something.
 
     A size is taken where its tensor is, even if the forward asks for it later, so that only the number crosses the cut.
     """
     part: dict[fx.Node, int] = {}
-    sizes: set[fx.Node] = set()
-    for node in graph.nodes:
-        if node.op in ("get_attr", "output"):
-            continue
-        part[node] = level[node] if node.op != "placeholder" else 0
-        if is_size(node, sizes):
-            sizes.add(node)
+    for node, position in traced.positions.items():
+        if node.op == "placeholder":
+            part[node] = 0
+        elif node in sizes and node.op in ("call_function", "call_method"):
             part[node] = max((part[i] for i in node.all_input_nodes if i in part), default=0)
-    return part, sizes
+        elif node.op not in ("get_attr", "output"):
+            part[node] = sum(traced.starts[split] <= position for split in splits)
+    return part
 
 
 def _crossing(part: Mapping[fx.Node, int], sizes: set[fx.Node], k: int, split: str) -> tuple[str, ...]:
@@ -86,7 +86,8 @@ def _where(node: fx.Node) -> str:
     return f"{node.name!r}" + (f" in {inside[-1]!r}" if inside and inside[-1] else "")
 
 
-def _plan(nodes: Sequence[fx.Node], inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Plan:
+def plan_of(nodes: Sequence[fx.Node], inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Plan:
+    """The plan that computes `nodes`, which are in execution order, from values named `inputs`."""
     ordered: dict[fx.Node, None] = {}
     for node in nodes:
         # An attribute is fetched in every part that uses it (a parameter that two parts use is refused later).

@@ -36,6 +36,7 @@ def probe(net: nn.Module, example: Tensor | None, look: Callable[[nn.Module, Ten
         UserError: from `look`, or where nothing runs.
     """
     failure: Exception | None = None
+    tries: list[str] = []
     for on_meta in (True, False):
         ghost = ghost_of(net, on_meta).eval()
         for images in _candidates(ghost, example):
@@ -45,12 +46,13 @@ def probe(net: nn.Module, example: Tensor | None, look: Callable[[nn.Module, Ten
             except UserError:
                 raise
             except Exception as error:
-                failure = error
+                # The first real run, on the size that the network itself names, says most.
+                failure = failure if failure and not on_meta and tries else error
+                tries += [] if on_meta else [str(list(images.shape))]
     reason = str(failure).strip().partition("\n")[0]
-    tried = "the example" if example is not None else f"images of {', '.join(map(str, SIZES))} pixels"
     raise UserError(
-        f"{type(net).__name__} does not run on {tried} ({type(failure).__name__}: {reason}): pass example=, a batch of "
-        "images that it takes."
+        f"{type(net).__name__} does not run on zeros of shape {' or '.join(tries)} "
+        f"({type(failure).__name__}: {reason}): pass example=, a batch of images that it takes."
     ) from failure
 
 
@@ -82,12 +84,16 @@ def _shapes(net: nn.Module) -> Iterator[tuple[int, ...]]:
     parts = (m for m in net.modules() if isinstance(m, nn.modules.conv._ConvNd | nn.Linear))
     first = next(parts, None)
     if isinstance(first, nn.Linear):
-        yield (first.in_features,)
+        # Layers need not be declared in the order in which they run.
+        for width in dict.fromkeys(m.in_features for m in net.modules() if isinstance(m, nn.Linear)):
+            yield (width,)
     channels = first.in_channels if isinstance(first, nn.modules.conv._ConvNd) else 3
     axes = len(first.kernel_size) if isinstance(first, nn.modules.conv._ConvNd) else 2
     named = _named_size(net)
     for size in ([named] if named else []) + [s for s in SIZES if s != named]:
-        yield (channels, *[size] * axes)
+        # A stem that folds pixels into channels hides how many the images have: then they are RGB.
+        for c in dict.fromkeys((channels, 3)):
+            yield (c, *[size] * axes)
 
 
 def _named_size(net: nn.Module) -> int | None:

@@ -47,7 +47,7 @@ class SharedGroup(PeerGroup):
         self._classifier, images = find_classifier(net, classifier, example)
         # In a tuple, so that the plain network is not a submodule: it only lends its class and its unused parts.
         self._plain = (copy.deepcopy(net),)
-        order, segments = split_network(copy.deepcopy(net), list(splits))
+        order, segments = split_network(copy.deepcopy(net), list(splits), images)
         self.splits = {name: splits[name] for name in order}
         _refuse_classifier_in_trunk(segments[-1], self._classifier, order[-1])
         parts = nn.ModuleList(segments)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from torch import fx, nn
+from torch import Tensor, nn
 
 from codistill.errors import UserError
 from codistill.peers.planning import make_plans
 from codistill.peers.segment import Plan, Segment
+from codistill.peers.sizes import find_sizes
 from codistill.peers.tracing import trace
 
 __all__ = ["split_network"]
 
 
-def split_network(net: nn.Module, splits: Sequence[str]) -> tuple[list[str], list[Segment]]:
+def split_network(net: nn.Module, splits: Sequence[str], images: Tensor) -> tuple[list[str], list[Segment]]:
     """Return the splits in execution order, and the parts of `net` before, between and after them.
 
     A part begins with everything that runs from its split on. The parts take over the network's modules, uncopied; one
@@ -24,6 +25,7 @@ def split_network(net: nn.Module, splits: Sequence[str]) -> tuple[list[str], lis
     Args:
         net: the network.
         splits: module paths.
+        images: a batch with which the network runs; only its shape is read.
 
     Raises:
         UserError: an unknown split, one that never runs or cannot be followed, two that begin at the same place or one
@@ -32,8 +34,8 @@ def split_network(net: nn.Module, splits: Sequence[str]) -> tuple[list[str], lis
     """
     modes = {module: module.training for module in net.modules()}
     try:
-        train_order, train = _cut(net.train(), splits)
-        eval_order, evaluation = _cut(net.eval(), splits)
+        train_order, train = _cut(net.train(), splits, images)
+        eval_order, evaluation = _cut(net.eval(), splits, images)
     finally:
         for module, training in modes.items():
             module.training = training
@@ -46,16 +48,13 @@ def split_network(net: nn.Module, splits: Sequence[str]) -> tuple[list[str], lis
     return train_order, segments
 
 
-def _cut(net: nn.Module, splits: Sequence[str]) -> tuple[list[str], list[Plan]]:
+def _cut(net: nn.Module, splits: Sequence[str], images: Tensor) -> tuple[list[str], list[Plan]]:
     traced = trace(net, splits)
     order = sorted(splits, key=traced.starts.__getitem__)
     for first, second in itertools.pairwise(order):
         if traced.starts[first] == traced.starts[second]:
             raise UserError(f"splits {first!r} and {second!r} begin at the same place: give one of them.")
-    level: dict[fx.Node, int] = {
-        node: sum(traced.starts[split] <= at for split in order) for node, at in traced.positions.items()
-    }
-    return order, make_plans(traced.graph, level, order)
+    return order, make_plans(traced, find_sizes(net, traced.graph, images), order)
 
 
 def _refuse_shared(segments: Sequence[Segment], order: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,16 +11,18 @@ from torch import fx, nn
 
 from codistill.errors import UserError, unknown
 
-__all__ = ["Traced", "is_size", "trace"]
-
-_SIZE_ATTRIBUTES = {"shape", "ndim", "dtype", "device"}
-_SIZE_METHODS = {"size", "dim", "ndimension", "numel", "nelement", "__len__"}
-_SIZE_FUNCTIONS = {"_operator", operator.__name__, math.__name__, "builtins"}
+__all__ = ["Traced", "trace"]
 
 
 @dataclass(frozen=True)
 class Traced:
-    """A forward in one mode: its graph, where every split was entered, and the position of every node."""
+    """A forward in one mode.
+
+    Attributes:
+        graph: its steps.
+        starts: the position at which every split was entered.
+        positions: of every node.
+    """
 
     graph: fx.Graph
     starts: dict[str, int]
@@ -60,19 +61,8 @@ def trace(net: nn.Module, splits: Sequence[str]) -> Traced:
         # Unpacking a shape leaves entries that nothing uses. All else runs as in the network, side effects included.
         if not node.users and (node.op == "get_attr" or node.target in (getattr, operator.getitem)):
             graph.erase_node(node)
-    return Traced(graph, {s: tracer.entered[s] for s in splits}, {node: positions[node] for node in graph.nodes})
-
-
-def is_size(node: fx.Node, sizes: set[fx.Node]) -> bool:
-    """Whether a node is a size, a device or arithmetic on `sizes`: these may cross a cut beside the one tensor."""
-    if node.op == "call_function" and node.target is getattr:
-        return node.args[1] in _SIZE_ATTRIBUTES
-    if node.op == "call_method" and node.target in _SIZE_METHODS:
-        return True
-    inputs = node.all_input_nodes
-    if not inputs or not all(i in sizes for i in inputs):
-        return False
-    return node.op == "call_method" or getattr(node.target, "__module__", None) in _SIZE_FUNCTIONS
+    starts = {split: tracer.entered[split] for split in splits}
+    return Traced(graph, starts, {node: positions[node] for node in graph.nodes})
 
 
 class _Tracer(fx.Tracer):

@@ -151,13 +151,15 @@ def _facts(table: Table) -> list[tuple[str, str]]:
 
 
 def _finding(table: Table) -> str:
-    tested = [row for row in table.rows if row.p_holm is not None]
+    tested = [row for row in table.rows if row.paired and row.p_holm is not None and not row.few_seeds]
     if not tested:
         return ""
-    found = [row for row in tested if row.p_holm is not None and row.p_holm < SIGNIFICANT and row.paired]
-    gaps = [(row.name, number(row.paired.difference.mean, sign=True)) for row in found if row.paired]
-    told = "; ".join(f"{name} ({gap} points)" for name, gap in gaps)
     test = f"at p < {SIGNIFICANT} after Holm’s correction, paired by seed"
-    if not found:
-        return f"None of the {len(tested)} rows that were tested differs from its baseline {test}."
-    return f"{len(found)} of {len(tested)} rows that were tested differ from their baseline {test}: {told}."
+    gaps = [
+        f"{row.name} ({number(row.paired.difference.mean, sign=True)} points)"
+        for row in tested
+        if row.paired and row.p_holm is not None and row.p_holm < SIGNIFICANT
+    ]
+    if not gaps:
+        return f"No row differs from its baseline {test} ({len(tested)} tested)."
+    return f"Different from their baseline {test} ({len(gaps)} of {len(tested)} tested): {'; '.join(gaps)}."

@@ -71,8 +71,8 @@ def _difference(row: Row) -> Cell:
     if row.paired is None:
         return Cell(MISSING)
     gap = row.paired.difference
-    pairs = "" if gap.n == len(row.finished) else f" ({gap.n} pairs)"
-    return Cell(number(gap.mean, sign=True), interval(gap) + pairs)
+    shared = "" if gap.n == len(row.finished) else f"on {gap.n} of {len(row.finished)} seeds"
+    return Cell(number(gap.mean, sign=True), ", ".join(filter(None, (interval(gap), shared))))
 
 
 COLUMNS = (

@@ -11,6 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from codistill.training import Config
+from codistill.training.check import default_label
 
 __all__ = ["StudyProgress"]
 
@@ -90,7 +91,7 @@ class StudyProgress:
 
 
 def _name(config: Config) -> str:
-    return f"{config.label or config.method}, seed {config.seed}"
+    return f"{config.label or default_label(config)}, seed {config.seed}"
 
 
 def _clock(seconds: float | None) -> str:

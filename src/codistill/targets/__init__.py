@@ -1,6 +1,6 @@
 """How a group's outputs become soft targets."""
 
-from codistill.targets.attention import PeerAttention, attention_weights
+from codistill.targets.attention import PeerAttention, attention_weights, projection
 from codistill.targets.general import general_weights
 from codistill.targets.linear import linear
 from codistill.targets.mean import mean_of_others
@@ -15,4 +15,5 @@ __all__ = [
     "mean_of_others",
     "minlogit",
     "naive",
+    "projection",
 ]

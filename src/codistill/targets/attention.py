@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["PeerAttention", "attention_weights"]
+__all__ = ["PeerAttention", "attention_weights", "projection"]
 
 
 def attention_weights(left_ANd: Tensor, right_ANd: Tensor, include_self: bool = True) -> Tensor:
@@ -44,11 +45,11 @@ class PeerAttention(nn.Module):
         super().__init__()
         self.shared = len(set(widths)) == 1
         if self.shared:
-            self.left: nn.Module = _projection(widths[0], width, generator)
-            self.right: nn.Module = _projection(widths[0], width, generator)
+            self.left: nn.Module = projection(widths[0], width, generator)
+            self.right: nn.Module = projection(widths[0], width, generator)
         else:
-            self.left = nn.ModuleList(_projection(D, width, generator) for D in widths)
-            self.right = nn.ModuleList(_projection(D, width, generator) for D in widths)
+            self.left = nn.ModuleList(projection(D, width, generator) for D in widths)
+            self.right = nn.ModuleList(projection(D, width, generator) for D in widths)
 
     def forward(self, features: Sequence[Tensor], include_self: bool = True) -> Tensor:
         """A features [N, D_a] -> α [A, A, N]."""
@@ -61,7 +62,9 @@ class PeerAttention(nn.Module):
         return torch.stack([own(h) for own, h in zip(projection, features, strict=True)])
 
 
-def _projection(D: int, d: int, generator: torch.Generator | None) -> nn.Linear:
-    layer = nn.utils.skip_init(nn.Linear, D, d, bias=False)
+def projection(D: int, d: int, generator: torch.Generator | None) -> nn.Linear:
+    """A linear map D -> d without bias, weights N(0, 1/D) drawn from `generator` (torch's own if None)."""
+    # skip_init: nn.Linear would draw from torch's global generator first.
+    layer = cast(nn.Linear, nn.utils.skip_init(nn.Linear, D, d, bias=False))
     nn.init.normal_(layer.weight, std=D**-0.5, generator=generator)
     return layer

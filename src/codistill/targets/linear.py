@@ -1,11 +1,9 @@
 """KDCL-Linear: the convex combination of the students with the least cross-entropy, exact, for a whole batch at once.
 
-Per sample, alpha = argmin over the simplex of CE(alpha^T Z, y). With D = Z - Z_y (the label's logit shifted to 0) this is
-
-    min_alpha  F(alpha) = logsumexp_c (alpha^T D)_c      with gradient g = D p, p = softmax(alpha^T D),
-
-and every distribution q over the classes bounds it from below (weak duality): min F >= min_i (D q)_i + H(q). With q = p
-the distance of F(alpha) from that bound is the Frank-Wolfe gap alpha^T g - min_i g_i. It certifies every alpha returned.
+Per sample, alpha = argmin over the simplex of CE(alpha^T Z, y). With D = Z - Z_y (the label's logit shifted to 0) this
+is min F(alpha) = logsumexp_c (alpha^T D)_c, with gradient g = D p, p = softmax(alpha^T D), and every distribution q over
+the classes bounds it from below (weak duality): min F >= min_i (D q)_i + H(q). With q = p the distance of F(alpha) from
+that bound is the Frank-Wolfe gap alpha^T g - min_i g_i. It certifies every alpha returned.
 
 1. `_newton` takes full Newton steps with an active set (the Newton equations and the sign conditions solved together).
    It is cheap and ends after about five evaluations where the logits span less than about 30.
@@ -29,10 +27,11 @@ from codistill.errors import UserError
 __all__ = ["linear"]
 
 # Certified gap in nats; the contract is 1e-6. Where logits differ by more than _WIDE, the resolution of fp64 no longer
-# allows a gap with q = p; q itself then certifies 1e-12 of the largest difference.
+# allows a gap with q = p; q itself then certifies _RELATIVE of the difference, up to _WIDEST (wider: scaled to that).
 _TOLERANCE = 5e-7
 _WIDE = 5e4
 _RELATIVE = 1e-12
+_WIDEST = 1e9
 # A sample that needs more evaluations than this is one that full Newton steps do not suit.
 _NEWTON_EVALUATIONS = 6
 # Ten times what any problem was seen to take: reaching it is a fault of ours, and is raised as one.
@@ -43,14 +42,14 @@ _INTERIOR_ITERATIONS = 300
 def linear(logits_PBC: Tensor, labels_B: Tensor, per_batch: bool = False) -> tuple[Tensor, Tensor]:
     """z_t = alpha^T Z with alpha = argmin over the simplex of CE(alpha^T Z, y) (KDCL, CVPR 2020, KDCL-Linear).
 
-    The cross-entropy is within 1e-6 nats of the true minimum, by a certificate (for logits beyond 5e5 within 2e-12 of
-    their largest difference). Where several alpha are optimal the one returned is deterministic and treats equal
-    students alike (to about 1e-6): if all students are equal, alpha = 1/P.
+    The cross-entropy is within 1e-6 nats of the true minimum, certified (for logits that differ by more than 1e6 within
+    1e-12 of that difference, beyond 1e9 within 1e-8 of it). Where several alpha are optimal, the one returned is
+    deterministic and treats equal students alike, to about 1e-6: if all are equal, alpha = 1/P.
 
     Args:
         logits_PBC: [P, B, C], any floating-point type; the problem is solved in fp64.
         labels_B: class indices [B] (int64); the label's logit is the reference, so probabilities are not defined here.
-        per_batch: one alpha for the whole batch, which minimises the mean cross-entropy (ours), instead of one a sample.
+        per_batch: one alpha for the whole batch, which minimises the mean cross-entropy, instead of one a sample (ours).
 
     Returns:
         The target's logits [B, C] (fp32 or wider, as the logits) and alpha as weights [P, B] (fp64: in fp32 the
@@ -73,18 +72,12 @@ def linear(logits_PBC: Tensor, labels_B: Tensor, per_batch: bool = False) -> tup
         D_1PSC = D1_BQC[:, :P].transpose(0, 1).unsqueeze(0)
         weights_BP = _interior_point(D_1PSC).expand(B, P)
     else:
-        weights_BP = _per_sample(D1_BQC)
+        weights_BP, left_R = _newton(D1_BQC)
+        if left_R.numel():
+            weights_BP[left_R] = _interior_point(D1_BQC[left_R, :P].unsqueeze(2))
     target_BC = torch.bmm(weights_BP.unsqueeze(1), wide_PBC.transpose(0, 1)).squeeze(1)
     dtype = torch.promote_types(logits_PBC.dtype, torch.float32)
     return target_BC.to(dtype), weights_BP.T.contiguous()
-
-
-def _per_sample(D1_BQC: Tensor) -> Tensor:
-    """The minimiser [B, P] of every sample's F: Newton, then interior point for the samples that it leaves."""
-    weights_BP, left_R = _newton(D1_BQC)
-    if left_R.numel():
-        weights_BP[left_R] = _interior_point(D1_BQC[left_R, :-1].unsqueeze(2))
-    return weights_BP
 
 
 def _newton(D1_BQC: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,7 +100,7 @@ def _newton(D1_BQC: Tensor) -> tuple[Tensor, Tensor]:
 
     result_BQ = (student_Q / P).repeat(B, 1)
     rows_N = torch.arange(B, device=D1_BQC.device)
-    D1, alpha, free = D1_BQC, result_BQ, torch.ones_like(result_BQ, dtype=torch.bool)
+    D1, alpha, free = D1_BQC, result_BQ.clone(), torch.ones_like(result_BQ, dtype=torch.bool)
     for evaluation in range(_NEWTON_EVALUATIONS):
         prob_N1C = torch.bmm(alpha.unsqueeze(1), D1).softmax(2)
         moments_NQQ = torch.bmm(D1 * prob_N1C, D1.mT)
@@ -188,7 +181,8 @@ def _interior_point(D_GPSC: Tensor) -> Tensor:
     result_GP = D_GPSC.new_full((G, P), 1 / P)
     scale_G = D_GPSC.abs().amax((1, 2, 3)).clamp_min(1e-3)
     rows_G = torch.isfinite(scale_G).nonzero().squeeze(1)
-    D, scale = D_GPSC[rows_G] / scale_G[rows_G].view(-1, 1, 1, 1), scale_G[rows_G]
+    D = D_GPSC[rows_G] / scale_G[rows_G].view(-1, 1, 1, 1)
+    scale = scale_G[rows_G].clamp_max(_WIDEST)
     point = _start(D, scale)
     for _ in range(_INTERIOR_ITERATIONS):
         open_G = ~_certified(D, scale, point)
@@ -240,9 +234,7 @@ def _certified(D_GPSC: Tensor, scale_G: Tensor, point: _Point) -> Tensor:
     return torch.where(wide_G, gap_G + divergence_G <= _RELATIVE * scale_G, gap_G <= _TOLERANCE)
 
 
-def _newton_equations(
-    D_GPSC: Tensor, scale_G: Tensor, point: _Point
-) -> Callable[[Tensor, Tensor], _Point]:
+def _newton_equations(D_GPSC: Tensor, scale_G: Tensor, point: _Point) -> Callable[[Tensor, Tensor], _Point]:
     """Factorise the optimality conditions at `point`, reduced to P unknowns.
 
     Returns:
@@ -250,7 +242,10 @@ def _newton_equations(
     """
     G, P, S, C = D_GPSC.shape
     alpha, q, slack, u, t, nu = point
-    D_GPN = D_GPSC.flatten(2)
+    # Steps of alpha sum to zero, so what all students share drops out (t takes it up): nearly equal students stay exact.
+    shared_GSC = D_GPSC.mean(1)
+    D_GPN = (D_GPSC - shared_GSC.unsqueeze(1)).flatten(2)
+    t = t - (shared_GSC * q).sum((1, 2)).unsqueeze(1)
 
     def mix(alpha_GP: Tensor) -> Tensor:
         return torch.bmm(alpha_GP.unsqueeze(1), D_GPN).view(G, S, C)
@@ -261,9 +256,10 @@ def _newton_equations(
     tau_G11 = (1 / scale_G).view(-1, 1, 1)
     W_GSC = q / (tau_G11 + u)
     sum_GS1 = W_GSC.sum(2, keepdim=True)
-    DW_GPN = D_GPN * W_GSC.view(G, 1, S * C)
-    mean_GPS = DW_GPN.view(G, P, S, C).sum(3)
-    K_GPP = torch.bmm(DW_GPN, D_GPN.mT) - torch.bmm(mean_GPS / sum_GS1.mT, mean_GPS.mT)
+    # Centred before it is squared, against cancellation.
+    mean_GPS1 = (D_GPN * W_GSC.view(G, 1, S * C)).view(G, P, S, C).sum(3, keepdim=True) / sum_GS1.unsqueeze(1)
+    spread_GPN = (D_GPN.view(G, P, S, C) - mean_GPS1).flatten(2)
+    K_GPP = torch.bmm(spread_GPN * W_GSC.view(G, 1, S * C), spread_GPN.mT)
     K_GPP.diagonal(dim1=1, dim2=2).add_(slack / alpha)
     # Unit diagonal, and a little more of it for students that are equal and both in use.
     norm_GP1 = K_GPP.diagonal(dim1=1, dim2=2).rsqrt().unsqueeze(2)
@@ -271,7 +267,7 @@ def _newton_equations(
     K_GPP.diagonal(dim1=1, dim2=2).add_(1e-13)
     LU_GPP, pivots, _ = torch.linalg.lu_factor_ex(K_GPP)
     # tau log q + nu - x - u and (D q)_i - t - s are the residuals of the two optimality conditions.
-    dual_GSC = mix(alpha) + u - nu - tau_G11 * (q * S).log()
+    dual_GSC = shared_GSC + mix(alpha) + u - nu - tau_G11 * (q * S).log()
     primal_GP = expect(q) - t - slack
 
     def direction(product_GP: Tensor, product_GSC: Tensor) -> _Point:
@@ -280,12 +276,13 @@ def _newton_equations(
         right_GP = product_GP / alpha - primal_GP - expect(W_GSC * centred_GSC)
         both_GP2 = torch.stack([torch.ones_like(right_GP), right_GP], 2) * norm_GP1
         ones_GP, plain_GP = (torch.linalg.lu_solve(LU_GPP, pivots, both_GP2) * norm_GP1).unbind(2)
-        dt_G1 = -plain_GP.sum(1, keepdim=True) / ones_GP.sum(1, keepdim=True)
-        dalpha_GP = plain_GP + dt_G1 * ones_GP
+        dshift_G1 = -plain_GP.sum(1, keepdim=True) / ones_GP.sum(1, keepdim=True)
+        dalpha_GP = plain_GP + dshift_G1 * ones_GP
         e_GSC = mix(dalpha_GP) + h_GSC
         dnu_GS1 = (W_GSC * e_GSC).sum(2, keepdim=True) / sum_GS1
         dq_GSC = W_GSC * (e_GSC - dnu_GS1)
         dslack_GP, du_GSC = (product_GP - slack * dalpha_GP) / alpha, (product_GSC - u * dq_GSC) / q
+        dt_G1 = dshift_G1 + (shared_GSC * dq_GSC).sum((1, 2)).unsqueeze(1)
         return _Point(dalpha_GP, dq_GSC, dslack_GP, du_GSC, dt_G1, dnu_GS1)
 
     return direction

@@ -86,8 +86,10 @@ def _check_peers(config: Config, peers: int) -> None:
         raise UserError("branches with several models: branches share one network's trunk; give one model.")
     if config.split is not None and config.group != "branches":
         raise UserError(f"split {config.split!r} without branches: add --group branches.")
-    if config.teachers and config.group == "branches":
-        raise UserError("teachers with branches: frozen teachers stand beside networks; use --group networks.")
+    if config.teachers and config.icl:
+        raise UserError("icl with teachers: a frozen teacher answers one view, not one a student; turn icl off.")
+    if config.method == "kd" and not config.teachers:
+        raise UserError("kd without a teacher: name a finished run or an exported student with --teachers PATH.")
     if config.teachers and config.method != "kd":
         raise UserError(f"teachers with the method {config.method!r}: only kd learns from frozen teachers.")
 

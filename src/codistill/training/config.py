@@ -74,8 +74,8 @@ class Config:
     """Images of one step."""
     icl: bool = False
     """Invariant collaborative learning: every student gets its own distortion of the same images."""
-    teachers: tuple[Path, ...] = ()
-    """For the method kd: finished runs whose students are the frozen teachers."""
+    teachers: tuple[str, ...] = ()
+    """For the method kd, frozen teachers: finished runs, exported students, or torchvision:NAME with its weights."""
     seed: int = 0
     """The one seed that all randomness of the run is derived from."""
     device: str = "auto"

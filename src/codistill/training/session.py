@@ -10,18 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from codistill import data, execution, methods, models
+from codistill import data, execution, methods
 from codistill.data import AugmentPolicy, Dataset
 from codistill.errors import UserError
 from codistill.execution import LoopExecutor
 from codistill.methods import Method
-from codistill.peers import BranchedGroup, NetworkGroup, PeerGroup
+from codistill.peers import PeerGroup, TaughtGroup
 from codistill.training.check import check_config
 from codistill.training.config import AugmentConfig, Config
 from codistill.training.configfile import identity
+from codistill.training.groups import build_group
 from codistill.training.seeds import generator_for
+from codistill.training.teachers import load_teachers
 
-__all__ = ["Session", "Splits", "build_group", "build_session", "load_data", "split_data"]
+__all__ = ["Session", "Splits", "build_session", "load_data", "split_data"]
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,9 @@ class Session:
 
     @property
     def modules(self) -> dict[str, nn.Module]:
-        """What a checkpoint holds the weights of."""
-        return {"group": self.group, "method": self.method}
+        """What a checkpoint holds the weights of: the students and the method, not the frozen teachers."""
+        group = self.group.students if isinstance(self.group, TaughtGroup) else self.group
+        return {"group": group, "method": self.method}
 
     def input_facts(self) -> dict[str, Any]:
         """What the networks expect and give, for those who load a student: the content of input.json."""
@@ -136,25 +139,6 @@ def split_data(config: Config, dataset: Dataset, held_out: float) -> Splits:
     return Splits(train_N, validation_N, held_N)
 
 
-def build_group(config: Config, num_classes: int, in_channels: int) -> PeerGroup:
-    """The group of the configuration, each peer initialised from a seed of its own.
-
-    Raises:
-        UserError: unknown model or split.
-    """
-    assert config.peers is not None
-    names = config.model * config.peers if len(config.model) == 1 else config.model
-    if config.group == "branches":
-        own = generator_for(config.seed, "initialisation", 0)
-        trunk = models.build(names[0], num_classes, in_channels, generator=own)
-        return BranchedGroup(trunk, branches=config.peers, split=config.split, generator=own)
-    networks = [
-        models.build(name, num_classes, in_channels, generator=generator_for(config.seed, "initialisation", peer))
-        for peer, name in enumerate(names)
-    ]
-    return NetworkGroup(networks)
-
-
 def build_session(config: Config, dataset: Dataset | None = None) -> Session:
     """Check the configuration, load the data and build all parts; nothing is written.
 
@@ -167,6 +151,8 @@ def build_session(config: Config, dataset: Dataset | None = None) -> Session:
     config, policy = _fill_from_data(config, dataset)
     channels = dataset.train.images_NCHW.shape[1]
     group = build_group(config, len(dataset.classes), channels)
+    if config.teachers:
+        group = TaughtGroup(group, load_teachers(config, len(dataset.classes), channels))
     method_generator = generator_for(config.seed, "method")
     method = methods.build(config.method, group, generator=method_generator, **config.method_options)
     splits = split_data(config, dataset, method.held_out)

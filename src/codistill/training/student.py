@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from codistill.training.checkpoint import latest, load_weights
 from codistill.training.config import Config
 from codistill.training.configfile import read_config
 from codistill.training.files import read_json
-from codistill.training.session import build_group
+from codistill.training.groups import build_group
 
 __all__ = ["load_group", "load_student", "peer_index"]
 
@@ -40,7 +41,8 @@ def load_group(run_dir: Path, checkpoint: str = "last") -> tuple[Config, PeerGro
     if folder is None or not folder.is_dir():
         raise UserError(f"{run_dir} has no {checkpoint} checkpoint: train it first.")
     group = build_group(config, len(facts["classes"]), facts["channels"])
-    method = methods.build(config.method, group, **config.method_options)
+    shape = dataclasses.replace(group.shape, teachers=len(config.teachers))
+    method = methods.build(config.method, shape, **config.method_options)
     load_weights(folder, {"group": group, "method": method})
     return config, group.eval(), method.eval(), facts
 

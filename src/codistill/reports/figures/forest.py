@@ -36,7 +36,9 @@ def forest_figure(rows: Sequence[Row], pens: dict[str, Pen], ident: str, label: 
         assert row.error
         pen = pens[row.name]
         halo = {"facecolor": PAPER, "edgecolor": "none", "pad": 2.0}
-        axes.text(0, y - 0.36, row.name, transform=level, color=INK, fontsize=10, va="center", bbox=halo)
+        axes.text(
+            0, y - 0.36, row.name, transform=level, color=INK, fontsize=10, va="center", bbox=halo, parse_math=False
+        )  # fmt: skip
         axes.text(
             1, y - 0.36, f"{mean_std(row.error)} %", transform=level, color=MUTED, fontsize=10, va="center",
             ha="right", bbox=halo,

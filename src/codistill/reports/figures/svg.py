@@ -33,7 +33,6 @@ TEXT = 10.0
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "codistill",
-    "text.parse_math": False,
     "axes.unicode_minus": True,
 }
 
@@ -86,7 +85,7 @@ def inline(figure: Figure, ident: str, label: str) -> str:
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         # The browser sets the text: that matplotlib's own font lacks a user's letters does not matter.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(buffer, format="svg", transparent=True)
     root = ET.fromstring(buffer.getvalue())
     _remove(root, {"metadata", "style"})
     _make_ids_unique(root, ident)
@@ -103,7 +102,7 @@ def inline(figure: Figure, ident: str, label: str) -> str:
 
 
 def _remove(root: ET.Element, tags: set[str]) -> None:
-    # The style that matplotlib writes would apply to the whole page.
+    # The style that matplotlib writes would apply to the whole page; its metadata has the date.
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag.removeprefix(NAMESPACE) in tags:

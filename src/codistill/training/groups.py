@@ -1,0 +1,29 @@
+"""The group of networks that a configuration names."""
+
+from __future__ import annotations
+
+from codistill import models
+from codistill.peers import BranchedGroup, NetworkGroup, PeerGroup
+from codistill.training.config import Config
+from codistill.training.seeds import generator_for
+
+__all__ = ["build_group"]
+
+
+def build_group(config: Config, num_classes: int, in_channels: int) -> PeerGroup:
+    """The group of the configuration, each peer initialised from a seed of its own.
+
+    Raises:
+        UserError: unknown model or split.
+    """
+    assert config.peers is not None
+    names = config.model * config.peers if len(config.model) == 1 else config.model
+    if config.group == "branches":
+        own = generator_for(config.seed, "initialisation", 0)
+        trunk = models.build(names[0], num_classes, in_channels, generator=own)
+        return BranchedGroup(trunk, branches=config.peers, split=config.split, generator=own)
+    networks = [
+        models.build(name, num_classes, in_channels, generator=generator_for(config.seed, "initialisation", peer))
+        for peer, name in enumerate(names)
+    ]
+    return NetworkGroup(networks)

@@ -1,0 +1,70 @@
+"""Frozen teachers for kd, from where a user has them: a run, an exported student, or torchvision with its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torchvision
+from safetensors.torch import load_file
+from torch import nn
+
+from codistill import models
+from codistill.errors import UserError
+from codistill.peers.features import find_classifier
+from codistill.training.config import Config
+from codistill.training.files import read_json
+from codistill.training.student import load_student
+
+__all__ = ["load_teachers"]
+
+PRETRAINED = "torchvision:"
+
+
+def load_teachers(config: Config, num_classes: int, in_channels: int) -> list[nn.Module]:
+    """Build every teacher that the configuration names.
+
+    A name is a run directory (its leader teaches), a folder that `codistill export` wrote, or "torchvision:NAME", which
+    torchvision loads with its default weights.
+
+    Raises:
+        UserError: nothing of these kinds is there, or the teacher has other classes or channels than the data.
+    """
+    return [_load(name, num_classes, in_channels) for name in config.teachers]
+
+
+def _load(name: str, num_classes: int, in_channels: int) -> nn.Module:
+    if name.startswith(PRETRAINED):
+        return _from_torchvision(name.removeprefix(PRETRAINED), num_classes)
+    folder = Path(name)
+    facts_file = next((f for f in (folder / "student.json", folder / "input.json") if f.is_file()), None)
+    if facts_file is None:
+        raise UserError(f"teacher {name!r} is no finished run and no exported student: give the folder of either.")
+    facts = read_json(facts_file)
+    if len(facts["classes"]) != num_classes or facts["channels"] != in_channels:
+        raise UserError(
+            f"teacher {name!r} knows {len(facts['classes'])} classes in images of {facts['channels']} channels, the "
+            f"data has {num_classes} in {in_channels}: choose a teacher that was trained on this data."
+        )
+    if facts_file.name == "student.json":
+        network = models.build(facts["model"], num_classes, in_channels)
+        network.load_state_dict(load_file(folder / "student.safetensors"))
+        return network
+    return load_student(folder)
+
+
+def _from_torchvision(name: str, num_classes: int) -> nn.Module:
+    if name not in torchvision.models.list_models(module=torchvision.models):
+        raise UserError(f"teacher 'torchvision:{name}': torchvision has no such classification network.")
+    try:
+        network = torchvision.models.get_model(name, weights="DEFAULT")
+    except OSError as error:
+        raise UserError(
+            f"teacher 'torchvision:{name}': its weights could not be downloaded ({error}); put the file in torch's hub "
+            "cache, or use a run as teacher."
+        ) from error
+    classes = find_classifier(network)[0].num_classes
+    if classes != num_classes:
+        raise UserError(
+            f"teacher 'torchvision:{name}' knows {classes} classes, the data has {num_classes}: fine-tune it first."
+        )
+    return network

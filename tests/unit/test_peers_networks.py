@@ -1,0 +1,214 @@
+"""Groups of separate networks, and where a network's features are."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from codistill import models
+from codistill.errors import UserError
+from codistill.models.wide_resnet import WideResNet
+from codistill.peers import NetworkGroup
+from codistill.peers.features import find_classifier, forward_with_features
+from codistill.types import GroupShape
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def tiny(seed: int, num_classes: int = 5) -> nn.Module:
+    return models.build("resnet8_tiny", num_classes, 1, seeded(seed))
+
+
+class Swapped(nn.Module):
+    """Declares the classifier first, and a layer that never runs last; uses a keyword."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(6, 3)
+        self.body = nn.Linear(4, 6)
+        self.unused = nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classifier(input=torch.relu(self.body(x)))
+
+
+class ConvHead(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(3, 6, 3)
+        self.head = nn.Conv2d(6, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.body(x))).mean((2, 3))
+
+
+class Returns(nn.Module):
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> object:
+        logits = self.fc(x)
+        return {"tuple": (logits, logits), "cube": logits[:, None], "sum": logits.sum(0, keepdim=True)}[self.what]
+
+
+def test_features_are_the_input_of_the_linear_layer_that_runs_last():
+    net = Swapped()
+    classifier, _ = find_classifier(net)
+    assert (classifier.name, classifier.num_classes, classifier.width) == ("classifier", 3, 6)
+    x = torch.randn(2, 4)
+    logits, features = forward_with_features(net, classifier, x)
+    assert torch.equal(features, torch.relu(net.body(x)))
+    assert torch.equal(net.classifier(features), logits)
+    assert not net.classifier._forward_pre_hooks
+
+
+def test_a_convolution_can_be_named_as_classifier():
+    net = ConvHead()
+    with pytest.raises(UserError, match=r'ConvHead: no linear layer runs; name .* classifier="head"'):
+        NetworkGroup([net])
+    group = NetworkGroup([net], classifier="head")
+    x = torch.randn(2, 3, 8, 8)
+    assert group.shape == GroupShape(1, 4, (6,))
+    torch.testing.assert_close(group(x).features[0], torch.relu(net.body(x)).mean((2, 3)))
+
+
+def test_a_last_linear_layer_that_is_not_the_classifier_is_refused():
+    class Gated(ConvHead):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate = nn.Linear(4, 7)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out = super().forward(x)
+            return out * self.gate(out).mean()
+
+    with pytest.raises(
+        UserError, match=r"its last linear layer 'gate' has 7 outputs for 4 classes.*classifier=\"head\""
+    ):
+        NetworkGroup([Gated()])
+
+
+def test_classifier_that_is_not_there_or_never_runs_is_refused():
+    with pytest.raises(UserError, match=r"unknown classifier 'fcc': did you mean 'fc'"):
+        NetworkGroup([tiny(0)], classifier="fcc")
+    with pytest.raises(UserError, match="classifier 'unused' does not run in Swapped"):
+        NetworkGroup([Swapped()], classifier="unused")
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("tuple", r"returned tuple: a peer must return one tensor of logits \[B, C\]"),
+        ("cube", r"returned shape \[2, 1, 3\]: a peer must return logits \[2, C\]"),
+        ("sum", r"returned shape \[1, 3\]: a peer must return logits \[2, C\]"),
+    ],
+)
+def test_an_output_that_is_not_one_row_an_image_is_refused(what, message):
+    with pytest.raises(UserError, match=message):
+        NetworkGroup([Returns(what)])
+
+
+def test_an_output_that_is_wrong_in_training_only_is_refused_when_it_comes():
+    class Auxiliary(Swapped):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits = super().forward(x)
+            return (logits, logits) if self.training else logits
+
+    group = NetworkGroup([Auxiliary()])
+    with pytest.raises(UserError, match="a network returned tuple"):
+        group.train()(torch.randn(2, 4))
+
+
+def test_a_network_that_takes_no_usual_image_asks_for_an_example():
+    class Picky(Swapped):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert x.shape[1:] == (2, 2), "two by two"
+            return super().forward(x.flatten(1))
+
+    with pytest.raises(
+        UserError, match=r"Picky does not run on zeros of shape \[2, 6\] or .*two by two.*pass example="
+    ):
+        NetworkGroup([Picky()])
+    assert NetworkGroup([Picky()], example=torch.zeros(1, 2, 2)).shape.feature_widths == (6,)
+
+
+def test_a_network_that_looks_at_values_is_probed_with_values():
+    class Looking(Swapped):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x if x.sum().item() >= 0 else -x)
+
+    assert NetworkGroup([Looking()]).shape.num_classes == 3
+
+
+def test_networks_of_different_kinds_put_out_their_own_features():
+    nets = [tiny(0), WideResNet(10, 2, 5, 1)]
+    group = NetworkGroup(nets).eval()
+    assert group.shape == GroupShape(2, 5, (48, 128))
+    x = torch.randn(3, 1, 8, 8)
+    outputs = group(x)
+    assert outputs.logits_PBC.shape == (2, 3, 5)
+    assert outputs.trunk_features is None
+    for p, net in enumerate(nets):
+        assert torch.equal(outputs.logits_PBC[p], net(x))
+        assert torch.equal(net.fc(outputs.features[p]), outputs.logits_PBC[p])
+
+
+def test_every_peer_sees_its_own_view():
+    group = NetworkGroup([tiny(0), tiny(1)]).eval()
+    views = (torch.randn(3, 1, 8, 8), torch.randn(3, 1, 8, 8))
+    logits = group(views).logits_PBC
+    assert torch.equal(logits[0], group.networks[0](views[0]))
+    assert torch.equal(logits[1], group.networks[1](views[1]))
+    assert torch.equal(group.forward_peer(1, views[1])[0], logits[1])
+
+
+def test_wrong_views_are_refused():
+    group = NetworkGroup([tiny(0), tiny(1)])
+    x = torch.randn(3, 1, 8, 8)
+    with pytest.raises(UserError, match="3 views for 2 peers: give one tensor for all peers, or one for each"):
+        group([x, x, x])
+    with pytest.raises(UserError, match=r"views of \[3, 2\] images: all views must show the same images"):
+        group([x, x[:2]])
+
+
+def test_groups_without_sense_are_refused():
+    net = tiny(0)
+    with pytest.raises(UserError, match="0 networks: a group has at least one peer"):
+        NetworkGroup([])
+    with pytest.raises(UserError, match="networks 0 and 2 are the same object: peers must own"):
+        NetworkGroup([net, tiny(1), net])
+    with pytest.raises(UserError, match=r"networks of \[5, 6\] classes: peers must agree"):
+        NetworkGroup([net, tiny(1, num_classes=6)])
+    with pytest.raises(UserError, match="peer 1 of a group of 1: give 0 to 0"):
+        NetworkGroup([net]).student(1)
+
+
+def test_construction_changes_neither_network_nor_random_state():
+    net = tiny(0).train()
+    net.layer1.eval()
+    before = copy.deepcopy(net.state_dict())
+    state = torch.get_rng_state()
+    NetworkGroup([net])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    assert net.training
+    assert not net.layer1.training
+
+
+def test_student_is_a_copy_with_running_statistics_and_no_gradients():
+    group = NetworkGroup([tiny(0), tiny(1)])
+    x = torch.randn(4, 1, 8, 8)
+    group(x).logits_PBC.sum().backward()
+    group.eval()
+    student = group.student(1)
+    assert type(student) is type(group.networks[1])
+    assert torch.equal(student(x), group(x).logits_PBC[1])
+    assert all(p.grad is None for p in student.parameters())
+    with torch.no_grad():
+        student.fc.weight.zero_()
+    assert group.networks[1].fc.weight.abs().sum() > 0
