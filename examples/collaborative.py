@@ -80,15 +80,54 @@ class Tree(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 1, H, W] -> logits [P, B, C]; every shared part runs once."""
-        shared = self.trunk(images)
-        middles = [rescale(middle(rescale(shared, self.splits[0])), 1) for middle in self.middles]
-        return torch.stack([head(rescale(middles[p // self.splits[1]], self.splits[1])) for p, head in self._numbered()])
-
-    def _numbered(self) -> list[tuple[int, nn.Module]]:
-        return list(enumerate(self.heads))
+        shared = rescale(self.trunk(images), self.splits[0])
+        middles = [rescale(middle(shared), self.splits[1]) for middle in self.middles]
+        return torch.stack([head(middles[p // self.splits[1]]) for p, head in enumerate(self.heads)])
 
 
 def conv(inputs: int, outputs: int, stride: int = 1) -> tuple[nn.Module, ...]:
     """Convolution, norm, ReLU."""
     layer = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
     return layer, nn.BatchNorm2d(outputs), nn.ReLU()
+
+
+def load() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Training images and labels, test images and labels: 1437 and 360 scans of 8 × 8."""
+    pixels, digits = load_digits(return_X_y=True)
+    images = torch.tensor(pixels / 16, dtype=torch.float32).view(-1, 1, 8, 8)
+    labels = torch.tensor(digits, dtype=torch.int64)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    test, train = order[:360], order[360:]
+    return images[train], labels[train], images[test], labels[test]
+
+
+@torch.no_grad()
+def show_errors(tree: Tree, images: Tensor, labels_N: Tensor) -> None:
+    """Print the error of every head and of the mean of their probabilities, in percent."""
+    tree.eval()
+    prob_PNC = tree(images).softmax(-1)
+    error_P = 100 * (prob_PNC.argmax(-1) != labels_N).float().mean(-1)
+    print("students: " + "  ".join(f"{error:.2f} %" for error in error_P))
+    print(f"ensemble: {100 * (prob_PNC.mean(0).argmax(-1) != labels_N).float().mean():.2f} %")
+
+
+def main(epochs: int = 10) -> None:
+    """Train four heads on a tree and print their errors."""
+    torch.manual_seed(0)
+    train_images, train_labels_N, test_images, test_labels_N = load()
+    tree = Tree(splits=(2, 2))
+    optimizer = torch.optim.SGD(tree.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    for epoch in range(epochs):
+        tree.train()
+        for index_B in torch.randperm(len(train_labels_N)).split(64):
+            optimizer.zero_grad()
+            logits_PBC = tree(train_images[index_B])
+            collaborative_loss(logits_PBC, train_labels_N[index_B], ramp=ramp_up(epoch, epochs)).backward()
+            optimizer.step()
+        schedule.step()
+    show_errors(tree, test_images, test_labels_N)
+
+
+if __name__ == "__main__":
+    main()

@@ -84,7 +84,7 @@ def show_errors(networks: nn.ModuleList, images: Tensor, labels_N: Tensor) -> No
     print(f"ensemble: {100 * (prob_PNC.mean(0).argmax(-1) != labels_N).float().mean():.2f} %")
 
 
-def main(epochs: int = 15) -> None:
+def main(epochs: int = 12) -> None:
     """Train three networks and print their errors."""
     torch.manual_seed(0)
     train_images, train_labels_N, test_images, test_labels_N = load()

@@ -19,7 +19,7 @@ from rich.console import Console
 from tyro.conf import Positional, Suppress, UseAppendAction, arg, subcommand
 
 from codistill import data, methods, reports
-from codistill.console import RunProgress, score_table, simple_table
+from codistill.console import RunProgress, print_entries, score_table, simple_table
 from codistill.errors import UserError
 from codistill.export import export_student
 from codistill.models.describe import describe as describe_models
@@ -208,8 +208,10 @@ def _list(command: List, console: Console) -> None:
         rows = data.describe()
     if command.json:
         print(json.dumps(rows, indent=1))
-    else:
+    elif command.what == "models":
         console.print(simple_table(rows, list(rows[0])))
+    else:
+        print_entries(console, rows, "what" if command.what == "methods" else "description")
 
 
 def _report_path(paths: Sequence[Path]) -> Path:

@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from codistill.training.loggers import Silent
 from codistill.training.session import Session
 
-__all__ = ["RunProgress", "plain_duration", "score_table", "simple_table"]
+__all__ = ["RunProgress", "plain_duration", "print_entries", "score_table", "simple_table"]
 
 
 class RunProgress(Silent):
@@ -101,6 +103,15 @@ def score_table(record: Mapping[str, Any], title: str) -> Table:
     return table
 
 
+def print_entries(console: Console, rows: Sequence[Mapping[str, Any]], text: str) -> None:
+    """Each row as its name, its `text` and, below, all else that it has."""
+    for row in rows:
+        console.print(f"[bold]{row['name']}[/]  {escape(row[text])}", highlight=False)
+        rest = {k: v for k, v in row.items() if k not in ("name", text) and v not in (None, {})}
+        line = ", ".join(f"{k.replace('_', ' ')} {_text(v)}" for k, v in rest.items())
+        console.print(Padding(escape(line), (0, 0, 0, 4)), highlight=False, style="dim")
+
+
 def simple_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
     """A table of some columns of `rows`."""
     table = Table()
@@ -114,6 +125,8 @@ def simple_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> T
 def _text(value: Any) -> str:
     if value is None:
         return "-"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in value.items())
     return f"{value:,}" if _is_number(value) else str(value)
 
 

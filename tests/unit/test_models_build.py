@@ -93,6 +93,11 @@ def test_generator_alone_decides_the_network(name):
     assert not torch.equal(first[weight], other[weight])
 
 
+def test_own_networks_are_initialised_by_the_documented_rule():
+    weight = models.build("resnet8_tiny", 5, generator=seeded(0)).layer3[0].conv2.weight
+    assert weight.std().item() == pytest.approx((2 / (48 * 9)) ** 0.5, rel=0.02)
+
+
 def test_two_builds_from_one_generator_differ():
     generator = seeded(3)
     first, second = (models.build("resnet8_tiny", 5, generator=generator) for _ in range(2))

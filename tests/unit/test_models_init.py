@@ -21,6 +21,7 @@ class Odd(nn.Module):
         super().__init__()
         self.token = nn.Parameter(0.02 * torch.randn(1, 1, 5000, generator=seeded(0)))
         self.scale = nn.Parameter(torch.full((8,), 1e-5))
+        self.single = nn.Parameter(torch.tensor([3.0]))
         self.fixed = nn.Parameter(torch.arange(8.0), requires_grad=False)
         self.table = nn.Embedding(50, 8)
         self.attention = nn.MultiheadAttention(8, 2)
@@ -66,6 +67,7 @@ def test_parameters_that_no_layer_covers_keep_their_spread_and_constants_their_v
     assert odd.token.std().item() == pytest.approx(0.02, rel=0.05)
     assert torch.equal(odd.scale, before["scale"])
     assert torch.equal(odd.fixed, before["fixed"])
+    assert odd.single.item() == 3
     assert not torch.equal(odd.table.weight, before["table.weight"])
     assert odd.table.weight.std().item() == pytest.approx(1, rel=0.1)
     assert not torch.equal(odd.attention.in_proj_weight, before["attention.in_proj_weight"])

@@ -108,7 +108,7 @@ def describe() -> list[dict[str, Any]]:
                 "what": text,
                 "min_peers": method.min_peers,
                 "needs": "shared trunk" if method.reads_trunk or method.rescales_shared_gradients else None,
-                "options": ", ".join(f"{k}={v}" for k, v in options(name).items()),
+                "options": options(name),
             }
         )
     return rows
