@@ -62,3 +62,19 @@ def test_one_student_alone_gets_gradient_when_asked():
     assert largest[0] == 0
     assert largest[1] > 0
     assert largest[2] == 0
+
+
+def test_collaborative_methods_divide_the_trunks_gradient_by_the_number_of_branches():
+    x = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = []
+    for rescale in (True, False):
+        group = branches()
+        method = methods.build("cl_ilr", group)
+        assert group.rescale_shared_gradients
+        group.rescale_shared_gradients = rescale
+        LoopExecutor(group, method).train_step(x, LABELS, Progress(3, 10))
+        branch = group.levels[0][1]
+        found.append((group.trunk.get_parameter("conv1.weight").grad, branch.get_parameter("fc.weight").grad))
+    (trunk, branch), (plain_trunk, plain_branch) = found
+    torch.testing.assert_close(trunk, plain_trunk / 3)
+    torch.testing.assert_close(branch, plain_branch)

@@ -161,6 +161,8 @@ class Method(nn.Module):
             raise UserError(f"labels have shape {list(labels.shape)}: give {list(expected)} for these logits.")
         if weights is not None and (weights.ndim > len(batch) or weights.shape != batch[: weights.ndim]):
             raise UserError(f"sample weights have shape {list(weights.shape)}: give [B] or {list(batch)}.")
+        if weights is not None and weights.device.type == "cpu" and not bool((weights >= 0).all()):
+            raise UserError("sample weights below 0 or NaN: a weight says how much a sample counts; give 0 or more.")
         if self.reads_features and len(outputs.features) != P:
             raise UserError(f"{type(self).__name__} reads features, and got none: give one tensor [B, D] a peer.")
         if self.reads_trunk and outputs.trunk_features is None:
@@ -210,7 +212,14 @@ def _check_values(logits: Tensor, labels_rows: Tensor, soft: bool) -> None:
                     "lower its learning rate, or look at its input."
                 )
     C = logits.shape[-1]
-    if not soft and labels_rows.numel():
+    if soft:
+        sums_N = labels_rows.detach().sum(-1)
+        if labels_rows.numel() and not (bool((labels_rows >= 0).all()) and bool(((sums_N - 1).abs() < 1e-3).all())):
+            raise UserError(
+                "labels as probabilities that are negative or do not sum to one: every row must be a distribution over "
+                "the classes."
+            )
+    elif labels_rows.numel():
         low, high = (int(v) for v in torch.aminmax(labels_rows))
         if low < 0 or high >= C:
             raise UserError(

@@ -1,0 +1,176 @@
+"""What methods refuse, in one sentence each, and what they accept beyond images."""
+
+import pytest
+import torch
+
+from codistill import methods
+from codistill.errors import UserError
+from codistill.types import GroupShape, PeerOutputs, Progress
+
+P, B, C, D = 3, 5, 4, 16
+SHAPE = GroupShape(P, C, (D,) * P, trunk_width=6, shares_trunk=True, teachers=1)
+LABELS = torch.tensor([0, 3, 1, 2, 3])
+PROGRESS = Progress(1, 10)
+NAMES = [n for n in methods.METHODS if n != "baseline"]
+
+
+def outputs(seed=0, positions=(), **changes):
+    g = torch.Generator().manual_seed(seed)
+    values = {
+        "logits_PBC": torch.randn(P, B, *positions, C, generator=g),
+        "features": tuple(torch.randn(B, *positions, D, generator=g) for _ in range(P)),
+        "trunk_features": torch.randn(B, 6, generator=g),
+        "teacher_logits_KBC": torch.randn(1, B, *positions, C, generator=g),
+    }
+    return PeerOutputs(**{**values, **changes})
+
+
+def method_of(name, **options):
+    return methods.build(name, SHAPE, generator=torch.Generator().manual_seed(3), **options)
+
+
+def refusal(call):
+    with pytest.raises(UserError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_peer_with_nan_is_named():
+    logits = torch.zeros(P, B, C)
+    logits[1, 2, 3] = float("nan")
+    says = refusal(lambda: method_of("dml")(PeerOutputs(logits), LABELS, PROGRESS))
+    assert says.startswith("logits of peer 1 hold NaN or infinity")
+
+
+def test_large_logits_whose_sum_overflows_are_not_taken_for_infinite():
+    logits = torch.full((P, B, C), 3e38)
+    assert torch.isfinite(method_of("ind")(PeerOutputs(logits), LABELS, PROGRESS).loss)
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (torch.tensor([0, 1, 2, 3, 4]), "label 4 with 4 classes: labels must be 0 to 3"),
+        (torch.tensor([0, 1, 2, 3, -1]), "label -1 with 4 classes"),
+        (LABELS.int(), "labels have dtype torch.int32"),
+        (LABELS[:4], "labels have shape [4]: give [5]"),
+        (torch.zeros(5, 3), "labels have shape [5, 3]: give [5, 4]"),
+        (torch.full((5, 4), 0.3), "do not sum to one"),
+        (torch.tensor([[1.5, -0.5, 0, 0]] * 5), "negative"),
+        (LABELS.to("meta"), "labels are on meta, logits on cpu"),
+    ],
+)
+def test_wrong_labels_are_refused(labels, says):
+    assert says in refusal(lambda: method_of("ind")(outputs(), labels, PROGRESS))
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: PeerOutputs(torch.zeros(3, 4)), "logits have shape [3, 4]: give [P, B, C]"),
+        (lambda: PeerOutputs(torch.zeros(3, 4, 5, dtype=torch.int64)), "logits have dtype torch.int64"),
+        (lambda: PeerOutputs(torch.zeros(3, 4, 5), (torch.zeros(4, 2),)), "1 features for 3 peers"),
+        (lambda: PeerOutputs(torch.zeros(1, 4, 5), (torch.zeros(3, 2),)), "features of peer 0 have shape [3, 2]"),
+        (lambda: PeerOutputs(torch.zeros(1, 4, 5), (), torch.zeros(3, 2)), "trunk features have shape [3, 2]"),
+        (lambda: Progress(1, 0), "progress 1 of 0 epochs"),
+        (lambda: Progress(-1, 10), "progress -1 of 10 epochs"),
+    ],
+)
+def test_outputs_of_the_wrong_kind_are_refused(make, says):
+    assert says in refusal(make)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: methods.build("okdip", SHAPE), "unknown method 'okdip': did you mean 'okddip'"),
+        (lambda: method_of("dml", temprature=1), "unknown option of dml 'temprature': did you mean 'temperature'"),
+        (lambda: method_of("dml", temperature=0), "temperature 0: it must be greater than 0"),
+        (lambda: method_of("kdcl_naive", temperature=-1.0), "temperature -1.0"),
+        (lambda: method_of("kdcl_naive", weight=-1.0), "weight -1.0: a term's weight must be 0 or more"),
+        (lambda: method_of("dml", target="others"), "target 'others': choose one of 'pairwise', 'mean'"),
+        (lambda: method_of("dml", updates="alternating"), "peers that share a trunk"),
+        (lambda: method_of("one", ramp_up=80), "ramp_up 80: it is the share of the run"),
+        (lambda: method_of("okddip", ablation="max"), "ablation 'max'"),
+        (lambda: method_of("okddip", preset="paper"), "preset 'paper'"),
+        (lambda: method_of("okddip", attention_width=0), "attention_width 0"),
+        (lambda: method_of("okddip", entropy_weight=-0.1), "entropy_weight -0.1"),
+        (lambda: method_of("kdcl_general", held_out=0), "held_out 0"),
+        (lambda: method_of("kd", teacher_weights=[0.9]), "summing to one"),
+        (lambda: methods.build("kd", GroupShape(1, C, (D,))), "kd without a teacher"),
+        (lambda: methods.build("dml", GroupShape(1, C, (D,))), "DML with 1 peer(s): it needs at least 2"),
+        (lambda: methods.build("baseline", SHAPE), "use the method 'ind'"),
+        (lambda: methods.build("one", GroupShape(2, C, (D, D))), "ONE needs peers that share a trunk"),
+        (lambda: methods.build("clnn", GroupShape(2, C, (D, D))), "use a branched group or a tree"),
+        (lambda: methods.build("okddip", GroupShape(2, C, (D, D)), include_self=False), "leaves it no target"),
+        (
+            lambda: methods.build("okddip", GroupShape(3, C, (8, 16, 8)), ablation="asymmetry"),
+            "'asymmetry' with feature widths [8, 16, 8]",
+        ),
+        (lambda: methods.build("nowhere.py:Mine", SHAPE), "there is no file nowhere.py"),
+        (lambda: method_of("ind")(PeerOutputs(torch.zeros(2, B, C)), LABELS, PROGRESS), "logits of 2 peers"),
+        (lambda: method_of("okddip")(outputs(features=()), LABELS, PROGRESS), "reads features, and got none"),
+        (lambda: method_of("one")(outputs(trunk_features=None), LABELS, PROGRESS), "reads the shared trunk's features"),
+        (lambda: method_of("kd")(outputs(teacher_logits_KBC=None), LABELS, PROGRESS), "reads the teachers' logits"),
+        (lambda: method_of("ind")(outputs(), LABELS, PROGRESS, torch.ones(3)), "sample weights have shape [3]"),
+        (lambda: method_of("ind")(outputs(), LABELS, PROGRESS, -torch.ones(B)), "sample weights below 0"),
+        (
+            lambda: method_of("kdcl_minlogit")(outputs(), torch.full((B, C), 0.25), PROGRESS),
+            "its target is defined by the one true class",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_refused(call, says):
+    assert says in refusal(call)
+
+
+def test_a_users_class_must_be_a_method(tmp_path):
+    (tmp_path / "mine.py").write_text("class Mine:\n    pass\n")
+    assert "is no subclass" in refusal(lambda: methods.build(f"{tmp_path / 'mine.py'}:Mine", SHAPE))
+    assert "did you mean 'Mine'" in refusal(lambda: methods.build(f"{tmp_path / 'mine.py'}:Mime", SHAPE))
+
+
+def test_okddip_with_two_peers_works_and_warns():
+    with pytest.warns(UserWarning, match="attends to itself alone"):
+        methods.build("okddip", GroupShape(2, C, (D, D)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_positions_of_a_dense_prediction_count_like_images(name):
+    method = method_of(name).eval()
+    dense = outputs(positions=(2, 3))
+    labels = torch.randint(C, (B, 2, 3), generator=torch.Generator().manual_seed(9))
+    rows = PeerOutputs(
+        dense.logits_PBC.reshape(P, -1, C),
+        tuple(h.reshape(-1, D) for h in dense.features),
+        dense.trunk_features.repeat_interleave(6, 0),
+        dense.teacher_logits_KBC.reshape(1, -1, C),
+    )
+    a, b = method(dense, labels, PROGRESS), method(rows, labels.reshape(-1), PROGRESS)
+    assert a.loss.item() == pytest.approx(b.loss.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ignored_rows_and_rows_of_weight_zero_count_for_nothing(name):
+    method = method_of(name).eval()
+    out = outputs()
+    kept = PeerOutputs(
+        out.logits_PBC[:, :4], tuple(h[:4] for h in out.features), out.trunk_features[:4], out.teacher_logits_KBC[:, :4]
+    )
+    expected = method(kept, LABELS[:4], PROGRESS).loss.item()
+    ignored = torch.cat([LABELS[:4], torch.tensor([-100])])
+    assert method(out, ignored, PROGRESS, ignore_index=-100).loss.item() == pytest.approx(expected, rel=1e-5)
+    weights = torch.tensor([1.0, 1, 1, 1, 0])
+    assert method(out, LABELS, PROGRESS, weights).loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_hot_labels_as_probabilities_equal_class_indices_where_they_are_allowed(name):
+    method = method_of(name).eval()
+    soft = torch.nn.functional.one_hot(LABELS, C).float()
+    if not method.soft_labels:
+        assert "one true class" in refusal(lambda: method(outputs(), soft, PROGRESS))
+        return
+    hard_loss = method(outputs(), LABELS, PROGRESS).loss.item()
+    assert method(outputs(), soft, PROGRESS).loss.item() == pytest.approx(hard_loss, rel=1e-6)
