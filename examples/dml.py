@@ -10,7 +10,7 @@ A prediction that serves as a target is detached: network i is not to move netwo
 averaged over the batch. Here all networks are updated from one prediction. In the paper's algorithm they take turns:
 after the update of one network every network predicts anew.
 
-Letters: P networks, B images, C classes, N images of a data set. Run it: python examples/dml.py (scikit-learn's digits).
+Letters: P networks, B images, C classes, N images of a data set. Run it: python examples/dml.py (digits).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def dml_loss(logits_PBC: Tensor, labels_B: Tensor, T: float = 1.0) -> Tensor:
         for j in range(P):
             if j != i:
                 target_BC = functional.softmax(logits_PBC[j] / T, dim=-1).detach()
-                # "batchmean" sums over the classes; "mean" would divide by their number and all but switch the term off.
+                # "batchmean" sums over the classes; "mean" would also divide by their number.
                 loss = loss + T**2 / (P - 1) * functional.kl_div(logp_BC, target_BC, reduction="batchmean")
     return loss
 

@@ -74,6 +74,7 @@ def load() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     test, train = order[:360], order[360:]
     return images[train], labels[train], images[test], labels[test]
 
+
 def train(
     networks: nn.ModuleList,
     loss: Callable[[Tensor, Tensor, Tensor], Tensor],

@@ -9,9 +9,10 @@ m networks train together. The first m - 1 are auxiliary peers, the last is the 
     t_m = mean of the q'_b,     L_dis2 = KL(t_m ‖ q'_m)              second level: peers teach the leader
     L = Σ_{a=1..m} CE(z_a, y) + w(e) · T² · (L_dis1 + L_dis2),       q' = softmax(z / T)
 
-h are the features before the classifier. The q'_b inside both targets are detached. α is not: L_dis1 trains W_L and W_E,
-and reaches the networks through h. The paper is silent on this. The authors' code detaches nothing, takes the softmax
-after the sum over logits, and adds 1e-7 to the targets. w(e) ramps the soft terms up while predictions are still poor.
+h are the features before the classifier. The q'_b inside both targets are detached (our reading). α is not: L_dis1
+trains W_L and W_E, and reaches the networks through h. On digits this soon drives α to b = a, where L_dis1 is 0; detach
+α, or leave b = a out, to keep the first level alive. The authors' code detaches nothing, sums logits and takes the
+softmax after, and adds 1e-7 to the targets. w(e) ramps the soft terms up while predictions are still poor.
 
 Letters: P networks, A = P - 1 auxiliary peers, B images, C classes, D width of the features, N images of a data set.
 Run it: python examples/okddip.py (scikit-learn's digits).
@@ -114,6 +115,7 @@ def load() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     test, train = order[:360], order[360:]
     return images[train], labels[train], images[test], labels[test]
 
+
 @torch.no_grad()
 def show_errors(networks: nn.ModuleList, images: Tensor, labels_N: Tensor) -> None:
     """Print the error of every network and of the auxiliary peers' mean probabilities, in percent."""
@@ -121,7 +123,7 @@ def show_errors(networks: nn.ModuleList, images: Tensor, labels_N: Tensor) -> No
     prob_PNC = torch.stack([network(images)[0] for network in networks]).softmax(-1)
     *peers, leader = 100 * (prob_PNC.argmax(-1) != labels_N).float().mean(-1)
     print("auxiliary peers: " + "  ".join(f"{error:.2f} %" for error in peers))
-    print(f"ensemble of the auxiliary peers: {100 * (prob_PNC[:-1].mean(0).argmax(-1) != labels_N).float().mean():.2f} %")
+    print(f"their ensemble: {100 * (prob_PNC[:-1].mean(0).argmax(-1) != labels_N).float().mean():.2f} %")
     print(f"group leader: {leader:.2f} %")
 
 

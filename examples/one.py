@@ -2,7 +2,7 @@
 
 Source: Lan, Zhu, Gong, "Knowledge Distillation by On-the-Fly Native Ensemble", NeurIPS 2018.
 
-m branches stand on one trunk. A gate weighs them into an ensemble for every image, and the ensemble teaches the branches:
+m branches stand on one trunk. A gate weighs them into an ensemble for every image, and it teaches the branches:
 
     g = softmax(ReLU(BN(W · h))),  h the trunk's output, averaged over its positions
     z_e = Σ_i g_i z_i
@@ -98,6 +98,7 @@ def load() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
     test, train = order[:360], order[360:]
     return images[train], labels[train], images[test], labels[test]
+
 
 @torch.no_grad()
 def show_errors(network: Branches, gate: Gate, images: Tensor, labels_N: Tensor) -> None:

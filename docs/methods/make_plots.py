@@ -52,7 +52,7 @@ OWN: dict[str, dict[str, Any]] = {
     "clnn": {"group": "branches", "split": "layer2"},
     "one": {"group": "branches", "peers": 3},
     "okddip": {"group": "branches"},
-    **dict.fromkeys(("kdcl_naive", "kdcl_linear", "kdcl_minlogit", "kdcl_general"), {"peers": 3}),
+    **{name: {"peers": 3} for name in ("kdcl_naive", "kdcl_linear", "kdcl_minlogit", "kdcl_general")},
 }
 """Where a method's run differs from BASE."""
 
@@ -164,6 +164,7 @@ def _draw_weights(axes: Axes, epochs: Sequence[dict[str, Any]], diagnostic: str)
     values = np.array([e["diagnostics"][diagnostic] for e in epochs])
     for i, colour in zip(range(values.shape[1]), (BLUE, ORANGE, GREEN, PURPLE), strict=False):
         axes.plot(_x(epochs), values[:, i], color=colour, linewidth=1.4, label=f"student {i}")
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1] if values.max() > 0.5 else [0, 0.1, 0.2, 0.3, 0.4, 0.5])
     axes.set_ylim(0, max(1.5 * values.max(), 0.6))  # Room for the legend above the lines.
     _finish(axes, diagnostic, logarithmic=False)
 
@@ -186,9 +187,12 @@ def _draw_attention(figure: Figure, area: Any, epochs: Sequence[dict[str, Any]])
 
 
 def _shorter(svg: str) -> str:
-    """Coordinates to a hundredth of a point and no indentation: a third of the bytes, and the same picture."""
-    svg = re.sub(r"-?\d+\.\d{3,}", lambda n: f"{float(n[0]):.2f}".rstrip("0").rstrip("."), svg)
-    return re.sub(r"\n\s+", "\n", svg)
+    """Coordinates (not the text) to a hundredth of a point, and no indentation: the same picture in two thirds."""
+
+    def rounded(tag: re.Match[str]) -> str:
+        return re.sub(r"-?\d+\.\d{3,}", lambda n: f"{float(n[0]):.2f}".rstrip("0").rstrip("."), tag[0])
+
+    return re.sub(r"\n\s+", "\n", re.sub(r"<[^>]*>", rounded, svg))
 
 
 def _x(epochs: Sequence[dict[str, Any]]) -> list[int]:

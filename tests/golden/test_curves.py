@@ -51,7 +51,7 @@ def few_digits() -> data.Dataset:
 def test_a_methods_curve_is_the_recorded_one(name, tmp_path, digits):
     recorded = json.loads(CURVES.read_text())[name]
     for now, then in zip(curve(name, tmp_path, digits), recorded, strict=True):
-        # Other processors round otherwise, and twelve steps of training enlarge that; a changed equation shows far above.
+        # Other processors round otherwise, and twelve steps enlarge that; a changed equation shows far above.
         assert now == pytest.approx(then, rel=2e-3, abs=2e-4)
 
 

@@ -38,7 +38,11 @@ class StopAfter(Silent):
 
 def test_a_run_directory_holds_what_the_documentation_says(finished_run):
     assert {p.name for p in finished_run.iterdir()} >= {
-        "config.yaml", "input.json", "metrics.jsonl", "summary.json", "checkpoints",
+        "config.yaml",
+        "input.json",
+        "metrics.jsonl",
+        "summary.json",
+        "checkpoints",
     }
     assert sorted(p.name for p in (finished_run / "checkpoints").iterdir()) == ["epoch_0003", "selected"]
     summary = json.loads((finished_run / "summary.json").read_text())
@@ -354,3 +358,17 @@ def test_a_resumed_kd_run_ends_like_an_uninterrupted_one(quick, digits, finished
         train(dataclasses.replace(config, out=tmp_path / "cut"), dataset=digits, observers=[StopAfter(1)])
     resume(tmp_path / "cut", dataset=digits)
     assert same_weights(weights_of(tmp_path / "cut"), weights_of(tmp_path / "whole"))
+
+
+def test_heads_on_a_tree_train_and_share_what_lies_before_their_fork(quick, digits, tmp_path):
+    config = dataclasses.replace(
+        quick, out=tmp_path / "run", method="clnn", model="resnet8_tiny", group="tree", split="layer2:2,layer3:2",
+        peers=None, epochs=1,
+    )  # fmt: skip
+    result = train(config, dataset=digits)
+    assert result.summary["label"] == "clnn, tree"
+    heads = [load_student(tmp_path / "run", peer=p).state_dict() for p in range(4)]
+    assert torch.equal(heads[0]["layer1.0.conv1.weight"], heads[3]["layer1.0.conv1.weight"])
+    assert torch.equal(heads[0]["layer2.0.conv1.weight"], heads[1]["layer2.0.conv1.weight"])
+    assert not torch.equal(heads[1]["layer2.0.conv1.weight"], heads[2]["layer2.0.conv1.weight"])
+    assert not torch.equal(heads[0]["fc.weight"], heads[1]["fc.weight"])

@@ -217,7 +217,8 @@ def certified_targets(x: Rows, per_batch: bool, dtype: torch.dtype) -> list[Tens
         logits.to(dtype), torch.tensor([labels[n] for n in kept]), per_batch=per_batch
     )
     found = []
-    for k, n in enumerate(kept):
+    for n in range(len(x.y)):
+        k = kept.index(n) if n in kept else 0
         alpha = [float(v) for v in (weights if weights.ndim == 1 else weights[:, k])]
         rows, y = ([n], [labels[n]]) if not per_batch else (kept, [labels[q] for q in kept])
         Z = [[[float(v) for v in zi[q].detach()] for zi in x.z] for q in rows]

@@ -95,10 +95,12 @@ def linear_weights(rows: list[Matrix], labels: list[int], tolerance: float = 1e-
     """argmin over the simplex of CE(αᵀZ, y): weight is moved between the worst pair of students.
 
     Every step minimises exactly (bisection of the slope) along the line that takes weight from the student with the
-    largest gradient that has any and gives it to the one with the smallest; it ends when the gap closes.
+    largest gradient that has any and gives it to the one with the smallest; it ends when the gap closes. That holds
+    for smooth problems; with logits of 1e4 the objective has kinks at which no pair helps: there, ask `gap`.
     """
     m = len(rows[0])
     alpha = [1.0 / m] * m
+    tolerance *= max(1.0, max(abs(v) for Z in rows for Zi in Z for v in Zi))
     for _ in range(steps):
         _, g = slope(rows, labels, alpha)
         i = min(range(m), key=lambda k: g[k])

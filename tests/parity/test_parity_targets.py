@@ -47,16 +47,17 @@ def test_minlogit_agrees(m: int, C: int) -> None:
 @pytest.mark.parametrize("C", [2, 5, 11, 100])
 @pytest.mark.parametrize("m", [1, 2, 3, 4, 6])
 def test_linear_reaches_the_minimum_of_every_row(m: int, C: int, dtype: torch.dtype) -> None:
-    logits, labels = draw(m, 6, C)
+    B = 6 if C < 100 else 2  # the reference takes its time
+    logits, labels = draw(m, B, C)
     logits = logits.to(dtype)
     found_BC, weights_PB = targets.linear(logits, labels)
-    assert found_BC.shape == (6, C)
-    assert weights_PB.shape == (m, 6)
+    assert found_BC.shape == (B, C)
+    assert weights_PB.shape == (m, B)
     assert (weights_PB >= 0).all()
-    assert torch.allclose(weights_PB.double().sum(0), torch.ones(6, dtype=torch.float64), atol=1e-6)
+    assert torch.allclose(weights_PB.double().sum(0), torch.ones(B, dtype=torch.float64), atol=1e-6)
     mixed_BC = torch.einsum("pb,pbc->bc", weights_PB.double(), logits.double())
     assert torch.allclose(found_BC.double(), mixed_BC, atol=1e-10 if dtype == torch.float64 else 1e-5)
-    for n in range(6):
+    for n in range(B):
         Z, y = [plain(logits, n)], [int(labels[n])]
         best = ref.linear_weights(Z, y)
         assert ref.gap(Z, y, best) <= 1e-10, "the reference itself has not converged"
@@ -72,15 +73,12 @@ def test_linear_reaches_the_minimum_of_every_row(m: int, C: int, dtype: torch.dt
 @pytest.mark.parametrize("label_is", ["largest", "smallest"])
 @pytest.mark.parametrize("scale", [0.01, 30.0, 1e4])
 def test_linear_reaches_the_minimum_for_odd_scales_and_labels(scale: float, label_is: str) -> None:
-    logits, labels = draw(4, 6, 7, seed=1, scale=scale)
+    # The gap is a certificate by convexity alone; the reference's descent sticks at the kinks of such logits.
+    logits, labels = draw(4, 32, 7, seed=1, scale=scale)
     labels = logits.sum(0).argmax(-1) if label_is == "largest" else logits.sum(0).argmin(-1)
     _, weights_PB = targets.linear(logits, labels)
-    for n in range(6):
-        Z, y = [plain(logits, n)], [int(labels[n])]
-        alpha = weights_PB[:, n].tolist()
-        best = ref.linear_weights(Z, y)
-        least = ref.objective(Z, y, best)
-        assert ref.objective(Z, y, alpha) - least <= 1e-6 * max(1.0, abs(least))
+    for n in range(32):
+        assert ref.gap([plain(logits, n)], [int(labels[n])], weights_PB[:, n].tolist()) <= 1e-6
 
 
 @pytest.mark.parametrize("C", [2, 5, 11])

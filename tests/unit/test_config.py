@@ -79,6 +79,9 @@ def test_a_damaged_configuration_file_is_refused(tmp_path, text, says):
         ({"method": "baseline", "peers": 3}, "use 'ind' for several"),
         ({"model": ("resnet20", "resnet32"), "peers": 3}, "2 models for 3 peers"),
         ({"model": ("resnet20", "resnet32"), "group": "branches"}, "give one model"),
+        ({"group": "tree"}, "give modules with their children"),
+        ({"group": "tree", "split": "layer2"}, "split 'layer2' of a tree"),
+        ({"group": "tree", "split": "layer2:2,layer3:2", "peers": 3}, "of 4 heads: leave --peers out"),
         ({"model": ()}, "no model"),
         ({"split": "layer3"}, "add --group branches"),
         ({"teachers": ("runs/x",)}, "only kd learns from frozen teachers"),
@@ -118,6 +121,7 @@ def test_defaults_are_filled_in():
     assert config.out == Path("runs/digits-resnet32-baseline-seed0")
     assert check_config(Config(model=("resnet20", "resnet32", "vgg16"))).peers == 3
     assert check_config(Config()).peers == 4
+    assert check_config(Config(group="tree", split="layer2:3,layer3:2")).peers == 6
 
 
 def test_labels_name_what_differs():

@@ -85,7 +85,7 @@ def test_function_of_a_file_builds_the_network_from_the_generator(tmp_path):
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        ("maek", "unknown function in .*nets.py 'maek': did you mean 'make'"),
+        ("maek", "unknown name in .*nets.py 'maek': did you mean 'make'"),
         ("wrong", r"write it as function\(num_classes, in_channels\) -> nn.Module"),
         ("nothing", "returned int: it must return an nn.Module"),
     ],
@@ -98,5 +98,5 @@ def test_a_file_that_does_not_give_a_network_is_refused(tmp_path, function, mess
 
 
 def test_a_missing_file_is_refused():
-    with pytest.raises(UserError, match=r"there is no file no/where.py; give path/to/file.py:function"):
+    with pytest.raises(UserError, match=r"there is no file no/where.py; give path/to/file.py:Name"):
         models.build("no/where.py:make", 3)

@@ -150,6 +150,20 @@ def test_a_method_without_attention_has_no_such_section(tmp_path: Path) -> None:
     assert "Attention between peers" not in page.headings
 
 
+@pytest.mark.parametrize("name", ["weights", "gate"])
+def test_how_much_each_student_counts_is_drawn_over_the_epochs(tmp_path: Path, name: str) -> None:
+    folder = write_run(tmp_path / "r", "dml")
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for k, line in enumerate(lines):
+        line["diagnostics"] = {name: [0.4 - 0.01 * k, 0.3, 0.2, 0.1 + 0.01 * k]}
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page = Outline(report([folder], tmp_path / "x.html"))
+    assert "Weights of the students" in page.headings
+    assert all(f"student {peer}" in page.text for peer in range(4))
+    plain = Outline(report([write_run(tmp_path / "plain", "dml")], tmp_path / "y.html"))
+    assert "Weights of the students" not in plain.headings
+
+
 def test_an_unfinished_run_is_shown_as_such_with_its_curves(tmp_path: Path) -> None:
     page = Outline(report([write_run(tmp_path / "r", "dml", 3, epochs=9, done=2)], tmp_path / "x.html"))
     assert "dml, seed 3: 2 of 9 epochs" in page.text

@@ -16,8 +16,8 @@ from codistill.methods.kd import KD
 from codistill.methods.kdcl import KDCLGeneral, KDCLLinear, KDCLMinLogit, KDCLNaive
 from codistill.methods.okddip import OKDDip
 from codistill.methods.one import ONE
-from codistill.methods.userfile import load_class
 from codistill.types import GroupShape
+from codistill.userfile import load_class
 
 __all__ = ["METHODS", "Method", "Rows", "build", "describe", "find", "options"]
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import inspect
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torchvision
@@ -13,6 +11,7 @@ from torch import nn
 
 from codistill.errors import UserError, unknown
 from codistill.models.stem import replace_stem
+from codistill.userfile import load_name
 
 __all__ = ["from_file", "from_timm", "from_torchvision"]
 
@@ -59,7 +58,9 @@ def from_file(reference: str, num_classes: int, in_channels: int) -> nn.Module:
     Raises:
         UserError: no such file or function, other parameters, or something returned that is no nn.Module.
     """
-    function = _load(reference)
+    function = load_name(reference)
+    if not callable(function):
+        raise UserError(f"model {reference!r} is no function: write function(num_classes, in_channels) -> nn.Module.")
     try:
         inspect.signature(function).bind(num_classes=num_classes, in_channels=in_channels)
     except TypeError as error:
@@ -70,19 +71,3 @@ def from_file(reference: str, num_classes: int, in_channels: int) -> nn.Module:
     if not isinstance(net, nn.Module):
         raise UserError(f"model {reference!r} returned {type(net).__name__}: it must return an nn.Module.")
     return net
-
-
-def _load(reference: str) -> Callable[..., object]:
-    path_text, _, name = reference.rpartition(":")
-    path = Path(path_text)
-    if not path.is_file():
-        raise UserError(f"model {reference!r}: there is no file {path}; give path/to/file.py:function.")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    functions = {n: value for n, value in vars(module).items() if callable(value) and not n.startswith("_")}
-    if name not in functions:
-        raise unknown(f"function in {path}", name, functions)
-    return functions[name]

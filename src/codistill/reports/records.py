@@ -101,7 +101,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of metrics.jsonl; `attention` is the [A, A] diagnostic, for methods that have it."""
+    """One line of metrics.jsonl; `attention` ([A, A]) and `shares` (one a student) are for methods that have them."""
 
     epoch: int
     lr: float
@@ -111,11 +111,15 @@ class Epoch:
     parts: Mapping[str, float]
     validation: Evaluation
     attention: tuple[tuple[float, ...], ...] | None
+    shares: tuple[float, ...] | None
 
     @classmethod
     def from_json(cls, record: Record) -> Epoch:
         """Read one line."""
-        train, attention = record["train"], record.get("diagnostics", {}).get("attention")
+        train, diagnostics = record["train"], record.get("diagnostics", {})
+        attention = diagnostics.get("attention")
+        # KDCL-General's weights, or ONE's gate: how much each student counts in the target that all learn from.
+        shares = diagnostics.get("weights") or diagnostics.get("gate")
         if not train["loss_by_peer"]:
             raise ValueError("loss_by_peer is empty")
         if attention and any(len(row) != len(attention) for row in attention):
@@ -129,6 +133,7 @@ class Epoch:
             parts={str(name): float(value) for name, value in train["parts"].items()},
             validation=Evaluation.from_json(record["validation"]),
             attention=attention and tuple(tuple(float(weight) for weight in row) for row in attention),
+            shares=shares and tuple(float(share) for share in shares),
         )
 
     @property

@@ -45,7 +45,7 @@ class Section:
 def sections_of(table: Table, prefix: str = "") -> list[Section]:
     """Draw everything that the runs of a table have data for; `prefix` keeps ids of several tables apart."""
     pens = pens_for(table.rows)
-    makers = (_errors, _learning, _diversity, _attention, _calibration, _parts)
+    makers = (_errors, _learning, _diversity, _attention, _shares, _calibration, _parts)
     made = (make(table, pens, prefix) for make in makers)
     return [section for section in made if section is not None and section.pictures]
 
@@ -158,6 +158,31 @@ def _attention(table: Table, pens: dict[str, Pen], prefix: str) -> Section:
             svg = attention_figure(matrix, f"{prefix}attention-{i}", label)
             section.pictures.append(Picture(row.name, svg))
     return section
+
+
+def _shares(table: Table, pens: dict[str, Pen], prefix: str) -> Section:
+    rows = [row for row in table.rows if _share_count(row)]
+    by_peer = plain_pens(max((_share_count(row) for row in rows), default=0))
+    text = (
+        "How much each student counts in the target that all learn from, over the epochs, mean over seeds: the weights "
+        "from the held-out images (kdcl_general), or the gate's mean over images (one). They sum to 1."
+    )
+    key = key_of({f"student {peer}": pen for peer, pen in enumerate(by_peer)})
+    section = Section(f"{prefix}shares", "Weights of the students", text, [], key)
+    for i, row in enumerate(rows):
+        drawn = [
+            line_over_seeds(row.runs, pen, lambda e, p=peer: e.shares[p] if e.shares else None)
+            for peer, pen in enumerate(by_peer[: _share_count(row)])
+        ]
+        svg = curve_figure(
+            [line for line in drawn if line], f"{prefix}shares-{i}", f"Weights of {row.name} over epochs", y="weight"
+        )
+        section.pictures.append(Picture(row.name, svg))
+    return section
+
+
+def _share_count(row: Row) -> int:
+    return max((len(epoch.shares or ()) for run in row.runs for epoch in run.metrics), default=0)
 
 
 def _calibration(table: Table, pens: dict[str, Pen], prefix: str) -> Section:

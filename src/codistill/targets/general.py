@@ -120,8 +120,9 @@ def _least_norm(C_PP: _Array, w_P: _Array) -> _Array:
     """Among the minimisers, which are w + n with C n = 0, sum n = 0 on the optimal face, the one of least norm."""
     slope_P = C_PP @ w_P - w_P @ C_PP @ w_P
     face = np.flatnonzero((slope_P <= 10 * _RANK) | (w_P > 0))
-    values, vectors = np.linalg.eigh(C_PP[np.ix_(face, face)] + 1.0)
-    null_Fk = vectors[:, values <= _RANK * len(face)]
+    # All rows of C count, also those of students off the face: their conditions must hold after the move as before.
+    _, sizes, rows = np.linalg.svd(np.vstack([C_PP[:, face], np.ones(len(face))]))
+    null_Fk = rows[sizes <= _RANK * len(face)].T
     if null_Fk.shape[1] == 0:
         return w_P
     # w = fixed + null y >= 0 with |y| least is a least-distance problem: non-negative least squares (Lawson & Hanson).
@@ -134,7 +135,8 @@ def _least_norm(C_PP: _Array, w_P: _Array) -> _Array:
     even_P = np.zeros_like(w_P)
     even_P[face] = even_F / even_F.sum()
     # Directions of rank rounding may still cost a little: never trade the minimum for evenness.
-    return even_P if even_P @ C_PP @ even_P <= w_P @ C_PP @ w_P + 10 * _RANK else w_P
+    even_slope_P = C_PP @ even_P - even_P @ C_PP @ even_P
+    return even_P if even_slope_P.min() >= min(slope_P.min(), -10 * _RANK) else w_P
 
 
 def _check(probs_PNC: Tensor, labels_N: Tensor) -> None:

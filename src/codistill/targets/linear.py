@@ -1,12 +1,12 @@
 """KDCL-Linear: the convex combination of the students with the least cross-entropy, exact, for a whole batch at once.
 
 Per sample, alpha = argmin over the simplex of CE(alpha^T Z, y). With D = Z - Z_y (the label's logit shifted to 0) this
-is min F(alpha) = logsumexp_c (alpha^T D)_c, with gradient g = D p, p = softmax(alpha^T D), and every distribution q over
-the classes bounds it from below (weak duality): min F >= min_i (D q)_i + H(q). With q = p the distance of F(alpha) from
-that bound is the Frank-Wolfe gap alpha^T g - min_i g_i. It certifies every alpha returned.
+is min F(alpha) = logsumexp_c (alpha^T D)_c, with gradient g = D p, p = softmax(alpha^T D). Every distribution q over
+the classes bounds it from below (weak duality): min F >= min_i (D q)_i + H(q). With q = p, F(alpha) is above that bound
+by the Frank-Wolfe gap alpha^T g - min_i g_i. The gap certifies every alpha returned.
 
-1. `_newton` takes full Newton steps with an active set (the Newton equations and the sign conditions solved together).
-   It is cheap and ends after about five evaluations where the logits span less than about 30.
+1. `_newton` takes Newton steps with an active set (the Newton equations and the sign conditions solved together). It is
+   cheap, and ends after four to eight evaluations where the logits span less than about 40.
 2. `_interior_point` solves what is left, whatever the scale: a primal-dual method in alpha and q as two unknowns. Kept
    apart from alpha, q log q with its barrier is self-concordant, so nearly piecewise-linear problems (logits of 1e4)
    take hardly more iterations than smooth ones: about 10, at most some 30.
@@ -32,8 +32,8 @@ _TOLERANCE = 5e-7
 _WIDE = 5e4
 _RELATIVE = 1e-12
 _WIDEST = 1e9
-# A sample that needs more evaluations than this is one that full Newton steps do not suit.
-_NEWTON_EVALUATIONS = 6
+# A sample that needs more evaluations than this is one that Newton steps do not suit.
+_NEWTON_EVALUATIONS = 12
 # Ten times what any problem was seen to take: reaching it is a fault of ours, and is raised as one.
 _INTERIOR_ITERATIONS = 300
 
@@ -48,8 +48,8 @@ def linear(logits_PBC: Tensor, labels_B: Tensor, per_batch: bool = False) -> tup
 
     Args:
         logits_PBC: [P, B, C], any floating-point type; the problem is solved in fp64.
-        labels_B: class indices [B] (int64); the label's logit is the reference, so probabilities are not defined here.
-        per_batch: one alpha for the whole batch, which minimises the mean cross-entropy, instead of one a sample (ours).
+        labels_B: class indices [B] (int64); the label's logit is the reference, so no probabilities.
+        per_batch: one alpha for the whole batch, of least mean cross-entropy, instead of one a sample (ours).
 
     Returns:
         The target's logits [B, C] (fp32 or wider, as the logits) and alpha as weights [P, B] (fp64: in fp32 the
@@ -61,13 +61,12 @@ def linear(logits_PBC: Tensor, labels_B: Tensor, per_batch: bool = False) -> tup
     """
     _check(logits_PBC, labels_B)
     P, B, C = logits_PBC.shape
-    wide_PBC = logits_PBC.detach().double()
-    # One more row of ones under D: a single product then gives moments, gradient and normaliser.
-    D1_BQC = wide_PBC.new_ones(B, P + 1, C)
-    shift_PB1 = wide_PBC.gather(2, labels_B.view(1, B, 1).expand(P, B, 1))
-    torch.sub(wide_PBC, shift_PB1, out=D1_BQC[:, :P].transpose(0, 1))
+    wide_BPC = logits_PBC.detach().transpose(0, 1).double()
+    # A row of ones under D: a single product then gives moments, gradient and normaliser.
+    D1_BQC = wide_BPC.new_ones(B, P + 1, C)
+    torch.sub(wide_BPC, wide_BPC.gather(2, labels_B.view(B, 1, 1).expand(B, P, 1)), out=D1_BQC[:, :P])
     if P == 1 or B == 0:
-        weights_BP = wide_PBC.new_full((B, P), 1 / P)
+        weights_BP = wide_BPC.new_full((B, P), 1 / P)
     elif per_batch:
         D_1PSC = D1_BQC[:, :P].transpose(0, 1).unsqueeze(0)
         weights_BP = _interior_point(D_1PSC).expand(B, P)
@@ -75,76 +74,74 @@ def linear(logits_PBC: Tensor, labels_B: Tensor, per_batch: bool = False) -> tup
         weights_BP, left_R = _newton(D1_BQC)
         if left_R.numel():
             weights_BP[left_R] = _interior_point(D1_BQC[left_R, :P].unsqueeze(2))
-    target_BC = torch.bmm(weights_BP.unsqueeze(1), wide_PBC.transpose(0, 1)).squeeze(1)
-    dtype = torch.promote_types(logits_PBC.dtype, torch.float32)
-    return target_BC.to(dtype), weights_BP.T.contiguous()
+    target_BC = torch.bmm(weights_BP.unsqueeze(1), wide_BPC).squeeze(1)
+    return target_BC.to(torch.promote_types(logits_PBC.dtype, torch.float32)), weights_BP.T.contiguous()
 
 
 def _newton(D1_BQC: Tensor) -> tuple[Tensor, Tensor]:
-    """Newton steps on the simplex with an active set; no line search, certified samples stop.
+    """Newton steps on the simplex with an active set; a step that overshoots is shortened; certified samples stop.
 
-    Every step solves the KKT conditions of the quadratic model on the students held free, then frees and fixes students
-    by the signs of their weight and multiplier (semismooth Newton; the last unknown is the sum's multiplier).
-
-    Returns:
-        The weights [B, P], and the indices of the samples whose weights are not certified.
+    Returns the weights [B, P], and the indices of the samples whose weights are not certified.
     """
     B, Q, _ = D1_BQC.shape
     P = Q - 1
+    student_Q, always_Q = D1_BQC.new_tensor([[1.0] * P + [0.0], [0.0] * P + [-torch.inf]])
     identity_QQ = torch.eye(Q, dtype=D1_BQC.dtype, device=D1_BQC.device)
     # The border of the KKT matrix, and 1e-9 on its diagonal: equal students give a singular Hessian, and share alike.
-    border_QQ = identity_QQ * 1e-9
-    border_QQ[P] = border_QQ[:, P] = 1 - identity_QQ[P]
-    student_Q = border_QQ[P]
-    always_Q = torch.where(student_Q > 0, 0.0, -torch.inf)
-
+    border_QQ = D1_BQC.new_tensor([[1e-9 * (i == j) for j in range(P)] + [1.0] for i in range(P)] + [[1.0] * P + [0.0]])
+    least_B, most_B = D1_BQC.flatten(1).aminmax(dim=1)
+    tolerance = torch.where(most_B - least_B <= _WIDE, _TOLERANCE, -1.0)
     result_BQ = (student_Q / P).repeat(B, 1)
     rows_N = torch.arange(B, device=D1_BQC.device)
-    D1, alpha, free = D1_BQC, result_BQ.clone(), torch.ones_like(result_BQ, dtype=torch.bool)
+    D1, alpha, step = D1_BQC, result_BQ.clone(), torch.zeros_like(result_BQ)
+    free, slope = torch.ones_like(result_BQ, dtype=torch.bool), torch.zeros_like(tolerance)
     for evaluation in range(_NEWTON_EVALUATIONS):
         prob_N1C = torch.bmm(alpha.unsqueeze(1), D1).softmax(2)
-        moments_NQQ = torch.bmm(D1 * prob_N1C, D1.mT)
-        g1_NQ = moments_NQQ[:, P]
-        gap_N = (alpha * g1_NQ).sum(1) - g1_NQ[:, :P].amin(1)
-        # Rounding of p perturbs the gap by about the moments' size; NaN counts as open.
-        open_N = ~(gap_N + 1e-15 * moments_NQQ.diagonal(dim1=1, dim2=2).sum(1) <= _TOLERANCE)
-        left = int(open_N.sum())
-        if left <= len(rows_N) // 2 or evaluation == _NEWTON_EVALUATIONS - 1:
+        moments = torch.bmm(D1 * prob_N1C, D1.mT)
+        gradient = moments[:, P]
+        gap_N = (alpha * gradient).sum(1) - gradient[:, :P].amin(1)
+        open_N = ~(gap_N <= tolerance)  # a gap that is not a number leaves the sample open
+        left = int(open_N.sum())  # the one stall of the device
+        last = left == 0 or evaluation == _NEWTON_EVALUATIONS - 1
+        if last or left <= 0.75 * len(rows_N):
             result_BQ[rows_N] = alpha
             kept = open_N.nonzero().squeeze(1)
             rows_N = rows_N[kept]
-            if left == 0 or evaluation == _NEWTON_EVALUATIONS - 1:
+            if last:
                 break
-            D1, alpha, free, moments_NQQ, g1_NQ, open_N = (
-                t[kept] for t in (D1, alpha, free, moments_NQQ, g1_NQ, open_N)
-            )
-        stepped, free = _active_set_step(
-            torch.addcmul(moments_NQQ, g1_NQ.unsqueeze(2), g1_NQ.unsqueeze(1), value=-1).add_(border_QQ),
-            g1_NQ * student_Q, alpha, free, identity_QQ, always_Q, sweeps=2 if evaluation < 2 else 1,
-        )
-        stepped = stepped.clamp_min(0) * student_Q
-        alpha = torch.where(open_N.unsqueeze(1), stepped / stepped.sum(1, keepdim=True), alpha)
-    return result_BQ[:, :P], rows_N
+            state = (D1, alpha, free, step, slope, moments, gradient, open_N, tolerance)
+            D1, alpha, free, step, slope, moments, gradient, open_N, tolerance = (t[kept] for t in state)
+        kkt_NQQ = torch.addcmul(moments, gradient.unsqueeze(2), gradient.unsqueeze(1), value=-1).add_(border_QQ)
+        right_NQ1 = torch.bmm(kkt_NQQ, alpha.unsqueeze(2)) - (gradient * student_Q).unsqueeze(2)
+        x_NQ, free = _active_set(kkt_NQQ, right_NQ1, free, identity_QQ, always_Q, sweeps=2 if evaluation == 0 else 1)
+        x_NQ = x_NQ.clamp_min(0) * student_Q
+        newton_NQ = x_NQ / x_NQ.sum(1, keepdim=True) - alpha
+        # Where F rises again at the end of the last step, half as steep as it fell, go back to the secant's minimum.
+        reached_N = (gradient * step).sum(1)
+        over_N1 = ((slope < 0) & (reached_N > -0.5 * slope)).unsqueeze(1)
+        share_N1 = (slope / (slope - reached_N)).unsqueeze(1)
+        move_NQ = torch.where(over_N1, (share_N1 - 1) * step, newton_NQ)
+        step = torch.where(over_N1, share_N1 * step, newton_NQ)
+        slope = torch.where(over_N1, share_N1 * slope.unsqueeze(1), (gradient * step).sum(1, keepdim=True)).squeeze(1)
+        # Contiguous: the solver's results are not, and the products with D1 would take ten times as long.
+        alpha = torch.where(open_N.unsqueeze(1), alpha + move_NQ, alpha).contiguous()
+    return result_BQ[:, :P].clamp_min(0), rows_N
 
 
-def _active_set_step(
-    kkt_NQQ: Tensor, gradient_NQ: Tensor, alpha_NQ: Tensor, free_NQ: Tensor, identity_QQ: Tensor, always_Q: Tensor,
-    sweeps: int,
+def _active_set(
+    kkt_NQQ: Tensor, right_NQ1: Tensor, free_NQ: Tensor, identity_QQ: Tensor, always_Q: Tensor, sweeps: int
 ) -> tuple[Tensor, Tensor]:
-    """Minimise the quadratic model at alpha over the simplex by `sweeps` changes of the free set.
+    """Semismooth Newton on the quadratic model: solve on the free students, free and fix by the signs, `sweeps` times.
 
-    Returns:
-        The solution on the last free set, [N, Q], and the next free set.
+    Returns the last solution [N, Q], whose last entry is the multiplier of the sum, and the next free set.
     """
-    right_NQ = torch.bmm(kkt_NQQ, alpha_NQ.unsqueeze(2)).squeeze(2) - gradient_NQ
-    x_NQ = alpha_NQ
+    x_NQ1 = right_NQ1
     for _ in range(sweeps):
-        matrix_NQQ = torch.where(free_NQ.unsqueeze(2), kkt_NQQ, identity_QQ)
-        x_NQ = torch.linalg.solve_ex(matrix_NQQ, torch.where(free_NQ, right_NQ, 0.0))[0]
+        free_NQ1 = free_NQ.unsqueeze(2)
+        x_NQ1 = torch.linalg.solve_ex(torch.where(free_NQ1, kkt_NQQ, identity_QQ), right_NQ1 * free_NQ1)[0]
         # The multiplier is zero on the free set and the weight is zero off it, so their difference tells both signs.
-        multiplier_NQ = torch.bmm(kkt_NQQ, x_NQ.unsqueeze(2)).squeeze(2) - right_NQ
-        free_NQ = x_NQ - multiplier_NQ > always_Q
-    return x_NQ, free_NQ
+        free_NQ = (x_NQ1 - torch.bmm(kkt_NQQ, x_NQ1) + right_NQ1).squeeze(2) > always_Q
+    return x_NQ1.squeeze(2), free_NQ
 
 
 class _Point(NamedTuple):
@@ -237,12 +234,11 @@ def _certified(D_GPSC: Tensor, scale_G: Tensor, point: _Point) -> Tensor:
 def _newton_equations(D_GPSC: Tensor, scale_G: Tensor, point: _Point) -> Callable[[Tensor, Tensor], _Point]:
     """Factorise the optimality conditions at `point`, reduced to P unknowns.
 
-    Returns:
-        A function from the wished changes of the products alpha * slack [G, P] and q * u [G, S, C] to the step.
+    Returns a function from the wished changes of the products alpha * slack [G, P] and q * u [G, S, C] to the step.
     """
     G, P, S, C = D_GPSC.shape
     alpha, q, slack, u, t, nu = point
-    # Steps of alpha sum to zero, so what all students share drops out (t takes it up): nearly equal students stay exact.
+    # Steps of alpha sum to zero, so what all students share drops out (t takes it up): exact for nearly equal ones.
     shared_GSC = D_GPSC.mean(1)
     D_GPN = (D_GPSC - shared_GSC.unsqueeze(1)).flatten(2)
     t = t - (shared_GSC * q).sum((1, 2)).unsqueeze(1)
@@ -301,7 +297,7 @@ def _check(logits_PBC: Tensor, labels_B: Tensor) -> None:
         raise UserError(f"labels are on {labels_B.device}, logits on {logits_PBC.device}: move both to one device.")
     if logits_PBC.device.type != "cpu" or B == 0:
         return
-    low, high = (int(v) for v in torch.aminmax(labels_B))
+    low, high = int(labels_B.min()), int(labels_B.max())
     if low < 0 or high >= C:
         raise UserError(f"label {low if low < 0 else high} with {C} classes: labels must be 0 to {C - 1}.")
     # Zero times anything finite is zero: one pass, and no sum that could overflow.

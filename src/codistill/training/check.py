@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from codistill.data import SOURCES
 from codistill.errors import UserError, unknown
 from codistill.training.config import Config
 
-__all__ = ["check_config", "default_label", "resolve_device"]
+__all__ = ["check_config", "default_label", "parse_splits", "resolve_device"]
 
 
 def check_config(config: Config) -> Config:
@@ -28,6 +29,11 @@ def check_config(config: Config) -> Config:
     if not config.model:
         raise UserError("no model: give the name of a network ('codistill list models').")
     peers = config.peers
+    if config.group == "tree":
+        heads = math.prod(parse_splits(config.split).values())
+        if peers not in (None, heads):
+            raise UserError(f"peers {peers} with the tree {config.split!r} of {heads} heads: leave --peers out.")
+        peers = heads
     if peers is None:
         peers = len(config.model) if len(config.model) > 1 else (1 if method.max_peers == 1 else 4)
     _check_peers(config, peers)
@@ -41,11 +47,22 @@ def check_config(config: Config) -> Config:
     return dataclasses.replace(config, peers=peers, device=str(device), amp=amp, label=label, out=out)
 
 
+def parse_splits(text: str | None) -> dict[str, int]:
+    """The splits of a tree, "layer2:2,layer3:2" -> {"layer2": 2, "layer3": 2}; UserError for any other form."""
+    splits: dict[str, int] = {}
+    for item in (text or "").split(","):
+        name, _, children = item.strip().rpartition(":")
+        if not name or not children.isdigit():
+            raise UserError(f"split {text!r} of a tree: give modules with their children, such as layer2:2,layer3:2.")
+        splits[name] = int(children)
+    return splits
+
+
 def default_label(config: Config) -> str:
-    """Short name of the variant: the method, "branches" where they are, "ICL" where it is on."""
+    """Short name of the variant: the method, "branches" or "tree" where they are, "ICL" where it is on."""
     parts = [Path(config.method.rpartition(".py:")[2] or config.method).name]
-    if config.group == "branches":
-        parts.append("branches")
+    if config.group != "networks":
+        parts.append(config.group)
     if config.icl:
         parts.append("ICL")
     return ", ".join(parts)
@@ -82,10 +99,10 @@ def _check_peers(config: Config, peers: int) -> None:
         )
     if len(config.model) not in (1, peers):
         raise UserError(f"{len(config.model)} models for {peers} peers: give one model for all, or one for each peer.")
-    if config.group == "branches" and len(set(config.model)) > 1:
-        raise UserError("branches with several models: branches share one network's trunk; give one model.")
-    if config.split is not None and config.group != "branches":
-        raise UserError(f"split {config.split!r} without branches: add --group branches.")
+    if config.group != "networks" and len(set(config.model)) > 1:
+        raise UserError(f"{config.group} with several models: they share one network's trunk; give one model.")
+    if config.split is not None and config.group == "networks":
+        raise UserError(f"split {config.split!r} without branches: add --group branches (or tree).")
     if config.teachers and config.icl:
         raise UserError("icl with teachers: a frozen teacher answers one view, not one a student; turn icl off.")
     if config.method == "kd" and not config.teachers:

@@ -51,11 +51,11 @@ class Config:
     """Network by name ('codistill list models'); one for all peers, or one for each peer."""
     peers: int | None = None
     """Number of students in the group (OKDDip: auxiliary peers and the leader); 4, or 1 for baseline."""
-    group: Literal["networks", "branches"] = "networks"
-    """Students as networks of their own, or as branches on a shared trunk."""
+    group: Literal["networks", "branches", "tree"] = "networks"
+    """Students as networks of their own, as branches on a shared trunk, or as heads of a tree of shared layers."""
     split: str | None = None
-    """For branches: module of the network from which on every branch has its own copy; the network's default if left
-    out."""
+    """Branches: module from which on each has its own copy, such as layer3 (the network's default if left out). Tree:
+    modules and their children, such as layer2:2,layer3:2 (four heads)."""
     data: str = "digits"
     """Data set by name ('codistill list data')."""
     data_dir: Path | None = None

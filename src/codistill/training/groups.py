@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from codistill import models
-from codistill.peers import BranchedGroup, NetworkGroup, PeerGroup
+from codistill.peers import BranchedGroup, NetworkGroup, PeerGroup, TreeGroup
+from codistill.training.check import parse_splits
 from codistill.training.config import Config
 from codistill.training.seeds import generator_for
 
@@ -17,6 +18,10 @@ def build_group(config: Config, num_classes: int, in_channels: int) -> PeerGroup
         UserError: unknown model or split.
     """
     assert config.peers is not None
+    if config.group == "tree":
+        own = generator_for(config.seed, "initialisation", 0)
+        net = models.build(config.model[0], num_classes, in_channels, generator=own)
+        return TreeGroup(net, parse_splits(config.split), generator=own)
     names = config.model * config.peers if len(config.model) == 1 else config.model
     if config.group == "branches":
         own = generator_for(config.seed, "initialisation", 0)

@@ -1,4 +1,4 @@
-"""A user's own class or function from "path/to/file.py:Name"."""
+"""A user's own method or network from "path/to/file.py:Name"."""
 
 from __future__ import annotations
 
