@@ -6,7 +6,7 @@ the classes bounds it from below (weak duality): min F >= min_i (D q)_i + H(q). 
 by the Frank-Wolfe gap alpha^T g - min_i g_i. The gap certifies every alpha returned.
 
 1. `_newton` takes Newton steps with an active set (the Newton equations and the sign conditions solved together). It is
-   cheap, and ends after four to eight evaluations where the logits span less than about 40.
+   cheap, and ends after four to ten evaluations where the logits span less than about 40.
 2. `_interior_point` solves what is left, whatever the scale: a primal-dual method in alpha and q as two unknowns. Kept
    apart from alpha, q log q with its barrier is self-concordant, so nearly piecewise-linear problems (logits of 1e4)
    take hardly more iterations than smooth ones: about 10, at most some 30.
@@ -33,7 +33,7 @@ _WIDE = 5e4
 _RELATIVE = 1e-12
 _WIDEST = 1e9
 # A sample that needs more evaluations than this is one that Newton steps do not suit.
-_NEWTON_EVALUATIONS = 12
+_NEWTON_EVALUATIONS = 16
 # Ten times what any problem was seen to take: reaching it is a fault of ours, and is raised as one.
 _INTERIOR_ITERATIONS = 300
 
@@ -113,7 +113,7 @@ def _newton(D1_BQC: Tensor) -> tuple[Tensor, Tensor]:
             D1, alpha, free, step, slope, moments, gradient, open_N, tolerance = (t[kept] for t in state)
         kkt_NQQ = torch.addcmul(moments, gradient.unsqueeze(2), gradient.unsqueeze(1), value=-1).add_(border_QQ)
         right_NQ1 = torch.bmm(kkt_NQQ, alpha.unsqueeze(2)) - (gradient * student_Q).unsqueeze(2)
-        x_NQ, free = _active_set(kkt_NQQ, right_NQ1, free, identity_QQ, always_Q, sweeps=2 if evaluation == 0 else 1)
+        x_NQ, free = _active_set(kkt_NQQ, right_NQ1, free, identity_QQ, always_Q)
         x_NQ = x_NQ.clamp_min(0) * student_Q
         newton_NQ = x_NQ / x_NQ.sum(1, keepdim=True) - alpha
         # Where F rises again at the end of the last step, half as steep as it fell, go back to the secant's minimum.
@@ -129,14 +129,14 @@ def _newton(D1_BQC: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _active_set(
-    kkt_NQQ: Tensor, right_NQ1: Tensor, free_NQ: Tensor, identity_QQ: Tensor, always_Q: Tensor, sweeps: int
+    kkt_NQQ: Tensor, right_NQ1: Tensor, free_NQ: Tensor, identity_QQ: Tensor, always_Q: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Semismooth Newton on the quadratic model: solve on the free students, free and fix by the signs, `sweeps` times.
+    """Semismooth Newton on the quadratic model: solve on the free students, free and fix by the signs, twice.
 
     Returns the last solution [N, Q], whose last entry is the multiplier of the sum, and the next free set.
     """
     x_NQ1 = right_NQ1
-    for _ in range(sweeps):
+    for _ in range(2):
         free_NQ1 = free_NQ.unsqueeze(2)
         x_NQ1 = torch.linalg.solve_ex(torch.where(free_NQ1, kkt_NQQ, identity_QQ), right_NQ1 * free_NQ1)[0]
         # The multiplier is zero on the free set and the weight is zero off it, so their difference tells both signs.
