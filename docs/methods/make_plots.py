@@ -48,8 +48,7 @@ OWN: dict[str, dict[str, Any]] = {
     "baseline": {"peers": 1},
     "kd": {"peers": 1},
     "cl_ilr": {"group": "branches"},
-    # A configuration has no tree; one earlier split at least shows another run than that of cl_ilr.
-    "clnn": {"group": "branches", "split": "layer2"},
+    "clnn": {"group": "tree", "split": "layer2:2,layer3:2", "peers": None},
     "one": {"group": "branches", "peers": 3},
     "okddip": {"group": "branches"},
     **{name: {"peers": 3} for name in ("kdcl_naive", "kdcl_linear", "kdcl_minlogit", "kdcl_general")},

@@ -9,21 +9,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["cross_entropy", "entropy", "log_softmax", "soft_kl", "softmax", "weighted_mean"]
+__all__ = ["cross_entropy", "entropy", "log_softmax", "soft_kl", "softmax", "weighted_mean", "wide"]
 
 
-def _wide(x: Tensor) -> Tensor:
+def wide(x: Tensor) -> Tensor:
+    """Half precision as fp32; all else as it is."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def log_softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """log softmax(z / T) over the last axis, [..., C] -> [..., C]; half precision is widened to fp32 first."""
-    return functional.log_softmax(_wide(logits) / temperature, dim=-1)
+    return functional.log_softmax(wide(logits) / temperature, dim=-1)
 
 
 def softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """q' = softmax(z / T) over the last axis, [..., C] -> [..., C]; half precision is widened to fp32 first."""
-    return functional.softmax(_wide(logits) / temperature, dim=-1)
+    return functional.softmax(wide(logits) / temperature, dim=-1)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

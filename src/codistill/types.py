@@ -89,7 +89,8 @@ class StepOutput:
     """What a method makes of one batch.
 
     Attributes:
-        loss: scalar; the sum over the students of `loss_by_peer`, to be differentiated.
+        loss: scalar, to be differentiated; the sum over the students of `loss_by_peer`, and in ONE the ensemble's
+            cross-entropy, which belongs to no single student.
         loss_by_peer: [P], each student's cross-entropy plus its weighted soft terms (batch means).
         parts: the unweighted terms, summed over the students, detached scalars: "ce" and "kd", or "dis1", "dis2", ...
         diagnostics: small detached tensors worth plotting, such as the mean attention matrix; may be empty.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,10 +24,13 @@ def load_name(reference: str) -> object:
     path = Path(path_text)
     if not path.is_file():
         raise UserError(f"{reference!r}: there is no file {path}; give path/to/file.py:Name.")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    # Registered under a name of its own, which dataclasses and inspect look up while and after the file runs.
+    module_name = f"codistill_user_{path.stem}_{abs(hash(path.resolve()))}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
     spec.loader.exec_module(module)
     if not hasattr(module, name):
         raise unknown(f"name in {path}", name, (n for n in vars(module) if not n.startswith("_")))

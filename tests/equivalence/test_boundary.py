@@ -71,6 +71,8 @@ def test_collaborative_methods_divide_the_trunks_gradient_by_the_number_of_branc
         group = branches()
         method = methods.build("cl_ilr", group)
         assert group.rescale_shared_gradients
+        methods.build("ind", group)
+        assert not group.rescale_shared_gradients
         group.rescale_shared_gradients = rescale
         LoopExecutor(group, method).train_step(x, LABELS, Progress(3, 10))
         branch = group.levels[0][1]

@@ -1,7 +1,6 @@
 """Every method has a card, and the card says what the code does: options, logged names, pictures, commands."""
 
 import ast
-import dataclasses
 import re
 import warnings
 from pathlib import Path
@@ -221,8 +220,3 @@ def test_index_compares_all_methods_with_their_defaults():
 def test_pages_have_no_open_ends():
     for path in CARDS.glob("*.md"):
         assert not re.search(r"\b(TODO|FIXME|XXX)\b|METHODS\.md|\.\./shared", path.read_text(encoding="utf-8")), path
-
-
-def test_configuration_has_no_tree_yet_as_the_card_of_clnn_says():
-    fields = {field.name for field in dataclasses.fields(Config)}
-    assert ("has branches and no tree" in card("clnn")) == (not fields & {"tree", "splits"})

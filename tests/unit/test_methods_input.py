@@ -1,5 +1,7 @@
 """What methods refuse, in one sentence each, and what they accept beyond images."""
 
+import inspect
+
 import pytest
 import torch
 
@@ -94,6 +96,7 @@ def test_outputs_of_the_wrong_kind_are_refused(make, says):
         (lambda: method_of("one", ramp_up=80), "ramp_up 80: it is the share of the run"),
         (lambda: method_of("okddip", ablation="max"), "ablation 'max'"),
         (lambda: method_of("okddip", preset="paper"), "preset 'paper'"),
+        (lambda: method_of("okddip", preset="released", gradient="none"), "gradient 'none' with preset 'released'"),
         (lambda: method_of("okddip", attention_width=0), "attention_width 0"),
         (lambda: method_of("okddip", entropy_weight=-0.1), "entropy_weight -0.1"),
         (lambda: method_of("kdcl_general", held_out=0), "held_out 0"),
@@ -174,3 +177,18 @@ def test_one_hot_labels_as_probabilities_equal_class_indices_where_they_are_allo
         return
     hard_loss = method(outputs(), LABELS, PROGRESS).loss.item()
     assert method(outputs(), soft, PROGRESS).loss.item() == pytest.approx(hard_loss, rel=1e-6)
+
+
+def test_a_users_file_may_use_dataclasses_and_be_inspected(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "from codistill.methods import Method\n\n\n"
+        "@dataclass\n"
+        "class Setting:\n"
+        "    value: float = 1.0\n\n\n"
+        "class Mine(Method):\n"
+        "    pass\n"
+    )
+    mine = methods.find(f"{tmp_path / 'mine.py'}:Mine")
+    assert "class Mine" in inspect.getsource(mine)

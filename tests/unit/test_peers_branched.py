@@ -114,11 +114,14 @@ def test_generator_alone_decides_the_branches_and_the_global_state_stays():
     assert not torch.equal(first["levels.0.1.fc.weight"], other["levels.0.1.fc.weight"])
 
 
-def test_given_network_keeps_values_and_modes():
+def test_given_network_keeps_values_and_modes_and_the_group_takes_them_over():
     net = tiny().train()
     net.layer1.eval()
     before = copy.deepcopy(net.state_dict())
-    BranchedGroup(net, 2, generator=seeded(0))
+    group = BranchedGroup(net, 2, generator=seeded(0))
+    assert {name for name, m in group.named_modules() if not m.training} == {
+        name for name, _ in group.named_modules() if name.startswith("trunk.layer1")
+    }
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
     assert net.layer2.training
     assert not net.layer1.training

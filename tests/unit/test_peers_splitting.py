@@ -164,6 +164,23 @@ def test_a_cut_through_a_skip_connection_is_refused_and_named():
         BranchedGroup(net, 2, "layer3.0.conv2")
 
 
+def test_two_tensors_of_one_module_are_named_by_the_module():
+    class Halves(nn.Linear):
+        def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+            return list(super().forward(x).chunk(2, dim=1))
+
+    class Two(Base):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            halves = self.first(x)
+            left, right = halves[0], halves[1]
+            return self.fc(self.second(torch.cat([left, left], 1)) + right.sum())
+
+    net = Two()
+    net.first = Halves(4, 4)
+    with pytest.raises(UserError, match=r"2 tensors cross it, from 'cat' and 'first'|2 .* from 'first' and 'cat'"):
+        BranchedGroup(net, 2, "second")
+
+
 def test_a_cut_between_blocks_inside_a_stage_is_allowed():
     net = nn.Sequential(Block(), Block(), nn.Linear(4, 3))
     assert BranchedGroup(net, 2, "1", seeded(0)).shape.trunk_width == 4

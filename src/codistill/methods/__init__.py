@@ -91,9 +91,9 @@ def build(
         method = method_class(shape, **keywords)
     except TypeError as error:
         raise UserError(f"options of {name} {keywords}: {error}; see 'codistill list methods'.") from error
-    if method.rescales_shared_gradients and not isinstance(group, GroupShape):
-        # The rescaling belongs to the shared layers, so the group does it; the method only says so.
-        group.rescale_shared_gradients = True  # pyright: ignore[reportAttributeAccessIssue]
+    if hasattr(group, "rescale_shared_gradients"):
+        # The rescaling belongs to the shared layers, so the group does it; the method only says whether.
+        group.rescale_shared_gradients = method.rescales_shared_gradients  # pyright: ignore
     return method
 
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from codistill.errors import UserError
-from codistill.losses import cross_entropy, weighted_mean
+from codistill.losses import cross_entropy, weighted_mean, wide
 from codistill.types import GroupShape, PeerOutputs, Progress, StepOutput
 
-__all__ = ["Method", "Rows"]
+__all__ = ["Method", "Rows", "check_choice", "check_temperature", "check_weight"]
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ class Method(nn.Module):
         """After every epoch: read the peers' probabilities on the held-out part (only called if `held_out` > 0)."""
 
     def _rows(self, outputs: PeerOutputs, labels: Tensor, weights: Tensor | None, ignore_index: int | None) -> Rows:
-        logits = outputs.logits_PBC
         self._check(outputs, labels, weights)
+        logits = wide(outputs.logits_PBC)
         P, C = logits.shape[0], logits.shape[-1]
         batch = logits.shape[1:-1]
         soft = labels.is_floating_point()
@@ -132,8 +132,8 @@ class Method(nn.Module):
         return Rows(
             logits_PNC=logits.reshape(P, -1, C),
             labels=labels_rows,
-            features=tuple(_rows_of(h, batch) for h in outputs.features) if self.reads_features else (),
-            trunk_ND=None if trunk is None else trunk.flatten(2).mean(-1) if trunk.ndim > 2 else trunk,
+            features=tuple(_rows_of(wide(h), batch) for h in outputs.features) if self.reads_features else (),
+            trunk_ND=None if trunk is None else _pooled(wide(trunk)),
             teacher_logits_KNC=None if teachers is None else teachers.reshape(teachers.shape[0], -1, C),
             weights_N=weights_N,
         )
@@ -200,6 +200,11 @@ def _rows_of(feature: Tensor, batch: torch.Size) -> Tensor:
         return feature.reshape(-1, feature.shape[-1])
     spread = feature.reshape(feature.shape[0], *[1] * (len(batch) - 1), feature.shape[-1])
     return spread.expand(*batch, feature.shape[-1]).reshape(-1, feature.shape[-1])
+
+
+def _pooled(trunk: Tensor) -> Tensor:
+    """[B, D, ...] -> [B, D], the global average over positions."""
+    return trunk.flatten(2).mean(-1) if trunk.ndim > 2 else trunk
 
 
 def _check_values(logits: Tensor, labels_rows: Tensor, soft: bool) -> None:

@@ -32,8 +32,8 @@ class CLNN(Method):
         self.temperature, self.ramp_up = check_temperature(temperature), check_ramp_up(ramp_up)
         if not shape.shares_trunk:
             raise UserError(
-                f"{type(self).__name__} is defined for heads that share layers: use a branched group or a tree; for "
-                "separate networks dml with target='mean' is the same loss."
+                f"{type(self).__name__} is defined for heads that share layers: use a branched group or a tree, or dml "
+                "with target='mean' for separate networks."
             )
 
     def step(self, rows: Rows, progress: Progress) -> StepOutput:

@@ -67,7 +67,7 @@ class KDCLLinear(KDCL):
 
     Args:
         shape, temperature, weight: as in every KDCL rule.
-        per_batch: one α for the whole batch instead of one for every sample (ours).
+        per_batch: one α for the whole batch instead of one for every sample (ours); rows of weight 0 have no say in it.
     """
 
     soft_labels = False
@@ -80,7 +80,16 @@ class KDCLLinear(KDCL):
 
     def target(self, rows: Rows) -> Tensor:
         """z_t = Σ_i α_i z_i."""
-        return linear(rows.logits_PNC, rows.labels, per_batch=self.per_batch)[0]
+        if not self.per_batch or rows.weights_N is None:
+            return linear(rows.logits_PNC, rows.labels, per_batch=self.per_batch)[0]
+        # Rows that count for nothing must not shape the α that all rows share; other weights do not enter α.
+        kept_N = rows.weights_N > 0
+        _, weights_PK = linear(rows.logits_PNC[:, kept_N], rows.labels[kept_N], per_batch=True)
+        logits_PNC = rows.logits_PNC.detach()
+        alpha_P = (
+            weights_PK[:, 0] if weights_PK.shape[1] else weights_PK.new_full((len(logits_PNC),), 1 / len(logits_PNC))
+        )
+        return torch.einsum("p,pnc->nc", alpha_P.to(logits_PNC.dtype), logits_PNC)
 
 
 class KDCLGeneral(KDCL):

@@ -17,6 +17,7 @@ from codistill.types import GroupShape, Progress, StepOutput
 __all__ = ["OKDDip"]
 
 ABLATIONS = ("random", "entropy", "mean", "asymmetry", "no_two_level")
+PAPER = {"aggregate": "probabilities", "leader_target": "probabilities", "gradient": "attention", "target_epsilon": 0.0}
 RELEASED = {"aggregate": "logits", "leader_target": "logits", "gradient": "all", "target_epsilon": 1e-7}
 
 
@@ -46,7 +47,7 @@ class OKDDip(Method):
             one randomly chosen student is deployed).
         entropy_weight: weight of the entropy H(softmax(z)) in the ablation "entropy" (the papers print none; ours).
         preset: "released" sets the released code's behaviour: aggregate and leader_target "logits", gradient "all",
-            target_epsilon 1e-7.
+            target_epsilon 1e-7; another value for one of these is refused.
         generator: draws initial projections, random attention and the randomly chosen student.
     """
 
@@ -72,8 +73,9 @@ class OKDDip(Method):
         super().__init__(shape)
         check_choice("preset", preset, (None, "released"))
         if preset == "released":
-            aggregate, leader_target = RELEASED["aggregate"], RELEASED["leader_target"]
-            gradient, target_epsilon = RELEASED["gradient"], RELEASED["target_epsilon"]
+            given = {"aggregate": aggregate, "leader_target": leader_target}
+            _refuse_contradiction({**given, "gradient": gradient, "target_epsilon": target_epsilon})
+            aggregate, leader_target, gradient, target_epsilon = RELEASED.values()
         check_choice("aggregate", aggregate, ("probabilities", "logits"))
         check_choice("leader_target", leader_target, ("probabilities", "logits"))
         check_choice("gradient", gradient, ("attention", "all", "none"))
@@ -175,3 +177,12 @@ class OKDDip(Method):
     def _source(self, peers_ANC: Tensor) -> Tensor:
         """The peers' logits as they enter a target: the one stop-gradient."""
         return peers_ANC if self.gradient == "all" else peers_ANC.detach()
+
+
+def _refuse_contradiction(given: dict[str, object]) -> None:
+    """UserError for an option beside preset="released" that is neither its default nor the preset's own value."""
+    for name, value in given.items():
+        if value not in (PAPER[name], RELEASED[name]):
+            raise UserError(
+                f"{name} {value!r} with preset 'released', which sets it to {RELEASED[name]!r}: leave one of them out."
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +11,6 @@ from torch import Tensor, nn
 from codistill.errors import UserError
 from codistill.peers.base import PeerGroup, check_logits
 from codistill.peers.features import find_classifier, forward_with_features
-from codistill.peers.student import detached_copy
 from codistill.types import GroupShape, PeerOutputs
 
 __all__ = ["NetworkGroup"]
@@ -56,7 +56,7 @@ class NetworkGroup(PeerGroup):
 
     def student(self, peer: int) -> nn.Module:
         """A copy of the peer; see `PeerGroup.student`."""
-        return detached_copy(self.networks[self._check_peer(peer)])
+        return copy.deepcopy(self.networks[self._check_peer(peer)])
 
 
 def _refuse_twins(networks: Sequence[nn.Module]) -> None:

@@ -8,14 +8,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
-__all__ = ["assemble", "detached_copy"]
-
-
-def detached_copy(net: nn.Module) -> nn.Module:
-    """Return a deep copy of `net` without gradients."""
-    twin = copy.deepcopy(net)
-    twin.zero_grad(set_to_none=True)
-    return twin
+__all__ = ["assemble"]
 
 
 @torch.no_grad()
@@ -25,7 +18,7 @@ def assemble(plain: nn.Module, parts: Iterable[nn.Module]) -> nn.Module:
     Whatever the parts do not hold (a module that never runs) stays as it is in `plain`. Device, dtype and
     `requires_grad` are those of the parts.
     """
-    student = detached_copy(plain)
+    student = copy.deepcopy(plain)
     own = dict(_tensors(student))
     values = {name: tensor for part in parts for name, tensor in _tensors(part) if name in own}
     first = next(iter(values.values()), None)

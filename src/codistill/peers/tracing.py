@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,12 +56,8 @@ def trace(net: nn.Module, splits: Sequence[str]) -> Traced:
                 f"forward calls, such as {', '.join(list(tracer.entered)[:40])}."
             )
     positions = {node: at for at, node in enumerate(graph.nodes)}
-    for node in reversed(graph.nodes):
-        # Unpacking a shape leaves entries that nothing uses. All else runs as in the network, side effects included.
-        if not node.users and (node.op == "get_attr" or node.target in (getattr, operator.getitem)):
-            graph.erase_node(node)
     starts = {split: tracer.entered[split] for split in splits}
-    return Traced(graph, starts, {node: positions[node] for node in graph.nodes})
+    return Traced(graph, starts, positions)
 
 
 class _Tracer(fx.Tracer):

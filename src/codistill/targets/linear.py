@@ -5,11 +5,10 @@ is min F(alpha) = logsumexp_c (alpha^T D)_c, with gradient g = D p, p = softmax(
 the classes bounds it from below (weak duality): min F >= min_i (D q)_i + H(q). With q = p, F(alpha) is above that bound
 by the Frank-Wolfe gap alpha^T g - min_i g_i. The gap certifies every alpha returned.
 
-1. `_newton` takes Newton steps with an active set (the Newton equations and the sign conditions solved together). It is
-   cheap, and ends after four to ten evaluations where the logits span less than about 40.
-2. `_interior_point` solves what is left, whatever the scale: a primal-dual method in alpha and q as two unknowns. Kept
-   apart from alpha, q log q with its barrier is self-concordant, so nearly piecewise-linear problems (logits of 1e4)
-   take hardly more iterations than smooth ones: about 10, at most some 30.
+1. `_newton`: Newton steps with an active set; four to ten evaluations where the logits span less than about 40.
+2. `_interior_point` for the samples left, of any scale: primal-dual in alpha and q as two unknowns. Kept apart from
+   alpha, q log q with its barrier is self-concordant, so nearly piecewise-linear problems (logits of 1e4) take hardly
+   more iterations than smooth ones: about 10, at most some 30.
 
 Letters beside those of types.py: Q = P + 1; N samples still open; G problems of S samples each, which share one alpha.
 """
@@ -68,8 +67,7 @@ def linear(logits_PBC: Tensor, labels_B: Tensor, per_batch: bool = False) -> tup
     if P == 1 or B == 0:
         weights_BP = wide_BPC.new_full((B, P), 1 / P)
     elif per_batch:
-        D_1PSC = D1_BQC[:, :P].transpose(0, 1).unsqueeze(0)
-        weights_BP = _interior_point(D_1PSC).expand(B, P)
+        weights_BP = _interior_point(D1_BQC[:, :P].transpose(0, 1).unsqueeze(0)).expand(B, P)
     else:
         weights_BP, left_R = _newton(D1_BQC)
         if left_R.numel():
@@ -89,18 +87,18 @@ def _newton(D1_BQC: Tensor) -> tuple[Tensor, Tensor]:
     identity_QQ = torch.eye(Q, dtype=D1_BQC.dtype, device=D1_BQC.device)
     # The border of the KKT matrix, and 1e-9 on its diagonal: equal students give a singular Hessian, and share alike.
     border_QQ = D1_BQC.new_tensor([[1e-9 * (i == j) for j in range(P)] + [1.0] for i in range(P)] + [[1.0] * P + [0.0]])
-    least_B, most_B = D1_BQC.flatten(1).aminmax(dim=1)
-    tolerance = torch.where(most_B - least_B <= _WIDE, _TOLERANCE, -1.0)
-    result_BQ = (student_Q / P).repeat(B, 1)
+    wide_N = D1_BQC.abs().amax((1, 2)) > _WIDE
+    result_BQ = D1_BQC.new_full((B, Q), 1 / P)
+    result_BQ[:, P] = 0
     rows_N = torch.arange(B, device=D1_BQC.device)
     D1, alpha, step = D1_BQC, result_BQ.clone(), torch.zeros_like(result_BQ)
-    free, slope = torch.ones_like(result_BQ, dtype=torch.bool), torch.zeros_like(tolerance)
+    free, slope = torch.ones_like(result_BQ, dtype=torch.bool), result_BQ.new_zeros(B, 1)
     for evaluation in range(_NEWTON_EVALUATIONS):
         prob_N1C = torch.bmm(alpha.unsqueeze(1), D1).softmax(2)
         moments = torch.bmm(D1 * prob_N1C, D1.mT)
         gradient = moments[:, P]
         gap_N = (alpha * gradient).sum(1) - gradient[:, :P].amin(1)
-        open_N = ~(gap_N <= tolerance)  # a gap that is not a number leaves the sample open
+        open_N = ~(gap_N <= _TOLERANCE) | wide_N  # a gap that is not a number leaves the sample open
         left = int(open_N.sum())  # the one stall of the device
         last = left == 0 or evaluation == _NEWTON_EVALUATIONS - 1
         if last or left <= 0.75 * len(rows_N):
@@ -109,32 +107,28 @@ def _newton(D1_BQC: Tensor) -> tuple[Tensor, Tensor]:
             rows_N = rows_N[kept]
             if last:
                 break
-            state = (D1, alpha, free, step, slope, moments, gradient, open_N, tolerance)
-            D1, alpha, free, step, slope, moments, gradient, open_N, tolerance = (t[kept] for t in state)
+            state = (D1, alpha, free, step, slope, moments, gradient, open_N, wide_N)
+            D1, alpha, free, step, slope, moments, gradient, open_N, wide_N = (t[kept] for t in state)
         kkt_NQQ = torch.addcmul(moments, gradient.unsqueeze(2), gradient.unsqueeze(1), value=-1).add_(border_QQ)
         right_NQ1 = torch.bmm(kkt_NQQ, alpha.unsqueeze(2)) - (gradient * student_Q).unsqueeze(2)
         x_NQ, free = _active_set(kkt_NQQ, right_NQ1, free, identity_QQ, always_Q)
         x_NQ = x_NQ.clamp_min(0) * student_Q
         newton_NQ = x_NQ / x_NQ.sum(1, keepdim=True) - alpha
         # Where F rises again at the end of the last step, half as steep as it fell, go back to the secant's minimum.
-        reached_N = (gradient * step).sum(1)
-        over_N1 = ((slope < 0) & (reached_N > -0.5 * slope)).unsqueeze(1)
-        share_N1 = (slope / (slope - reached_N)).unsqueeze(1)
-        move_NQ = torch.where(over_N1, (share_N1 - 1) * step, newton_NQ)
+        share_N1 = slope / (slope - (gradient * step).sum(1, keepdim=True))
+        over_N1 = (share_N1 > 0) & (share_N1 < 2 / 3)
+        moved_NQ = alpha + torch.where(over_N1, (share_N1 - 1) * step, newton_NQ)
         step = torch.where(over_N1, share_N1 * step, newton_NQ)
-        slope = torch.where(over_N1, share_N1 * slope.unsqueeze(1), (gradient * step).sum(1, keepdim=True)).squeeze(1)
+        slope = torch.where(over_N1, share_N1 * slope, (gradient * step).sum(1, keepdim=True))
         # Contiguous: the solver's results are not, and the products with D1 would take ten times as long.
-        alpha = torch.where(open_N.unsqueeze(1), alpha + move_NQ, alpha).contiguous()
+        alpha = torch.where(open_N.unsqueeze(1), moved_NQ, alpha).contiguous()
     return result_BQ[:, :P].clamp_min(0), rows_N
 
 
 def _active_set(
     kkt_NQQ: Tensor, right_NQ1: Tensor, free_NQ: Tensor, identity_QQ: Tensor, always_Q: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Semismooth Newton on the quadratic model: solve on the free students, free and fix by the signs, twice.
-
-    Returns the last solution [N, Q], whose last entry is the multiplier of the sum, and the next free set.
-    """
+    """Two semismooth Newton sweeps over the quadratic model: its solution [N, Q] on a free set, and the next free set."""
     x_NQ1 = right_NQ1
     for _ in range(2):
         free_NQ1 = free_NQ.unsqueeze(2)
@@ -232,10 +226,7 @@ def _certified(D_GPSC: Tensor, scale_G: Tensor, point: _Point) -> Tensor:
 
 
 def _newton_equations(D_GPSC: Tensor, scale_G: Tensor, point: _Point) -> Callable[[Tensor, Tensor], _Point]:
-    """Factorise the optimality conditions at `point`, reduced to P unknowns.
-
-    Returns a function from the wished changes of the products alpha * slack [G, P] and q * u [G, S, C] to the step.
-    """
+    """Factorise the optimality conditions: wished changes of alpha * slack [G, P] and q * u [G, S, C] -> the step."""
     G, P, S, C = D_GPSC.shape
     alpha, q, slack, u, t, nu = point
     # Steps of alpha sum to zero, so what all students share drops out (t takes it up): exact for nearly equal ones.
@@ -297,9 +288,9 @@ def _check(logits_PBC: Tensor, labels_B: Tensor) -> None:
         raise UserError(f"labels are on {labels_B.device}, logits on {logits_PBC.device}: move both to one device.")
     if logits_PBC.device.type != "cpu" or B == 0:
         return
-    low, high = int(labels_B.min()), int(labels_B.max())
-    if low < 0 or high >= C:
-        raise UserError(f"label {low if low < 0 else high} with {C} classes: labels must be 0 to {C - 1}.")
+    outside_B = (labels_B < 0) | (labels_B >= C)
+    if bool(outside_B.any()):
+        raise UserError(f"label {int(labels_B[outside_B][0])} with {C} classes: labels must be 0 to {C - 1}.")
     # Zero times anything finite is zero: one pass, and no sum that could overflow.
     if not bool((logits_PBC.detach() * 0).sum() == 0):
         peer = next(p for p, logits_BC in enumerate(logits_PBC) if not torch.isfinite(logits_BC).all())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from codistill.losses import wide
+
 __all__ = ["minlogit"]
 
 
@@ -17,6 +19,7 @@ def minlogit(logits_PBC: Tensor, labels_B: Tensor) -> Tensor:
     Returns:
         The target's logits [B, C], detached (KDCL, CVPR 2020).
     """
-    logits_PBC = logits_PBC.detach()
+    # Shifted in fp32 at least: in half precision the difference of two logits would round the target.
+    logits_PBC = wide(logits_PBC.detach())
     index_PB1 = labels_B.expand(logits_PBC.shape[0], -1).unsqueeze(-1)
     return (logits_PBC - logits_PBC.gather(-1, index_PB1)).amin(dim=0)
