@@ -9,7 +9,7 @@ import torch
 from codistill import data
 from codistill.training import Config, OptimConfig, train
 
-DROPOUT_NETWORK = '''
+DROPOUT_NETWORK = """
 from torch import nn
 
 
@@ -18,7 +18,7 @@ def net(num_classes, in_channels=3):
         nn.Conv2d(in_channels, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.3),
         nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, num_classes),
     )
-'''
+"""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,9 +31,7 @@ def one_thread():
 def digits():
     """A quarter of the digits: enough to learn something in seconds."""
     full = data.load("digits")
-    return dataclasses.replace(
-        full, train=full.train.take(torch.arange(400)), test=full.test.take(torch.arange(100))
-    )
+    return dataclasses.replace(full, train=full.train.take(torch.arange(400)), test=full.test.take(torch.arange(100)))
 
 
 @pytest.fixture(scope="session")

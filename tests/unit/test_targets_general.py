@@ -107,8 +107,13 @@ def test_scipy_finds_the_same_minimum() -> None:
         C_PP /= np.abs(C_PP).max()
         w_P = simplex_minimum(C_PP)
         found = minimize(
-            lambda w, C=C_PP: (w @ C @ w, 2 * C @ w), np.full(5, 0.2), jac=True, method="SLSQP",
-            bounds=[(0, 1)] * 5, constraints={"type": "eq", "fun": lambda w: w.sum() - 1}, options={"ftol": 1e-14},
+            lambda w, C=C_PP: (w @ C @ w, 2 * C @ w),
+            np.full(5, 0.2),
+            jac=True,
+            method="SLSQP",
+            bounds=[(0, 1)] * 5,
+            constraints={"type": "eq", "fun": lambda w: w.sum() - 1},
+            options={"ftol": 1e-14},
         )
         assert w_P @ C_PP @ w_P <= found.fun + 1e-12
         assert found.fun == pytest.approx(w_P @ C_PP @ w_P, abs=1e-7)
@@ -168,7 +173,12 @@ def test_rank_deficient_minimum_has_the_least_norm_that_scipy_finds() -> None:
         w_P = simplex_minimum(A.T @ A)
         assert_optimal(A.T @ A, w_P)
         found = minimize(
-            lambda w: (w @ w, 2 * w), w_P, jac=True, method="SLSQP", bounds=[(0, 1)] * 6, options={"ftol": 1e-14},
+            lambda w: (w @ w, 2 * w),
+            w_P,
+            jac=True,
+            method="SLSQP",
+            bounds=[(0, 1)] * 6,
+            options={"ftol": 1e-14},
             constraints={"type": "eq", "fun": lambda w, A=A, w_P=w_P: np.append(A @ (w - w_P), w.sum() - 1)},
         )
         assert w_P @ w_P <= found.fun + 1e-8

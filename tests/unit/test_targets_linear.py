@@ -65,7 +65,12 @@ def scipy_minimum(D_PSC: np.ndarray) -> float:
 
     simplex = {"type": "eq", "fun": lambda a: a.sum() - 1, "jac": lambda a: np.ones(P)}
     found = minimize(
-        mean_loss, np.full(P, 1 / P), jac=True, method="SLSQP", bounds=[(0, 1)] * P, constraints=simplex,
+        mean_loss,
+        np.full(P, 1 / P),
+        jac=True,
+        method="SLSQP",
+        bounds=[(0, 1)] * P,
+        constraints=simplex,
         options={"ftol": 1e-10, "maxiter": 300},
     )
     alpha_P = np.clip(found.x, 0, 1)

@@ -128,7 +128,7 @@ def _newton(D1_BQC: Tensor) -> tuple[Tensor, Tensor]:
 def _active_set(
     kkt_NQQ: Tensor, right_NQ1: Tensor, free_NQ: Tensor, identity_QQ: Tensor, always_Q: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Two semismooth Newton sweeps over the quadratic model: its solution [N, Q] on a free set, and the next free set."""
+    """Two semismooth Newton sweeps over the quadratic model: solution [N, Q] on a free set, and the next free set."""
     x_NQ1 = right_NQ1
     for _ in range(2):
         free_NQ1 = free_NQ.unsqueeze(2)
