@@ -37,7 +37,6 @@ _NEWTON_EVALUATIONS = 16
 _INTERIOR_ITERATIONS = 300
 
 
-@torch.no_grad()
 def linear(logits_PBC: Tensor, labels_B: Tensor, per_batch: bool = False) -> tuple[Tensor, Tensor]:
     """z_t = alpha^T Z with alpha = argmin over the simplex of CE(alpha^T Z, y) (KDCL, CVPR 2020, KDCL-Linear).
 
@@ -59,8 +58,15 @@ def linear(logits_PBC: Tensor, labels_B: Tensor, per_batch: bool = False) -> tup
             finite (elsewhere the check would stall the device; a sample with such logits gets alpha = 1/P).
     """
     _check(logits_PBC, labels_B)
+    # Hundreds of small operations: without autograd's bookkeeping they take an eighth less time.
+    with torch.inference_mode():
+        target_BC, weights_PB = _solve(logits_PBC, labels_B, per_batch)
+    return target_BC.clone(), weights_PB.clone()
+
+
+def _solve(logits_PBC: Tensor, labels_B: Tensor, per_batch: bool) -> tuple[Tensor, Tensor]:
     P, B, C = logits_PBC.shape
-    wide_BPC = logits_PBC.detach().transpose(0, 1).double()
+    wide_BPC = logits_PBC.transpose(0, 1).double()
     # A row of ones under D: a single product then gives moments, gradient and normaliser.
     D1_BQC = wide_BPC.new_ones(B, P + 1, C)
     torch.sub(wide_BPC, wide_BPC.gather(2, labels_B.view(B, 1, 1).expand(B, P, 1)), out=D1_BQC[:, :P])
@@ -77,10 +83,7 @@ def linear(logits_PBC: Tensor, labels_B: Tensor, per_batch: bool = False) -> tup
 
 
 def _newton(D1_BQC: Tensor) -> tuple[Tensor, Tensor]:
-    """Newton steps on the simplex with an active set; a step that overshoots is shortened; certified samples stop.
-
-    Returns the weights [B, P], and the indices of the samples whose weights are not certified.
-    """
+    """Newton steps with an active set, as full as they fit: weights [B, P], and which samples are not certified [R]."""
     B, Q, _ = D1_BQC.shape
     P = Q - 1
     student_Q, always_Q = D1_BQC.new_tensor([[1.0] * P + [0.0], [0.0] * P + [-torch.inf]])
