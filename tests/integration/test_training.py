@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from codistill.data import normalise
 from codistill.errors import UserError
 from codistill.training import OptimConfig, Silent, load_student, resume, train
 from codistill.training.checkpoint import latest
@@ -278,6 +279,20 @@ def test_without_a_group_leader_the_headline_is_the_mean_and_validation_names_th
     errors = [(p["top1_error"], p["nll"]) for p in summary["last"]["validation"]["peers"]]
     assert summary["leader"]["peer"] == errors.index(min(errors))
     assert result.test_error == summary["last"]["test"]["mean"]["top1_error"]
+
+
+def test_the_student_to_deploy_is_chosen_on_validation_even_where_another_is_better_on_test(quick, digits, tmp_path):
+    config = dataclasses.replace(quick, method="dml", epochs=2)
+    leader = train(dataclasses.replace(config, out=tmp_path / "a"), dataset=digits).summary["leader"]["peer"]
+    other = (leader + 1) % 3
+    images = normalise(digits.test.images_NCHW, digits.mean, digits.std, "cpu")
+    with torch.no_grad():
+        predicted = load_student(tmp_path / "a", peer=other)(images).argmax(1)
+    flattering = dataclasses.replace(digits, test=dataclasses.replace(digits.test, labels_N=predicted))
+    summary = train(dataclasses.replace(config, out=tmp_path / "b"), dataset=flattering).summary
+    assert summary["last"]["test"]["peers"][other]["top1_error"] == 0
+    assert summary["last"]["test"]["peers"][leader]["top1_error"] > 0
+    assert summary["leader"]["peer"] == summary["last"]["test"]["leader_peer"] == leader
 
 
 @pytest.mark.parametrize("checkpoint", ["last", "selected"])

@@ -152,6 +152,24 @@ def test_extreme_logits_are_solved_with_a_certificate(name: str, P: int, C: int)
     assert gap(logits_PBC, labels_B, weights_PB).max() <= CONTRACT
 
 
+def test_many_nearly_equal_students_with_large_logits() -> None:
+    # What they share is 1e7 times as large as what they differ in: the solver must not square it first.
+    generator = torch.Generator().manual_seed(0)
+    noise_PBC = torch.randn(32, 256, 50, generator=generator, dtype=torch.float64)
+    logits_PBC, labels_B = noise_PBC[:1] * 5e3 + 1e-3 * noise_PBC, torch.randint(0, 50, (256,), generator=generator)
+    weights_PB = linear(logits_PBC, labels_B)[1]
+    assert_on_simplex(weights_PB)
+    assert gap(logits_PBC, labels_B, weights_PB).max() <= CONTRACT
+
+
+@pytest.mark.parametrize(("P", "C", "spread"), [(2, 3, 1e6), (4, 10, 1e8), (4, 100, 1e30), (8, 100, 1e300)])
+def test_any_finite_logits_come_to_an_end(P: int, C: int, spread: float) -> None:
+    logits_PBC, labels_B = problems(P, 300, C, spread, seed=0)
+    target_BC, weights_PB = linear(logits_PBC, labels_B)
+    assert_on_simplex(weights_PB)
+    assert bool(torch.isfinite(target_BC).all())
+
+
 def test_two_students_at_1e4_reach_the_minimum_of_a_bisection() -> None:
     logits_PBC, labels_B = extreme("uniform to 1e4", 2, 11)
     D_PBC = shifted(logits_PBC, labels_B).numpy().astype(np.longdouble)
@@ -337,6 +355,7 @@ def test_no_certificate_is_an_error_of_ours_and_not_a_wrong_answer(monkeypatch: 
         (torch.zeros(0, 3, 4), torch.zeros(3, dtype=torch.int64), r"logits have shape \[0, 3, 4\]"),
         (torch.zeros(2, 3, 4), torch.zeros(2, dtype=torch.int64), r"labels have shape \[2\]"),
         (torch.zeros(2, 3, 4), torch.zeros(3, 4), "give int64 class indices"),
+        (torch.zeros(2, 3, 4), torch.zeros(3), "labels have shape .* and dtype torch.float32"),
         (torch.zeros(2, 3, 4), torch.tensor([0, 4, 1]), "label 4 with 4 classes"),
         (torch.zeros(2, 3, 4), torch.tensor([0, -1, 1]), "label -1 with 4 classes"),
         (torch.tensor([[[0.0, 1.0]], [[0.0, torch.nan]]]), torch.tensor([0]), "peer 1 hold NaN or infinity"),

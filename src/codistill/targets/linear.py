@@ -103,8 +103,7 @@ def _newton(D1_BQC: Tensor) -> tuple[Tensor, Tensor]:
         gap_N = (alpha * gradient).sum(1) - gradient[:, :P].amin(1)
         open_N = ~(gap_N <= _TOLERANCE) | wide_N  # a gap that is not a number leaves the sample open
         left = int(open_N.sum())  # the one stall of the device
-        last = left == 0 or evaluation == _NEWTON_EVALUATIONS - 1
-        if last or left <= 0.75 * len(rows_N):
+        if (last := left == 0 or evaluation == _NEWTON_EVALUATIONS - 1) or left <= 0.75 * len(rows_N):
             result_BQ[rows_N] = alpha
             kept = open_N.nonzero().squeeze(1)
             rows_N = rows_N[kept]
@@ -232,10 +231,7 @@ def _newton_equations(D_GPSC: Tensor, scale_G: Tensor, point: _Point) -> Callabl
     """Factorise the optimality conditions: wished changes of alpha * slack [G, P] and q * u [G, S, C] -> the step."""
     G, P, S, C = D_GPSC.shape
     alpha, q, slack, u, t, nu = point
-    # Steps of alpha sum to zero, so what all students share drops out (t takes it up): exact for nearly equal ones.
-    shared_GSC = D_GPSC.mean(1)
-    D_GPN = (D_GPSC - shared_GSC.unsqueeze(1)).flatten(2)
-    t = t - (shared_GSC * q).sum((1, 2)).unsqueeze(1)
+    D_GPN = D_GPSC.flatten(2)
 
     def mix(alpha_GP: Tensor) -> Tensor:
         return torch.bmm(alpha_GP.unsqueeze(1), D_GPN).view(G, S, C)
@@ -246,7 +242,7 @@ def _newton_equations(D_GPSC: Tensor, scale_G: Tensor, point: _Point) -> Callabl
     tau_G11 = (1 / scale_G).view(-1, 1, 1)
     W_GSC = q / (tau_G11 + u)
     sum_GS1 = W_GSC.sum(2, keepdim=True)
-    # Centred before it is squared, against cancellation.
+    # Centred before it is squared: what nearly equal students share may be 1e7 times what they differ in.
     mean_GPS1 = (D_GPN * W_GSC.view(G, 1, S * C)).view(G, P, S, C).sum(3, keepdim=True) / sum_GS1.unsqueeze(1)
     spread_GPN = (D_GPN.view(G, P, S, C) - mean_GPS1).flatten(2)
     K_GPP = torch.bmm(spread_GPN * W_GSC.view(G, 1, S * C), spread_GPN.mT)
@@ -257,7 +253,7 @@ def _newton_equations(D_GPSC: Tensor, scale_G: Tensor, point: _Point) -> Callabl
     K_GPP.diagonal(dim1=1, dim2=2).add_(1e-13)
     LU_GPP, pivots, _ = torch.linalg.lu_factor_ex(K_GPP)
     # tau log q + nu - x - u and (D q)_i - t - s are the residuals of the two optimality conditions.
-    dual_GSC = shared_GSC + mix(alpha) + u - nu - tau_G11 * (q * S).log()
+    dual_GSC = mix(alpha) + u - nu - tau_G11 * (q * S).log()
     primal_GP = expect(q) - t - slack
 
     def direction(product_GP: Tensor, product_GSC: Tensor) -> _Point:
@@ -266,13 +262,12 @@ def _newton_equations(D_GPSC: Tensor, scale_G: Tensor, point: _Point) -> Callabl
         right_GP = product_GP / alpha - primal_GP - expect(W_GSC * centred_GSC)
         both_GP2 = torch.stack([torch.ones_like(right_GP), right_GP], 2) * norm_GP1
         ones_GP, plain_GP = (torch.linalg.lu_solve(LU_GPP, pivots, both_GP2) * norm_GP1).unbind(2)
-        dshift_G1 = -plain_GP.sum(1, keepdim=True) / ones_GP.sum(1, keepdim=True)
-        dalpha_GP = plain_GP + dshift_G1 * ones_GP
+        dt_G1 = -plain_GP.sum(1, keepdim=True) / ones_GP.sum(1, keepdim=True)
+        dalpha_GP = plain_GP + dt_G1 * ones_GP
         e_GSC = mix(dalpha_GP) + h_GSC
         dnu_GS1 = (W_GSC * e_GSC).sum(2, keepdim=True) / sum_GS1
         dq_GSC = W_GSC * (e_GSC - dnu_GS1)
         dslack_GP, du_GSC = (product_GP - slack * dalpha_GP) / alpha, (product_GSC - u * dq_GSC) / q
-        dt_G1 = dshift_G1 + (shared_GSC * dq_GSC).sum((1, 2)).unsqueeze(1)
         return _Point(dalpha_GP, dq_GSC, dslack_GP, du_GSC, dt_G1, dnu_GS1)
 
     return direction

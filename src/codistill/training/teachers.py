@@ -34,7 +34,7 @@ def load_teachers(config: Config, num_classes: int, in_channels: int) -> list[nn
 
 def _load(name: str, num_classes: int, in_channels: int) -> nn.Module:
     if name.startswith(PRETRAINED):
-        return _from_torchvision(name.removeprefix(PRETRAINED), num_classes)
+        return _from_torchvision(name.removeprefix(PRETRAINED), num_classes, in_channels)
     folder = Path(name)
     facts_file = next((f for f in (folder / "student.json", folder / "input.json") if f.is_file()), None)
     if facts_file is None:
@@ -52,7 +52,11 @@ def _load(name: str, num_classes: int, in_channels: int) -> nn.Module:
     return load_student(folder)
 
 
-def _from_torchvision(name: str, num_classes: int) -> nn.Module:
+def _from_torchvision(name: str, num_classes: int, in_channels: int) -> nn.Module:
+    if in_channels != 3:
+        raise UserError(
+            f"teacher 'torchvision:{name}' sees RGB, the data has {in_channels} channel(s): use a run as teacher."
+        )
     if name not in torchvision.models.list_models(module=torchvision.models):
         raise UserError(f"teacher 'torchvision:{name}': torchvision has no such classification network.")
     try:
