@@ -152,8 +152,9 @@ def _run(command: Any) -> None:
         case Evaluate():
             _evaluate(command, console)
         case Report():
-            out = reports.write_report(reports.find_runs(command.runs), command.out or _report_path(command.runs))
-            console.print(reports.render_table(reports.compare(reports.find_runs(command.runs))))
+            runs = reports.find_runs(command.runs)
+            out = reports.write_report(runs, command.out or _report_path(command.runs))
+            console.print(reports.render_table(reports.compare(runs)))
             console.print(f"report: {out}")
         case Export():
             folder = export_student(

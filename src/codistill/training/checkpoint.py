@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from codistill.errors import UserError
 
-__all__ = ["latest", "load_state", "load_weights", "save_checkpoint", "save_selected"]
+__all__ = ["checkpoint_folder", "latest", "load_state", "load_weights", "save_checkpoint", "save_selected"]
 
 WEIGHTS, STATE = "weights.safetensors", "state.pt"
 
@@ -51,6 +51,16 @@ def latest(run_dir: Path) -> Path | None:
     """The folder of the newest whole checkpoint, or None."""
     whole = [f for f in (run_dir / "checkpoints").glob("epoch_*") if (f / STATE).is_file()]
     return max(whole, key=lambda f: int(f.name.partition("_")[2]), default=None)
+
+
+def checkpoint_folder(run_dir: Path, checkpoint: str) -> Path:
+    """The folder of "last" (the newest whole checkpoint) or "selected"; UserError for another name or where none is."""
+    if checkpoint not in ("last", "selected"):
+        raise UserError(f"checkpoint {checkpoint!r}: choose 'last' or 'selected'.")
+    folder = latest(run_dir) if checkpoint == "last" else run_dir / "checkpoints" / "selected"
+    if folder is None or not folder.is_dir():
+        raise UserError(f"{run_dir} has no {checkpoint} checkpoint: train it first.")
+    return folder
 
 
 def load_weights(folder: Path, modules: dict[str, nn.Module]) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from codistill.data import Dataset
-from codistill.errors import UserError, unknown
-from codistill.training.checkpoint import latest, load_weights
+from codistill.errors import unknown
+from codistill.training.checkpoint import checkpoint_folder, load_weights
 from codistill.training.configfile import read_config
 from codistill.training.files import read_json
 from codistill.training.loop import evaluate
@@ -41,12 +41,8 @@ def evaluate_run(
     """
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
-    if checkpoint not in ("last", "selected"):
-        raise unknown("checkpoint", checkpoint, ("last", "selected"))
     config = read_config(run_dir / "config.yaml")
-    folder = latest(run_dir) if checkpoint == "last" else run_dir / "checkpoints" / "selected"
-    if folder is None or not folder.is_dir():
-        raise UserError(f"{run_dir} has no {checkpoint} checkpoint: train it first.")
+    folder = checkpoint_folder(run_dir, checkpoint)
     session = build_session(dataclasses.replace(config, device=device or config.device), dataset)
     load_weights(folder, session.modules)
     leader = session.method.leader

@@ -12,7 +12,7 @@ from codistill import methods
 from codistill.errors import UserError
 from codistill.methods import Method
 from codistill.peers import PeerGroup
-from codistill.training.checkpoint import latest, load_weights
+from codistill.training.checkpoint import checkpoint_folder, load_weights
 from codistill.training.config import Config
 from codistill.training.configfile import read_config
 from codistill.training.files import read_json
@@ -35,11 +35,7 @@ def load_group(run_dir: Path, checkpoint: str = "last") -> tuple[Config, PeerGro
         UserError: no run there, no such checkpoint, or damaged files.
     """
     config, facts = read_config(run_dir / "config.yaml"), read_json(run_dir / "input.json")
-    folder = {"last": latest(run_dir), "selected": run_dir / "checkpoints" / "selected"}.get(checkpoint)
-    if checkpoint not in ("last", "selected"):
-        raise UserError(f"checkpoint {checkpoint!r}: choose 'last' or 'selected'.")
-    if folder is None or not folder.is_dir():
-        raise UserError(f"{run_dir} has no {checkpoint} checkpoint: train it first.")
+    folder = checkpoint_folder(run_dir, checkpoint)
     group = build_group(config, len(facts["classes"]), facts["channels"])
     shape = dataclasses.replace(group.shape, teachers=len(config.teachers))
     method = methods.build(config.method, shape, **config.method_options)
