@@ -348,6 +348,12 @@ def test_kdcl_general_renews_its_weights_from_held_out_training_images(quick, di
     assert sum(second) == pytest.approx(1)
 
 
+def test_images_held_out_are_taken_from_the_subset_that_every_method_learns_from(quick, digits, tmp_path):
+    config = dataclasses.replace(quick, out=tmp_path / "run", method="kdcl_general", epochs=1, train_subset=200)
+    images = train(config, dataset=digits).summary["images"]
+    assert (images["train"], images["held_out"]) == (180, 20)
+
+
 def test_kd_learns_from_a_finished_run_and_from_an_exported_student_alike(quick, digits, finished_run, tmp_path):
     from codistill.export import export_student
 

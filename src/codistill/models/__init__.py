@@ -19,13 +19,13 @@ from codistill.models.densenet import DenseNet
 from codistill.models.foreign import from_file, from_timm, from_torchvision
 from codistill.models.init import draw_generator, initialise
 from codistill.models.resnet import BasicBlock, Bottleneck, ResNet
+from codistill.models.tiny import TINY
 from codistill.models.vgg import VGG
 from codistill.models.wide_resnet import WideResNet
 
 __all__ = ["OWN", "TORCHVISION", "available", "build", "initialise"]
 
 OWN: dict[str, Callable[..., nn.Module]] = {
-    "resnet8_tiny": partial(ResNet, BasicBlock, (1, 1, 1), planes=(12, 24, 48)),
     "resnet20": partial(ResNet, BasicBlock, (3, 3, 3)),
     "resnet32": partial(ResNet, BasicBlock, (5, 5, 5)),
     "resnet56": partial(ResNet, BasicBlock, (9, 9, 9)),
@@ -41,6 +41,7 @@ OWN: dict[str, Callable[..., nn.Module]] = {
     "vgg16": VGG,
     "densenet40_12": partial(DenseNet, 6, 12),
     "densenet40_12_plain": partial(DenseNet, 12, 12, bottleneck=False),
+    **TINY,
 }
 """The papers' networks for small images: called with `num_classes` and `in_channels`, initialised by models/init.py."""
 
@@ -50,6 +51,7 @@ TORCHVISION: dict[str, Callable[..., nn.Module]] = {
     "resnet50": partial(from_torchvision, "resnet50"),
     "mobilenet_v2": partial(from_torchvision, "mobilenet_v2"),
     "mobilenet_v2_x0.5": partial(from_torchvision, "mobilenet_v2", width_mult=0.5),
+    "mobilenet_v2_x1.0": partial(from_torchvision, "mobilenet_v2"),
     "mobilenet_v2_x1.2": partial(from_torchvision, "mobilenet_v2", width_mult=1.2),
 }
 """The papers' networks for ImageNet, torchvision's own; initialised as torchvision does it, from the generator."""

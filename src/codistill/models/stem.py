@@ -9,8 +9,13 @@ from codistill.errors import UserError
 __all__ = ["replace_stem"]
 
 
-def replace_stem(net: nn.Module, in_channels: int) -> nn.Module:
+def replace_stem(net: nn.Module, in_channels: int, stride: int | None = None) -> nn.Module:
     """Replace the first convolution of `net`, in place, by one of `in_channels` that is the same in all else.
+
+    Args:
+        net: a network whose first convolution sees the images.
+        in_channels: channels of the images.
+        stride: of the new convolution, if not the old one's.
 
     Raises:
         UserError: the network has no 2-d convolution, or its first one has groups.
@@ -26,7 +31,7 @@ def replace_stem(net: nn.Module, in_channels: int) -> nn.Module:
         in_channels,
         old.out_channels,
         kernel_size=old.kernel_size,  # pyright: ignore[reportArgumentType]
-        stride=old.stride,  # pyright: ignore[reportArgumentType]
+        stride=stride or old.stride,  # pyright: ignore[reportArgumentType]
         padding=old.padding,  # pyright: ignore[reportArgumentType]
         dilation=old.dilation,  # pyright: ignore[reportArgumentType]
         bias=old.bias is not None,

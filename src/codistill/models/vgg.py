@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -18,22 +19,30 @@ class VGG(nn.Module):
         num_classes: C.
         in_channels: channels of the images.
         dropout: rate in the head.
+        widths: channels of the stages; the head has the last of them.
+        depths: convolutions of the stages.
     """
 
     default_split: ClassVar[str] = "stage5"
 
-    def __init__(self, num_classes: int, in_channels: int = 3, dropout: float = 0.5) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int = 3,
+        dropout: float = 0.5,
+        widths: Sequence[int] = (64, 128, 256, 512, 512),
+        depths: Sequence[int] = (2, 2, 3, 3, 3),
+    ) -> None:
         super().__init__()
-        self.stage1 = _stage(in_channels, 64, 2)
-        self.stage2 = _stage(64, 128, 2)
-        self.stage3 = _stage(128, 256, 3)
-        self.stage4 = _stage(256, 512, 3)
-        self.stage5 = _stage(512, 512, 3)
+        inputs = (in_channels, *widths[:-1])
+        stages = [_stage(i, w, d) for i, w, d in zip(inputs, widths, depths, strict=True)]
+        self.stage1, self.stage2, self.stage3, self.stage4, self.stage5 = stages
         self.avgpool = nn.AdaptiveAvgPool2d(1)
+        D = widths[-1]
         self.head = nn.Sequential(
-            nn.Linear(512, 512), nn.ReLU(), nn.Dropout(dropout), nn.Linear(512, 512), nn.ReLU(), nn.Dropout(dropout)
+            nn.Linear(D, D), nn.ReLU(), nn.Dropout(dropout), nn.Linear(D, D), nn.ReLU(), nn.Dropout(dropout)
         )
-        self.fc = nn.Linear(512, num_classes)
+        self.fc = nn.Linear(D, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in_channels, H, W] -> logits [B, C]."""

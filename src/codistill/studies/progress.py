@@ -91,7 +91,7 @@ class StudyProgress:
 
 
 def _name(config: Config) -> str:
-    return f"{config.label or default_label(config)}, seed {config.seed}"
+    return f"{config.label or default_label(config)}, {' + '.join(config.model)}, seed {config.seed}"
 
 
 def _clock(seconds: float | None) -> str:

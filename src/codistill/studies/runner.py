@@ -8,12 +8,14 @@ import time
 import traceback
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 
+from codistill.studies.plan import Cell
 from codistill.studies.progress import StudyProgress
 from codistill.training import AugmentConfig, Config, read_config, resume, train
 from codistill.training.check import check_config
@@ -24,6 +26,9 @@ __all__ = ["CellResult", "run_cells"]
 
 POLL = 0.5
 """Seconds between two looks at the cells' progress."""
+
+DEATHS = 2
+"""How often a worker process may be killed in a cell (by the system, for its memory) before the cell has failed."""
 
 
 @dataclass(frozen=True)
@@ -41,40 +46,108 @@ class CellResult:
     kept: bool = False
 
 
-def run_cells(configs: Sequence[Config], jobs: int, console: Console) -> list[CellResult]:
-    """Run every configuration, `jobs` at a time, and show what runs, what is done and the time left.
+def run_cells(
+    cells: Sequence[Cell | Config], jobs: int, console: Console, devices: Sequence[str] = ()
+) -> list[CellResult]:
+    """Run every cell, `jobs` at a time, and show what runs, what is done and the time left.
 
-    A configuration whose run directory holds its finished run is not run again; one that was interrupted goes on from
-    its last whole epoch; one that fails does not stop the others.
+    A cell whose run directory holds its finished run is not run again; one that was interrupted goes on from its last
+    whole epoch; one that fails does not stop the others, only those that learn from it.
 
     Args:
-        configs: one for each cell, each with its own `out`.
+        cells: what to run, each with its own `out`; a bare configuration waits for no other.
         jobs: worker processes; each keeps to the cell's `threads`.
         console: where progress is shown.
+        devices: handed out to the running cells in turn, instead of the device in their configuration.
 
     Returns:
-        The results in the order of `configs`.
+        The results in the order of `cells`.
     """
-    progress = StudyProgress(configs, jobs)
-    # Workers are spawned, since a forked child inherits torch's thread pools in an unusable state.
-    context = multiprocessing.get_context("spawn")
-    with (
-        ProcessPoolExecutor(jobs, mp_context=context) as pool,
-        Live(console=console, auto_refresh=False, transient=True) as live,
-    ):
-        futures: dict[Future[CellResult], int] = {pool.submit(_run_cell, c): i for i, c in enumerate(configs)}
-        pending, results = set(futures), {}
-        while pending:
-            done, pending = wait(pending, timeout=POLL, return_when=FIRST_COMPLETED)
-            for future in done:
-                cell = futures[future]
-                results[cell] = _result(future, configs[cell])
-                console.print(progress.finished(cell, results[cell].error, results[cell].kept), highlight=False)
-            live.update(progress.table(), refresh=console.is_terminal)
-    return [results[cell] for cell in range(len(configs))]
+    return _Runner([c if isinstance(c, Cell) else Cell(c) for c in cells], jobs, console, devices).run()
 
 
-def _run_cell(config: Config) -> CellResult:
+class _Runner:
+    def __init__(self, cells: list[Cell], jobs: int, console: Console, devices: Sequence[str]) -> None:
+        self.cells, self.jobs, self.console = cells, jobs, console
+        self.progress = StudyProgress([cell.config for cell in cells], jobs)
+        # As many turns of every device as there are jobs; a cell gives its own back when it ends.
+        self.free = [devices[i % len(devices)] if devices else None for i in range(jobs)]
+        self.waiting = list(range(len(cells)))
+        self.running: dict[Future[CellResult], tuple[int, str | None]] = {}
+        self.results: dict[int, CellResult] = {}
+        self.deaths = [0] * len(cells)
+        self.pool = self._new_pool()
+        self.broken = False
+
+    def run(self) -> list[CellResult]:
+        """Run all cells."""
+        try:
+            with Live(console=self.console, auto_refresh=False, transient=True) as live:
+                while self.waiting or self.running:
+                    self._submit()
+                    done, _ = wait(self.running, timeout=POLL, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        self._end(future)
+                    live.update(self.progress.table(), refresh=self.console.is_terminal)
+        finally:
+            self.pool.shutdown(cancel_futures=True)
+        return [self.results[cell] for cell in range(len(self.cells))]
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        # Workers are spawned, since a forked child inherits torch's thread pools in an unusable state.
+        return ProcessPoolExecutor(self.jobs, mp_context=multiprocessing.get_context("spawn"))
+
+    def _submit(self) -> None:
+        """Start the cells whose teachers are there, as long as a worker is free; drop those whose teacher failed."""
+        if self.broken and not self.running:
+            self.pool, self.broken = self._new_pool(), False
+        for cell in list(self.waiting):
+            needs = [self.results.get(teacher) for teacher in self.cells[cell].after]
+            if any(need is not None and need.error for need in needs):
+                self.waiting.remove(cell)
+                failed = self.cells[self.cells[cell].after[0]].config.out
+                self._keep(cell, CellResult(self._out(cell), f"not begun: its teacher {failed} failed"))
+            elif all(needs) and self.free and not self.broken:
+                try:
+                    future = self.pool.submit(_run_cell, self.cells[cell].config, self.free[0])
+                except BrokenProcessPool:
+                    self.broken = True
+                    return
+                self.waiting.remove(cell)
+                self.running[future] = (cell, self.free.pop(0))
+
+    def _end(self, future: Future[CellResult]) -> None:
+        cell, device = self.running.pop(future)
+        self.free.append(device)
+        error = future.exception()
+        if isinstance(error, BrokenProcessPool):
+            self._revive(cell)
+        else:
+            self._keep(cell, CellResult(self._out(cell), str(error)) if error else future.result())
+
+    def _revive(self, cell: int) -> None:
+        """A worker was killed, and the pool with it: the cells that ran go on in a new one, each a few times at most."""
+        self.broken = True
+        self.deaths[cell] += 1
+        if self.deaths[cell] > DEATHS:
+            self._keep(cell, CellResult(self._out(cell), "its process was killed; the memory may be too small"))
+        else:
+            self.waiting.insert(0, cell)
+
+    def _keep(self, cell: int, result: CellResult) -> None:
+        self.results[cell] = result
+        if result.error is not None:
+            result.run_dir.mkdir(parents=True, exist_ok=True)
+            (result.run_dir / "log.txt").write_text(result.error, encoding="utf-8")
+        self.console.print(self.progress.finished(cell, result.error, result.kept), highlight=False, soft_wrap=True)
+
+    def _out(self, cell: int) -> Path:
+        out = self.cells[cell].config.out
+        assert out is not None
+        return out
+
+
+def _run_cell(config: Config, device: str | None) -> CellResult:
     assert config.out is not None
     out, started = config.out, time.perf_counter()
     try:
@@ -83,27 +156,28 @@ def _run_cell(config: Config) -> CellResult:
             kept = (out / "summary.json").is_file()
             resume(out)
             return CellResult(out, kept=kept)
-        train(config, overwrite=True)
+        train(dataclasses.replace(config, device=device) if device else config, overwrite=True)
         return CellResult(out)
     except Exception:
         text = f"after {time.perf_counter() - started:.1f} s\n{traceback.format_exc()}"
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "log.txt").write_text(text, encoding="utf-8")
         return CellResult(out, error=text)
 
 
 def _same(found: Config, wanted: Config) -> bool:
-    """Whether a run directory's configuration is the wanted one with its defaults filled in."""
+    """Whether a run directory's configuration is the wanted one with its defaults filled in, on whichever device."""
     wanted = check_config(wanted)
-    augment = AugmentConfig(
-        found.augment.crop_padding if wanted.augment.crop_padding is None else wanted.augment.crop_padding,
-        found.augment.flip if wanted.augment.flip is None else wanted.augment.flip,
-    )
-    filled = dataclasses.replace(wanted, epochs=wanted.epochs or found.epochs, augment=augment)
-    return config_digest(found) == config_digest(filled)
-
-
-def _result(future: Future[CellResult], config: Config) -> CellResult:
-    assert config.out is not None
-    error = future.exception()
-    return future.result() if error is None else CellResult(config.out, error=str(error))
+    filled = {
+        "epochs": wanted.epochs or found.epochs,
+        "augment": AugmentConfig(
+            **{
+                name: getattr(found.augment, name) if value is None else value
+                for name, value in vars(wanted.augment).items()
+            }
+        ),
+        "device": found.device,
+        "amp": found.amp if wanted.device != found.device else wanted.amp,
+        # A study's folder may have moved: a teacher's own folder name says what it is.
+        "teachers": tuple(Path(teacher).name for teacher in wanted.teachers),
+    }
+    found = dataclasses.replace(found, teachers=tuple(Path(teacher).name for teacher in found.teachers))
+    return config_digest(found) == config_digest(dataclasses.replace(wanted, **filled))

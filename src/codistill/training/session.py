@@ -125,12 +125,13 @@ def split_data(config: Config, dataset: Dataset, held_out: float) -> Splits:
     split = generator_for(config.seed, "split")
     train_N, validation_N = data.split_validation(dataset.train, config.validation, split)
     held_N = train_N[:0]
-    if held_out > 0:
-        kept, held = data.split_validation(dataset.train.take(train_N), held_out, split)
-        train_N, held_N = train_N[kept], train_N[held]
     if config.train_subset is not None:
         subset = generator_for(config.seed, "subset")
         train_N = data.take_subset(train_N, labels_N[train_N], config.train_subset, subset)
+    # After the subset, so that a method that holds images out sees no more of them than any other.
+    if held_out > 0:
+        kept, held = data.split_validation(dataset.train.take(train_N), held_out, split)
+        train_N, held_N = train_N[kept], train_N[held]
     if config.batch_size > len(train_N):
         raise UserError(
             f"batch_size {config.batch_size} with {len(train_N)} training images: a batch must not be larger than the "

@@ -1,0 +1,98 @@
+"""Profiles: under which settings a study runs. `paper` is the papers' own; `cpu` and `smoke` keep methods and protocol
+and replace data and networks by small ones.
+
+| profile | CIFAR-10 | CIFAR-100, ImageNet | networks | for |
+|---|---|---|---|---|
+| paper | CIFAR-10 | CIFAR-100, ImageNet | the papers' | GPUs |
+| cpu | 4,000 images of Fashion-MNIST, 16 × 16 | 4,000 images of Glyphs-100, 16 × 16 | small ones of the same families | two cores |
+| smoke | 200 digits, 8 × 8 | the same | as cpu | tests |
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from codistill.errors import unknown
+from codistill.training import Config, OptimConfig
+
+__all__ = ["PROFILES", "Profile", "find_profile"]
+
+SMALL = {
+    "densenet40_12": "densenet16_8",
+    "resnet32": "resnet8_tiny",
+    "vgg16": "vgg8_tiny",
+    "resnet110": "resnet11_tiny",
+    "wrn20_8": "wrn11_2_tiny",
+    "wrn16_2": "wrn10_1",
+    "resnet18": "resnet8_tiny",
+    "resnet34": "resnet14_tiny",
+    "resnet50": "resnet20_tiny",
+    "mobilenet_v2": "mobilenet_v2_tiny",
+    "mobilenet_v2_x0.5": "mobilenet_v2_tiny_x0.5",
+    "mobilenet_v2_x1.2": "mobilenet_v2_tiny_x1.2",
+}
+"""The paper's network -> the small one that stands for it: the same kind of block, one or two a stage."""
+
+OKDDIP, KDCL = OptimConfig(), OptimConfig(milestones=(0.3, 0.6, 0.9))
+OKDDIP_IMAGENET = OptimConfig(weight_decay=1e-4, milestones=(1 / 3, 2 / 3))
+KDCL_IMAGENET = OptimConfig(weight_decay=1e-4, milestones=(0.3, 0.6, 0.9), warmup_epochs=5)
+
+PAPER = {
+    ("okddip", "cifar10"): Config(data="cifar10", epochs=300, batch_size=128, optim=OKDDIP),
+    ("okddip", "cifar100"): Config(data="cifar100", epochs=300, batch_size=128, optim=OKDDIP),
+    ("okddip", "imagenet"): Config(data="imagenet", epochs=90, batch_size=256, optim=OKDDIP_IMAGENET),
+    ("kdcl", "cifar100"): Config(data="cifar100", epochs=200, batch_size=128, optim=KDCL),
+    ("kdcl", "imagenet"): Config(data="imagenet", epochs=200, batch_size=256, optim=KDCL_IMAGENET),
+}
+# The papers set no images aside for validation; this share costs training the least that still selects an epoch.
+PAPER_VALIDATION = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """One of "paper", "cpu" and "smoke"."""
+
+    name: str
+    seeds: int
+    what: str
+
+    def network(self, name: str) -> str:
+        """The network that stands for the paper's."""
+        return name if self.name == "paper" else SMALL[name]
+
+    def tree(self, name: str) -> str:
+        """The split of a tree of four heads in two levels: in halves before the last stage but one, and the last."""
+        imagenet = self.name == "paper" and name in ("resnet18", "resnet34", "resnet50")
+        return "layer3:2,layer4:2" if imagenet else "layer2:2,layer3:2"
+
+    def settings(self, paper: str, dataset: str) -> Config:
+        """Data, length, batch and optimizer for an experiment of a paper on a data set (its seeds share them)."""
+        config = PAPER[paper, dataset]
+        if self.name == "paper":
+            return dataclasses.replace(config, validation=PAPER_VALIDATION)
+        optim = dataclasses.replace(config.optim, warmup_epochs=0.0, weight_decay=5e-4)
+        if self.name == "smoke":
+            return dataclasses.replace(
+                config, data="digits", train_subset=200, validation=0.2, epochs=2, batch_size=50, threads=1,
+                device="cpu", optim=dataclasses.replace(optim, lr=0.05),
+            )  # fmt: skip
+        return dataclasses.replace(
+            config, data="fashion_mnist" if dataset == "cifar10" else "glyphs", image_size=16, train_subset=4000,
+            validation=0.03, epochs=30, batch_size=64, threads=1, device="cpu", optim=optim,
+        )  # fmt: skip
+
+
+PROFILES = {
+    "smoke": Profile("smoke", 2, "200 digits, 2 epochs, small networks: shows that everything runs, and nothing else"),
+    "cpu": Profile(
+        "cpu", 3, "small networks of the same families on Fashion-MNIST and Glyphs-100 at 16 × 16; not the papers' setting"
+    ),
+    "paper": Profile("paper", 3, "the papers' networks, data and lengths"),
+}  # fmt: skip
+
+
+def find_profile(name: str) -> Profile:
+    """Return a profile by name; UserError for an unknown one."""
+    if name not in PROFILES:
+        raise unknown("profile", name, PROFILES)
+    return PROFILES[name]

@@ -1,0 +1,109 @@
+"""A study's numbers: every entry over its seeds, beside the paper's, against its base, and the gain of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from codistill.reports.records import Outcome, Score
+from codistill.reports.run import Run
+from codistill.reports.statistics import Estimate, Paired, estimate, holm, paired
+from codistill.studies.paper import Printed, printed_table
+from codistill.studies.study import Entry, Study
+
+__all__ = ["Number", "Runs", "numbers", "value_of"]
+
+Runs = Mapping[str, Sequence[Run]]
+"""Variant -> its finished runs, one a seed."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """One number of the table.
+
+    Attributes:
+        row: its row.
+        column: its column; "gain" for the sum of a row's improvements.
+        metric: "error" or "accuracy" in percent, "gain" in points, "parameters" in millions.
+        values: seed -> value, with the weights of the last epoch.
+        ours: mean, deviation and interval of `values`; None while no seed is finished.
+        selected: the same with the weights of the epoch that validation selected.
+        printed: the paper's number.
+        paired: ours minus the base's, on the seeds that both have; None for an entry without base.
+        p_holm: its p-value after Holm's correction for all numbers of the table.
+    """
+
+    row: str
+    column: str
+    metric: str
+    values: Mapping[int, float]
+    ours: Estimate | None
+    selected: Estimate | None
+    printed: Printed | None
+    paired: Paired | None = None
+    p_holm: float | None = None
+
+    @property
+    def off(self) -> float | None:
+        """Ours minus the paper's."""
+        return self.ours.mean - self.printed.value if self.ours and self.printed else None
+
+
+def numbers(study: Study, runs: Runs) -> list[Number]:
+    """Return all numbers of the table, row by row, a row's gain at its end."""
+    table = printed_table(study.paper, study.table)
+    plain = {(e.row, e.column): _number(study, e, runs, table.number(e.row, e.column)) for e in study.entries}
+    bases = {(e.row, e.column): e.base for e in study.entries}
+    compared = [_compared(n, plain[base] if (base := bases[place]) in plain else None) for place, n in plain.items()]
+    adjusted = holm([n.paired.p if n.paired else None for n in compared])
+    found = [replace(n, p_holm=p) for n, p in zip(compared, adjusted, strict=True)]
+    return [n for row in study.rows for n in [*(n for n in found if n.row == row), *_gain(study, row, plain)]]
+
+
+def value_of(study: Study, entry: Entry, run: Run, outcome: Outcome) -> float:
+    """Return an entry's value in one finished run, with the weights of "last" or "selected"."""
+    assert run.summary is not None
+    if entry.what == "parameters":
+        return run.summary.parameters["training"] / 1e6
+    test = outcome.test
+    score: Score | None
+    if entry.who.startswith("peer "):
+        score = test.peers[int(entry.who.removeprefix("peer "))]
+    elif entry.who == "ensemble_own":
+        score = test.ensemble_own
+    else:
+        score = test.score(run.summary.headline if entry.who == "headline" else entry.who)
+    error = getattr(score, entry.what) if score else None
+    if error is None:
+        return float("nan")
+    return error if study.metric == "error" else 100 - error
+
+
+def _number(study: Study, entry: Entry, runs: Runs, printed: Printed | None) -> Number:
+    done = [(run, run.summary) for run in runs.get(entry.variant, ()) if run.summary]
+    last = {run.seed: value_of(study, entry, run, summary.last) for run, summary in done}
+    selected = [value_of(study, entry, run, summary.selected) for run, summary in done]
+    metric = "parameters" if entry.what == "parameters" else study.metric
+    return Number(
+        entry.row, entry.column, metric, last, estimate(list(last.values())) if last else None,
+        estimate(selected) if selected else None, printed,
+    )  # fmt: skip
+
+
+def _compared(number: Number, base: Number | None) -> Number:
+    shared = sorted(number.values.keys() & base.values.keys()) if base else []
+    if base is None or not shared:
+        return number
+    return replace(number, paired=paired([number.values[s] for s in shared], [base.values[s] for s in shared]))
+
+
+def _gain(study: Study, row: str, plain: Mapping[tuple[str, str], Number]) -> list[Number]:
+    """The sum over the networks of (accuracy - vanilla accuracy of that network), seed by seed."""
+    places = [((row, column), ("vanilla", column)) for column in study.gain]
+    if row == "vanilla" or not places or not all(a in plain and b in plain for a, b in places):
+        return []
+    seeds = sorted(set.intersection(*(set(plain[p].values) for pair in places for p in pair)))
+    gains = {s: sum(plain[a].values[s] - plain[b].values[s] for a, b in places) for s in seeds}
+    printed = printed_table(study.paper, study.table).number(row, "gain")
+    ours = estimate(list(gains.values())) if gains else None
+    return [Number(row, "gain", "gain", gains, ours, None, printed)]

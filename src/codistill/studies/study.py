@@ -1,0 +1,90 @@
+"""A study: the ways to train that an experiment compares, and which of their scores stands where in its table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from codistill.training import Config
+
+__all__ = ["Entry", "Study", "Variant"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to train, without seed and folder.
+
+    Attributes:
+        row: the row of the table that it belongs to first, and the heading that its pictures stand under.
+        config: the configuration.
+        teacher: name of the variant whose run of the same seed teaches (method kd).
+    """
+
+    row: str
+    config: Config
+    teacher: str | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One number of the table.
+
+    Attributes:
+        row: its row.
+        column: its column.
+        variant: name of the variant that it is read from.
+        who: "headline" (the leader, or the mean of the students), "ensemble", "ensemble_own" (ONE's gated one) or "peer 0", "peer 1", ...
+        what: "top1_error", "top5_error" or "parameters" (in training).
+        base: (row, column) of the entry that it is compared with; None for one that is compared with nothing.
+    """
+
+    row: str
+    column: str
+    variant: str
+    who: str = "headline"
+    what: str = "top1_error"
+    base: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """One experiment of a paper under one profile.
+
+    Attributes:
+        name: such as "okddip/table2".
+        profile: "paper", "cpu" or "smoke".
+        title: what it compares, in a line.
+        metric: "error" or "accuracy", in percent, as the paper prints it.
+        variants: name -> variant, in the order in which they should run; teachers come first.
+        entries: the numbers of the table, row by row.
+        gain: columns whose improvements over the row "vanilla" a row's gain sums; empty for a table without gain.
+        choices: what the papers leave open and how it was settled here, a sentence each.
+    """
+
+    name: str
+    profile: str
+    title: str
+    metric: str
+    variants: dict[str, Variant]
+    entries: tuple[Entry, ...]
+    gain: tuple[str, ...] = ()
+    choices: tuple[str, ...] = field(default=())
+
+    @property
+    def paper(self) -> str:
+        """ "okddip" or "kdcl"."""
+        return self.name.partition("/")[0]
+
+    @property
+    def table(self) -> str:
+        """ "table2", "figure3"."""
+        return self.name.partition("/")[2]
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The rows, in the order of the paper's."""
+        return tuple(dict.fromkeys(entry.row for entry in self.entries))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns, in the order of the paper's."""
+        return tuple(dict.fromkeys(entry.column for entry in self.entries))
