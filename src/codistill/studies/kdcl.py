@@ -60,9 +60,8 @@ class _Builder:
 
     def study(self, *choices: str, gain: tuple[str, ...] = ()) -> Study:
         """The study of what was gathered."""
-        return Study(
-            self.name, self.profile.name, self.table.title, "accuracy", self.variants, tuple(self.entries), gain, choices
-        )  # fmt: skip
+        made = (self.variants, tuple(self.entries))
+        return Study(self.name, self.profile.name, self.table.title, "accuracy", *made, gain, choices)
 
     def _base(self, short: bool) -> Config:
         assert self.base.epochs is not None

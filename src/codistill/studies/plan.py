@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from codistill.errors import UserError, unknown
 from codistill.studies.study import Study, Variant
@@ -115,12 +116,19 @@ def _place(plan: Plan, known: dict[str, int], study: Study, name: str, seed: int
 
 def _key(study: Study, variant: Variant) -> str:
     """Ten digits of the hash of all that departs from the defaults, so that a later, new option changes no key."""
-    default = config_to_dict(Config())
-    settings = config_to_dict(variant.config)
-    own = {k: v for k, v in settings.items() if k not in NOT_PART_OF_IT and v != default[k]}
+    default = _flat(config_to_dict(Config()))
+    settings = _flat(config_to_dict(variant.config))
+    own = {k: v for k, v in settings.items() if k not in NOT_PART_OF_IT and v != default.get(k)}
     if variant.teacher is not None:
         own["teacher"] = _key(study, study.variants[variant.teacher])
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat
 
 
 def _slug(text: str) -> str:

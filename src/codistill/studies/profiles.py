@@ -4,8 +4,8 @@ and replace data and networks by small ones.
 | profile | CIFAR-10 | CIFAR-100, ImageNet | networks | for |
 |---|---|---|---|---|
 | paper | CIFAR-10 | CIFAR-100, ImageNet | the papers' | GPUs |
-| cpu | 4,000 images of Fashion-MNIST, 16 × 16 | 4,000 images of Glyphs-100, 16 × 16 | small ones of the same families | two cores |
-| smoke | 200 digits, 8 × 8 | the same | as cpu | tests |
+| cpu | Fashion-MNIST, 4,000 images | Glyphs-100, 4,000 images | small, of the same families | two cores |
+| smoke | digits, 200 images | the same | as cpu | tests |
 """
 
 from __future__ import annotations
@@ -83,12 +83,10 @@ class Profile:
 
 
 PROFILES = {
-    "smoke": Profile("smoke", 2, "200 digits, 2 epochs, small networks: shows that everything runs, and nothing else"),
-    "cpu": Profile(
-        "cpu", 3, "small networks of the same families on Fashion-MNIST and Glyphs-100 at 16 × 16; not the papers' setting"
-    ),
+    "smoke": Profile("smoke", 2, "200 digits and 2 epochs; shows that everything runs, and nothing else"),
+    "cpu": Profile("cpu", 3, "small networks on Fashion-MNIST and Glyphs-100 at 16 × 16; not the papers' setting"),
     "paper": Profile("paper", 3, "the papers' networks, data and lengths"),
-}  # fmt: skip
+}
 
 
 def find_profile(name: str) -> Profile:

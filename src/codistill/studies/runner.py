@@ -126,7 +126,7 @@ class _Runner:
             self._keep(cell, CellResult(self._out(cell), str(error)) if error else future.result())
 
     def _revive(self, cell: int) -> None:
-        """A worker was killed, and the pool with it: the cells that ran go on in a new one, each a few times at most."""
+        """A worker was killed, and the pool with it: the cells that ran go on in a new one, a few times at most."""
         self.broken = True
         self.deaths[cell] += 1
         if self.deaths[cell] > DEATHS:

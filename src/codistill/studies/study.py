@@ -32,7 +32,8 @@ class Entry:
         row: its row.
         column: its column.
         variant: name of the variant that it is read from.
-        who: "headline" (the leader, or the mean of the students), "ensemble", "ensemble_own" (ONE's gated one) or "peer 0", "peer 1", ...
+        who: "headline" (the leader, or the mean of the students), "ensemble", "ensemble_own" (ONE's gated one), or
+            "peer 0", "peer 1", ...
         what: "top1_error", "top5_error" or "parameters" (in training).
         base: (row, column) of the entry that it is compared with; None for one that is compared with nothing.
     """
