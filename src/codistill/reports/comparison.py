@@ -87,10 +87,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """All rows on one data set: the baseline first, then in the order in which they were given."""
+    """All rows on one data set: the baseline first, then in the order in which they were given.
+
+    `heading` stands above the table where there are several; the data set's name if left out.
+    """
 
     data: str
     rows: tuple[Row, ...]
+    heading: str = ""
 
 
 @dataclass(frozen=True)

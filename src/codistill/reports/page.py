@@ -12,8 +12,9 @@ from markupsafe import Markup
 
 from codistill.errors import UserError
 from codistill.reports import details
-from codistill.reports.comparison import Row, Table, compare
+from codistill.reports.comparison import Comparison, Row, Table, compare
 from codistill.reports.files import write_whole
+from codistill.reports.front import Front
 from codistill.reports.numbers import count, number
 from codistill.reports.run import Run
 from codistill.reports.tables import Cell, Column, columns_for, footnotes
@@ -21,7 +22,7 @@ from codistill.reports.tables import Cell, Column, columns_for, footnotes
 if TYPE_CHECKING:
     from codistill.reports.sections import Section
 
-__all__ = ["TablePage", "render_page", "write_report"]
+__all__ = ["TablePage", "render_page", "write_page", "write_report"]
 
 SIGNIFICANT = 0.05
 
@@ -64,7 +65,12 @@ def write_report(runs: Sequence[Run], out: Path, title: str | None = None) -> Pa
     out = Path(out)
     if out.is_dir():
         raise UserError(f"{out} is a folder: the report is one file; give a name such as {out / 'report.html'}.")
-    page = render_page(runs, title)
+    return write_page(compare(runs), out, title)
+
+
+def write_page(comparison: Comparison, out: Path, title: str | None = None, front: Sequence[Front] = ()) -> Path:
+    """Write the page of a comparison that is made already, with `front` before its tables; else as `write_report`."""
+    page = render_page(comparison, title, front)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(out, page)
@@ -76,9 +82,8 @@ def write_report(runs: Sequence[Run], out: Path, title: str | None = None) -> Pa
     return out
 
 
-def render_page(runs: Sequence[Run], title: str | None = None) -> str:
+def render_page(comparison: Comparison, title: str | None = None, front: Sequence[Front] = ()) -> str:
     """Return the page as text; the same runs give the same text."""
-    comparison = compare(runs)
     several = len(comparison.tables) > 1
     pages = [_table_page(table, f"t{i}-" if several else "") for i, table in enumerate(comparison.tables)]
     environment = jinja2.Environment(
@@ -90,7 +95,7 @@ def render_page(runs: Sequence[Run], title: str | None = None) -> str:
     )
     environment.filters["drawing"] = Markup
     heading = title or _title(comparison.rows, [table.data for table in comparison.tables])
-    return environment.get_template("report.html").render(title=heading, pages=pages, several=several)
+    return environment.get_template("report.html").render(title=heading, pages=pages, several=several, front=front)
 
 
 def _table_page(table: Table, prefix: str) -> TablePage:

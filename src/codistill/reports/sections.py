@@ -15,19 +15,11 @@ from codistill.reports.figures.key import KeyEntry, key_of
 from codistill.reports.figures.pens import Pen, pens_for, plain_pens
 from codistill.reports.figures.svg import SMALL
 from codistill.reports.numbers import mean_std
+from codistill.reports.picture import Picture
 from codistill.reports.records import Epoch
 from codistill.reports.statistics import estimate
 
-__all__ = ["Picture", "Section", "sections_of"]
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One figure: its heading, the drawing as SVG, and a note below it."""
-
-    title: str
-    svg: str
-    note: str = ""
+__all__ = ["Section", "sections_of"]
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,7 @@ def _export_best(run_dirs: list[Path], out: Path, console: Console) -> None:
     network = models.build(facts["model"], len(facts["classes"]), facts["channels"])
     network.load_state_dict(load_file(out / "student.safetensors"))
     dataset = data.load("digits")
+    assert isinstance(dataset.test, data.ImageSet)
     images = data.normalise(dataset.test.images_NCHW, facts["mean"], facts["std"], torch.device("cpu"))
     with torch.no_grad():
         plain, trained = network.eval()(images), load_student(best)(images)

@@ -21,7 +21,6 @@ OPTIONS = "T = 2 and a weight of 1 for KDCL's soft term; the paper prints neithe
 VANILLA = "Vanilla networks are trained alone, under the same settings."
 MINLOGIT = "Where the paper says only KDCL, the target is KDCL-MinLogit's."
 HEADS = "ONE and CLNN are scored by the mean of their students, KDCL and DML network by network."
-MODELS = {"mobilenetv2": "mobilenet_v2", "mobilenetv2_x0.5": "mobilenet_v2_x0.5"}
 
 
 class _Builder:
@@ -38,20 +37,20 @@ class _Builder:
         """The network without peers; `short` for half the epochs."""
         config = replace(self._base(short), model=(self.profile.network(network),), method="baseline", peers=1)
         name = f"vanilla, {network}" + ("*" if short else "")
-        return self._add(name, "vanilla", replace(config, label="vanilla" + (", half the epochs" if short else "")))
+        return self._add(name, replace(config, label="vanilla" + (", half the epochs" if short else "")))
 
     def group(self, row: str, networks: Sequence[str], *, short: bool = False, **settings: Any) -> str:
         """Networks (or heads of one) that learn together."""
         models = tuple(self.profile.network(network) for network in networks)
         config = replace(self._base(short), model=models, peers=len(models))
         name = f"{row}, {' + '.join(networks)}" + ("*" if short else "")
-        return self._add(name, row, replace(config, **settings))
+        return self._add(name, replace(config, **settings))
 
     def taught(self, row: str, network: str, teacher: str, label: str) -> str:
         """A network that learns from one trained before."""
         config = replace(self.base, model=(self.profile.network(network),), method="kd", peers=1, label=label)
         options = {"temperature": 2.0}
-        return self._add(f"{row}, {network}", row, replace(config, method_options=options), teacher)
+        return self._add(f"{row}, {network}", replace(config, method_options=options), teacher)
 
     def put(self, row: str, column: str, variant: str, who: str = "headline", **more: Any) -> None:
         """Place a score in the table; all but the vanilla row is compared with it, column by column."""
@@ -67,8 +66,8 @@ class _Builder:
         assert self.base.epochs is not None
         return replace(self.base, epochs=self.base.epochs // 2) if short else self.base
 
-    def _add(self, name: str, row: str, config: Config, teacher: str | None = None) -> str:
-        self.variants.setdefault(name, Variant(row, config, teacher))
+    def _add(self, name: str, config: Config, teacher: str | None = None) -> str:
+        self.variants.setdefault(name, Variant(self.table.title, config, teacher))
         return name
 
 
@@ -112,7 +111,7 @@ def table4(profile: Profile) -> Study:
     for line, (first, _, second, _, method) in enumerate(pairs()):
         # Only the ResNets with a star train for 100 instead of 200 epochs.
         short = first.startswith("resnet50*")
-        two = [MODELS.get(n.rstrip("*"), n.rstrip("*")) for n in (first, second)]
+        two = [_network(name.rstrip("*")) for name in (first, second)]
         vanilla = line - line % 3
         if method == "vanilla":
             for network, column in zip(two, ("top1_1", "top1_2"), strict=True):
@@ -141,7 +140,7 @@ def table6(profile: Profile) -> Study:
     """Table 6: four unlike students."""
     b = _Builder(profile, "table6")
     columns = ("resnet50", "resnet18", "mobilenetv2", "mobilenetv2_x0.5")
-    four = [MODELS.get(column, column) for column in columns]
+    four = [_network(column) for column in columns]
     for column, network in zip(columns, four, strict=True):
         b.put("vanilla", column, b.alone(network))
     _both(b, "kdcl", four, columns, method="kdcl_minlogit", icl=True)
@@ -165,6 +164,10 @@ def table7(profile: Profile) -> Study:
         for icl in (False, True):
             _both(b, f"kdcl_{rule}" + ("_icl" if icl else ""), two, method=f"kdcl_{rule}", icl=icl)
     return b.study(VANILLA, OPTIONS, HEADS, gain=two)
+
+
+def _network(printed: str) -> str:
+    return {"mobilenetv2": "mobilenet_v2", "mobilenetv2_x0.5": "mobilenet_v2_x0.5"}.get(printed, printed)
 
 
 def _both(

@@ -13,9 +13,9 @@ from typing import Any
 from codistill.errors import UserError, unknown
 from codistill.studies.study import Study, Variant
 from codistill.training import Config, config_to_dict
-from codistill.training.check import check_config
+from codistill.training.check import check_config, default_label
 
-__all__ = ["Cell", "Plan", "make_plan", "select"]
+__all__ = ["Cell", "Plan", "folder_stem", "make_plan", "select"]
 
 # Where and how fast a run goes, and what it is called, do not make another experiment of it.
 NOT_PART_OF_IT = ("out", "label", "device", "threads", "executor", "teachers", "seed")
@@ -92,6 +92,13 @@ def make_plan(studies: Sequence[Study], seeds: int, out: Path) -> Plan:
     return plan
 
 
+def folder_stem(study: Study, name: str) -> str:
+    """The name of a variant's run directories, up to the seed."""
+    config = study.variants[name].config
+    parts = (config.data, "+".join(config.model), _slug(_label(config)), _key(study, study.variants[name]))
+    return "-".join(parts)
+
+
 def _place(plan: Plan, known: dict[str, int], study: Study, name: str, seed: int, out: Path) -> int:
     if (study.name, name, seed) in plan.place:
         return plan.place[study.name, name, seed]
@@ -100,18 +107,19 @@ def _place(plan: Plan, known: dict[str, int], study: Study, name: str, seed: int
     if variant.teacher is not None:
         after = (_place(plan, known, study, variant.teacher, seed, out),)
         teachers = (str(plan.cells[after[0]].config.out),)
-    key = _key(study, variant)
-    config = dataclasses.replace(variant.config, seed=seed, teachers=teachers)
-    config = check_config(dataclasses.replace(config, out=Path("x"), device=config.device))
-    folder = f"{config.data}-{'+'.join(variant.config.model)}-{_slug(str(config.label))}-{key}-seed{seed}"
-    config = dataclasses.replace(
-        variant.config, seed=seed, teachers=teachers, label=config.label, out=out / "runs" / folder
-    )
+    folder = f"{folder_stem(study, name)}-seed{seed}"
     if folder not in known:
         known[folder] = len(plan.cells)
+        where = {"seed": seed, "out": out / "runs" / folder, "label": _label(variant.config), "teachers": teachers}
+        config = dataclasses.replace(variant.config, **where)
+        check_config(config)
         plan.cells.append(Cell(config, after))
     plan.place[study.name, name, seed] = known[folder]
     return known[folder]
+
+
+def _label(config: Config) -> str:
+    return config.label or default_label(config)
 
 
 def _key(study: Study, variant: Variant) -> str:

@@ -11,7 +11,10 @@ from codistill.reports.statistics import Estimate, Paired, estimate, holm, paire
 from codistill.studies.paper import Printed, printed_table
 from codistill.studies.study import Entry, Study
 
-__all__ = ["Number", "Runs", "numbers", "value_of"]
+__all__ = ["UNITS", "Number", "Runs", "numbers", "value_of"]
+
+UNITS = {"gain": "points", "parameters": "millions"}
+"""Of the metrics that are not a percentage."""
 
 Runs = Mapping[str, Sequence[Run]]
 """Variant -> its finished runs, one a seed."""
@@ -53,8 +56,7 @@ def numbers(study: Study, runs: Runs) -> list[Number]:
     """Return all numbers of the table, row by row, a row's gain at its end."""
     table = printed_table(study.paper, study.table)
     plain = {(e.row, e.column): _number(study, e, runs, table.number(e.row, e.column)) for e in study.entries}
-    bases = {(e.row, e.column): e.base for e in study.entries}
-    compared = [_compared(n, plain[base] if (base := bases[place]) in plain else None) for place, n in plain.items()]
+    compared = [_compared(plain[e.row, e.column], _base(study, e, plain)) for e in study.entries]
     adjusted = holm([n.paired.p if n.paired else None for n in compared])
     found = [replace(n, p_holm=p) for n, p in zip(compared, adjusted, strict=True)]
     return [n for row in study.rows for n in [*(n for n in found if n.row == row), *_gain(study, row, plain)]]
@@ -88,6 +90,12 @@ def _number(study: Study, entry: Entry, runs: Runs, printed: Printed | None) -> 
         entry.row, entry.column, metric, last, estimate(list(last.values())) if last else None,
         estimate(selected) if selected else None, printed,
     )  # fmt: skip
+
+
+def _base(study: Study, entry: Entry, plain: Mapping[tuple[str, str], Number]) -> Number | None:
+    """What the entry is compared with; nothing where that is the very same run."""
+    same = {(e.row, e.column) for e in study.entries if (e.variant, e.who) == (entry.variant, entry.who)}
+    return plain.get(entry.base) if entry.base is not None and entry.base not in same else None
 
 
 def _compared(number: Number, base: Number | None) -> Number:

@@ -14,12 +14,12 @@ class Variant:
     """One way to train, without seed and folder.
 
     Attributes:
-        row: the row of the table that it belongs to first, and the heading that its pictures stand under.
+        part: heading of the part of the report that its runs stand in.
         config: the configuration.
         teacher: name of the variant whose run of the same seed teaches (method kd).
     """
 
-    row: str
+    part: str
     config: Config
     teacher: str | None = None
 

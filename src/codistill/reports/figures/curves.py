@@ -47,10 +47,21 @@ def line_over_seeds(runs: Sequence[Run], pen: Pen, pick: Callable[[Epoch], float
 
 
 def curve_figure(
-    lines: Sequence[Line], ident: str, label: str, *, y: str, width: float = HALF, height: float = 256.0
+    lines: Sequence[Line],
+    ident: str,
+    label: str,
+    *,
+    y: str,
+    x: str = "epoch",
+    from_zero: bool = True,
+    width: float = HALF,
+    height: float = 256.0,
 ) -> str:
-    """Draw lines over epochs; the axis is logarithmic where the values span more than a factor of six."""
-    figure, axes = canvas(width, height, x="epoch", y=y)
+    """Draw lines over epochs (or what `x` names); the axis is logarithmic where values span more than a factor of six.
+
+    `from_zero`: whether an axis that is not logarithmic begins at 0, else a little below the lowest value.
+    """
+    figure, axes = canvas(width, height, x=x, y=y)
     positive = np.concatenate([line.low[line.low > 0] for line in lines] or [np.array([])])
     # On a logarithmic axis an error of exactly 0 lies at half the smallest error that was seen.
     floor = 0.5 * float(positive.min()) if len(positive) else 0.0
@@ -73,6 +84,9 @@ def curve_figure(
     if logarithmic:
         log_axis(axes)
     else:
-        axes.set_ylim(0, highest * 1.08 or 1.0)
+        lowest = 0.0 if from_zero else min(float(line.low.min()) for line in lines)
+        axes.set_ylim(
+            lowest - (0 if from_zero else 0.08 * (highest - lowest)), highest + 0.08 * (highest - lowest) or 1.0
+        )
         value_axis(axes.yaxis)
     return inline(figure, ident, label)

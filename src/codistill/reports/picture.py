@@ -1,0 +1,16 @@
+"""A figure with its words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Picture"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One figure: its heading, the drawing as SVG, and a note below it."""
+
+    title: str
+    svg: str
+    note: str = ""

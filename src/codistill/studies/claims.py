@@ -1,0 +1,124 @@
+"""The papers' claims, one by one, each as comparisons that the runs decide: confirmed, not confirmed or undecided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from codistill.reports.statistics import Paired, holm, paired
+from codistill.studies.results import Number
+
+__all__ = ["Claim", "Contrast", "Finding", "Judged", "judge"]
+
+SIGNIFICANT = 0.05
+FEWEST = 3
+Place = tuple[str, str, str]
+"""Study, row, column."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One comparison: a weighted sum of numbers, taken seed by seed.
+
+    Attributes:
+        what: what is compared, in a few words.
+        terms: (weight, place) of every number.
+        expect: the side of zero that the claim says: "below", "above", or "near".
+        margin: half the width of "near", in points.
+    """
+
+    what: str
+    terms: tuple[tuple[float, Place], ...]
+    expect: Literal["below", "above", "near"]
+    margin: float = 0.5
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a paper says, and the comparisons that it stands on."""
+
+    text: str
+    contrasts: tuple[Contrast, ...]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A comparison with what was measured; None where a number is missing."""
+
+    contrast: Contrast
+    result: Paired | None
+    p_holm: float | None
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim with its verdict and that of every comparison."""
+
+    claim: Claim
+    verdict: str
+    judged: tuple[Judged, ...]
+
+    @property
+    def measured(self) -> tuple[Judged, ...]:
+        """The comparisons for which there are runs."""
+        return tuple(j for j in self.judged if j.result is not None)
+
+
+def judge(claim: Claim, numbers: Mapping[Place, Number]) -> Finding:
+    """Decide a claim.
+
+    A comparison is decided at p < 0.05 by the two-sided paired t-test over at least 3 seeds, after Holm's correction
+    for the comparisons of the claim; "near" is confirmed by a 95 % interval inside the margin. The claim is confirmed
+    if all its comparisons are, not confirmed if one is decided the other way, and undecided otherwise.
+    """
+    results = [_measure(contrast, numbers) for contrast in claim.contrasts]
+    adjusted = holm([r.p if r else None for r in results])
+    judged = tuple(
+        Judged(contrast, result, p, _verdict(contrast, result, p))
+        for contrast, result, p in zip(claim.contrasts, results, adjusted, strict=True)
+    )
+    verdicts = {j.verdict for j in judged if j.result is not None}
+    if "not confirmed" in verdicts:
+        return Finding(claim, "not confirmed", judged)
+    return Finding(claim, "confirmed" if verdicts == {"confirmed"} else "undecided", judged)
+
+
+def _measure(contrast: Contrast, numbers: Mapping[Place, Number]) -> Paired | None:
+    if not all(place in numbers for _, place in contrast.terms):
+        return None
+    seeds = set.intersection(*(set(numbers[place].values) for _, place in contrast.terms))
+    sums = [sum(weight * numbers[place].values[seed] for weight, place in contrast.terms) for seed in sorted(seeds)]
+    return paired(sums, [0.0] * len(sums)) if sums else None
+
+
+def _verdict(contrast: Contrast, result: Paired | None, p: float | None) -> str:
+    if result is None or p is None or result.difference.n < FEWEST:
+        return "undecided"
+    gap = result.difference
+    assert gap.low is not None
+    assert gap.high is not None
+    if contrast.expect == "near":
+        if gap.low > -contrast.margin and gap.high < contrast.margin:
+            return "confirmed"
+        return "not confirmed" if gap.low > contrast.margin or gap.high < -contrast.margin else "undecided"
+    if p >= SIGNIFICANT:
+        return "undecided"
+    return "confirmed" if (gap.mean < 0) == (contrast.expect == "below") else "not confirmed"
+
+
+def difference(what: str, study: str, better: tuple[str, str], worse: tuple[str, str], lower: bool) -> Contrast:
+    """`better` against `worse` in one table; `lower` for errors."""
+    terms = ((1.0, (study, *better)), (-1.0, (study, *worse)))
+    return Contrast(what, terms, "below" if lower else "above")
+
+
+def slope(what: str, study: str, row: str, columns: Sequence[str], lower: bool) -> Contrast:
+    """The least-squares slope of a row over its columns, which are numbers."""
+    sizes = [float(column) for column in columns]
+    middle = sum(sizes) / len(sizes)
+    spread = sum((size - middle) ** 2 for size in sizes)
+    weights = [(size - middle) / spread for size in sizes]
+    terms = tuple((w, (study, row, column)) for w, column in zip(weights, columns, strict=True))
+    return Contrast(what, terms, "below" if lower else "above")

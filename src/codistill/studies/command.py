@@ -1,0 +1,133 @@
+"""`codistill study`: plan, run, report."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from rich.console import Console
+from tyro.conf import Positional, Suppress, arg
+
+from codistill.console import plain_duration, simple_table
+from codistill.errors import UserError
+from codistill.studies.catalog import STUDIES, find_study
+from codistill.studies.plan import Plan, make_plan, select
+from codistill.studies.profiles import find_profile
+from codistill.studies.report import write_study_report
+from codistill.studies.runner import run_cells
+from codistill.studies.store import Store
+from codistill.studies.study import Study
+from codistill.training.check import resolve_device
+
+__all__ = ["StudyRequest", "run_studies"]
+
+
+@dataclass(frozen=True)
+class StudyRequest:
+    """Run the experiment behind a table or figure of the papers, and report it beside the paper's numbers."""
+
+    names: Annotated[Positional[tuple[str, ...]], arg(metavar="STUDY...")]
+    """Studies such as okddip/table2; okddip, kdcl or all for several; list to see them."""
+    profile: Literal["smoke", "cpu", "paper"] = "cpu"
+    """paper: the papers' own setting; cpu: small networks and data, the same methods and protocol; smoke: a try."""
+    seeds: int | None = None
+    """Seeds 0 to n - 1; 3 if left out, 2 for smoke."""
+    only: tuple[str, ...] = ()
+    """Rows of the table, such as resnet32; all if left out."""
+    methods: tuple[str, ...] = ()
+    """Methods, or columns of the table; all if left out."""
+    jobs: int | None = None
+    """Runs at once, each in its own process; one a device if left out, or one a CPU core."""
+    devices: tuple[str, ...] = ()
+    """Devices handed out to the runs in turn, such as cuda:0 cuda:1; each run's own setting if left out."""
+    out: Path = Path("runs/studies")
+    """Folder; a profile's runs and reports go to a folder of its name, and studies share runs there."""
+    dry_run: bool = False
+    """Say what would run, and run nothing."""
+    command: Suppress[str] = "codistill study"
+
+
+def run_studies(request: StudyRequest, console: Console) -> bool:
+    """Run what is asked for, keep what is there, and write a report a study.
+
+    Returns:
+        Whether every run is there in the end; a failed one is told with its log.
+
+    Raises:
+        UserError: an unknown study, profile, row or method; a number out of range; a configuration that is refused.
+    """
+    studies, seeds, jobs = _studies(request), _seeds(request), _jobs(request)
+    folder = request.out / request.profile
+    plan = make_plan(studies, seeds, folder)
+    if request.dry_run:
+        _tell(plan, console)
+        return True
+    console.print(
+        f"{', '.join(study.name for study in studies)}: {len(plan.cells)} runs, seeds 0 to {seeds - 1}, {jobs} at a time "
+        f"(profile {request.profile}: {find_profile(request.profile).what})",
+        highlight=False,
+        soft_wrap=True,
+    )
+    started = time.perf_counter()
+    results = run_cells(plan.cells, jobs, console, request.devices)
+    for study in studies:
+        out = report_study(study, folder, seeds, request.command)
+        console.print(f"report: {out}", highlight=False, soft_wrap=True)
+    failed = [r for r in results if r.error is not None]
+    for result in failed:
+        console.print(f"[red]failed[/]: {result.run_dir / 'log.txt'}", highlight=False, soft_wrap=True)
+    console.print(f"{plain_duration(time.perf_counter() - started)} in all", highlight=False)
+    return not failed
+
+
+def report_study(study: Study, folder: Path, seeds: int | None, command: str) -> Path:
+    """Write the report of one study from the runs in the profile's folder."""
+    store = Store(folder, seeds)
+    whole = [find_study(name, study.profile) for name in STUDIES if name.startswith(study.paper)]
+    out = folder / study.name.replace("/", "-")
+    return write_study_report(study, store.runs(study), store.places(whole), out, command)
+
+
+def _studies(request: StudyRequest) -> list[Study]:
+    names: dict[str, None] = {}
+    for name in request.names:
+        papers = {"all": "", "okddip": "okddip/", "kdcl": "kdcl/"}
+        names |= dict.fromkeys([n for n in STUDIES if n.startswith(papers[name])] if name in papers else [name])
+    studies = [find_study(name, request.profile) for name in names]
+    return [select(study, request.only, request.methods) for study in studies]
+
+
+def _seeds(request: StudyRequest) -> int:
+    seeds = find_profile(request.profile).seeds if request.seeds is None else request.seeds
+    if seeds < 1:
+        raise UserError(f"seeds {seeds}: a study needs at least 1, and 3 or more for a conclusion.")
+    return seeds
+
+
+def _jobs(request: StudyRequest) -> int:
+    if request.jobs is not None and request.jobs < 1:
+        raise UserError(f"jobs {request.jobs}: at least 1 run goes on at a time.")
+    for device in request.devices:
+        resolve_device(device)
+    on_cpu = request.profile != "paper" and not request.devices
+    there = (os.cpu_count() or 1) if on_cpu else len(request.devices) or max(1, torch.cuda.device_count())
+    return request.jobs or there
+
+
+def _tell(plan: Plan, console: Console) -> None:
+    rows = []
+    for cell in plan.cells:
+        config = cell.config
+        assert config.out is not None
+        state = "done" if (config.out / "summary.json").is_file() else "to run"
+        rows.append(
+            {"label": config.label, "networks": " + ".join(config.model), "seed": config.seed, "state": state}
+            | {"epochs": config.epochs, "run directory": config.out.name}
+        )
+    console.print(simple_table(rows, list(rows[0])))
+    todo = sum(row["state"] == "to run" for row in rows)
+    console.print(f"{todo} of {len(rows)} runs to do; nothing was run", highlight=False)

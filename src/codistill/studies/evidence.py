@@ -1,0 +1,125 @@
+"""A study's numbers and verdicts as Markdown with an evidence header, and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from codistill.reports.files import write_whole
+from codistill.reports.numbers import interval, mean_std, number, p_value
+from codistill.reports.run import Run
+from codistill.studies.claims import Finding
+from codistill.studies.paper import reference
+from codistill.studies.profiles import find_profile
+from codistill.studies.results import UNITS, Number
+from codistill.studies.study import Study
+
+__all__ = ["write_tables"]
+
+
+def write_tables(
+    study: Study, found: Sequence[Number], judged: Sequence[Finding], runs: Sequence[Run], out: Path, command: str
+) -> None:
+    """Write table.md, numbers.csv and claims.csv."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(out / "numbers.csv", _csv([_number_record(study, n) for n in found]))
+    write_whole(out / "claims.csv", _csv([record for finding in judged for record in _claim_records(finding)]))
+    write_whole(out / "table.md", _markdown(study, found, judged, runs, command))
+
+
+def _markdown(
+    study: Study, found: Sequence[Number], judged: Sequence[Finding], runs: Sequence[Run], command: str
+) -> str:
+    profile = find_profile(study.profile)
+    lines = [
+        f"# {study.name}: {study.title}", "", "| evidence | |", "|---|---|",
+        *(f"| {name} | {text} |" for name, text in _evidence(study, runs, command)), "",
+        f"Profile {profile.name}: {profile.what}.", "",
+        f"| row | column | ours ({study.metric}, %) | 95 % interval | seeds | paper | against base | p, Holm |",
+        "|---|---|---:|---:|---:|---:|---:|---:|", *map(_markdown_line, found), "",
+        "Against base: seed by seed, with the 95 % interval of the difference. † fewer than 3 seeds.", "",
+        *(f"- {choice}" for choice in study.choices), "", "## Claims", "",
+        "| claim | verdict | comparisons |", "|---|---|---|",
+    ]  # fmt: skip
+    for finding in judged:
+        if finding.measured:
+            told = "; ".join(
+                f"{j.contrast.what}: {number(j.result.difference.mean, sign=True)}"
+                f" ({interval(j.result.difference) or 'one seed'})"
+                for j in finding.measured
+                if j.result
+            )
+            lines.append(f"| {finding.claim.text} | {finding.verdict} | {told} |")
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_line(n: Number) -> str:
+    paper = "–"
+    if n.printed:
+        paper = number(n.printed.value) + (f" ± {number(n.printed.std)}" if n.printed.std is not None else "")
+    gap = n.paired.difference if n.paired else None
+    against = f"{number(gap.mean, sign=True)} ({interval(gap) or 'one seed'})" if gap else "–"
+    few = " †" if len(n.values) < 3 else ""
+    column = f"{n.column}, {UNITS[n.metric]}" if n.metric in UNITS else n.column
+    cells = (
+        n.row, column, mean_std(n.ours), interval(n.ours) or "–", f"{len(n.values)}{few}", paper, against,
+        p_value(n.p_holm),
+    )  # fmt: skip
+    return "| " + " | ".join(cells) + " |"
+
+
+def _evidence(study: Study, runs: Sequence[Run], command: str) -> list[tuple[str, str]]:
+    done = [run.summary for run in runs if run.summary]
+    facts = [("command", f"`{command}`"), ("reference", reference(study.paper))]
+    if done:
+        first = done[0]
+        images = {f"{s.images['train']:,} training, {s.images['validation']:,} validation" for s in done}
+        facts += [
+            ("data", f"{first.data}; {' or '.join(sorted(images))}, {first.images['test']:,} test images"),
+            ("protocol", f"last epoch of {_span([s.epochs for s in done])}; the test set is read once"),
+            ("seeds", ", ".join(str(seed) for seed in sorted({s.seed for s in done}))),
+            ("runs", f"{len(done)} finished, {sum(s.seconds['training'] for s in done) / 3600:.1f} h of training"),
+            ("machine", "; ".join(sorted({f"{s.machine['processor']}, {s.machine['device']}" for s in done}))),
+            ("versions", ", ".join(f"{name} {version}" for name, version in first.versions.items())),
+        ]
+    return [*facts, ("date", datetime.datetime.now(datetime.timezone.utc).date().isoformat())]
+
+
+def _span(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _number_record(study: Study, n: Number) -> dict[str, Any]:
+    record: dict[str, Any] = {"study": study.name, "profile": study.profile, "row": n.row, "column": n.column}
+    record |= {"metric": n.metric, "seeds": len(n.values)}
+    for name, e in (("ours", n.ours), ("selected", n.selected), ("against_base", n.paired and n.paired.difference)):
+        record |= {f"{name}_{part}": e and getattr(e, part) for part in ("mean", "std", "low", "high")}
+    record |= {"paper": n.printed and n.printed.value, "paper_std": n.printed and n.printed.std, "off": n.off}
+    record |= {"p": n.paired and n.paired.p, "p_holm": n.p_holm, "effect_dz": n.paired and n.paired.effect}
+    return record | {"values": " ".join(f"{seed}:{value!r}" for seed, value in sorted(n.values.items()))}
+
+
+def _claim_records(finding: Finding) -> list[dict[str, Any]]:
+    records = []
+    for j in finding.judged:
+        gap = j.result and j.result.difference
+        records.append(
+            {"claim": finding.claim.text, "verdict_of_claim": finding.verdict, "comparison": j.contrast.what}
+            | {"claimed": j.contrast.expect, "verdict": j.verdict if gap else "no runs"}
+            | {part: gap and getattr(gap, part) for part in ("mean", "low", "high", "n")}
+            | {"p_holm": j.p_holm}
+        )
+    return records
+
+
+def _csv(records: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()

@@ -1,0 +1,58 @@
+"""`codistill study list`: every study with its cells, and what it takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from codistill.studies.catalog import STUDIES, find_study
+from codistill.studies.estimate import GPUS, USED_SHARE, gpu_rate, measured_rate, study_macs
+from codistill.studies.profiles import PROFILES
+
+__all__ = ["describe_studies", "estimates", "how_estimated"]
+
+
+def describe_studies() -> list[dict[str, Any]]:
+    """Every study: its name, title, metric, rows and columns, and the number of variants that it trains."""
+    rows = []
+    for name in STUDIES:
+        study = find_study(name, "paper")
+        rows.append(
+            {"name": name, "title": study.title, "metric": study.metric, "variants": len(study.variants)}
+            | {"rows": list(study.rows), "columns": [*study.columns, *(["gain"] if study.gain else [])]}
+        )
+    return rows
+
+
+def estimates(gpu: str) -> list[dict[str, Any]]:
+    """What every study takes with each profile's usual seeds: multiply-accumulates, and hours.
+
+    Args:
+        gpu: a key of GPUS.
+
+    Returns:
+        One record a study: "runs", "macs", "hours" by profile; hours are of one CPU thread of this machine, and
+        "gpu_hours" (for the profile paper) of one GPU.
+
+    Raises:
+        UserError: the GPU is not listed.
+    """
+    of_gpu = gpu_rate(gpu)
+    rates = {name: measured_rate(name) for name in PROFILES}
+    rows = []
+    for name in STUDIES:
+        macs = {p.name: study_macs([find_study(name, p.name)], p.seeds) for p in PROFILES.values()}
+        rows.append(
+            {"name": name}
+            | {"runs": {p.name: len(find_study(name, p.name).variants) * p.seeds for p in PROFILES.values()}}
+            | {"macs": macs, "hours": {p: macs[p] / rates[p] / 3600 for p in macs}}
+            | {"gpu": gpu, "gpu_hours": macs["paper"] / of_gpu / 3600}
+        )
+    return rows
+
+
+def how_estimated(gpu: str) -> str:
+    """What to read below the numbers."""
+    return (
+        "Estimates of training alone: multiply-accumulates over the rate of one CPU thread, timed just now, or over "
+        f"{USED_SHARE:.0%} of the published {GPUS[gpu]}e12 operations a second of a {gpu}; small networks reach less."
+    )

@@ -1,0 +1,163 @@
+"""The report of a study: its numbers beside the paper's, the paper's claims, and every run below."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from codistill.reports import Comparison, compare, write_csv
+from codistill.reports.details import Grid, GridCell
+from codistill.reports.front import Front, Statement
+from codistill.reports.numbers import MISSING, interval, mean_std, number, p_value
+from codistill.reports.page import write_page
+from codistill.reports.picture import Picture
+from codistill.studies.claims import Finding, Judged, Place, judge
+from codistill.studies.claims_kdcl import CLAIMS as KDCL
+from codistill.studies.claims_okddip import CLAIMS as OKDDIP
+from codistill.studies.evidence import write_tables
+from codistill.studies.paper import reference
+from codistill.studies.profiles import find_profile
+from codistill.studies.results import UNITS, Number, Runs, numbers
+from codistill.studies.sizes import size_picture
+from codistill.studies.study import Study
+
+__all__ = ["findings", "number_grid", "write_study_report"]
+
+CLAIMS = {"okddip": OKDDIP, "kdcl": KDCL}
+KINDS = {"confirmed": "yes", "not confirmed": "no"}
+RULE = (
+    "A comparison is decided at p < 0.05 by the paired t-test over at least three seeds, after Holm’s correction for "
+    "the comparisons of its claim. A claim is confirmed if all its measured comparisons are, not confirmed if one is "
+    "decided the other way, and undecided otherwise."
+)
+
+
+def write_study_report(study: Study, runs: Runs, places: Mapping[Place, Number], out: Path, command: str) -> Path:
+    """Write report.html, table.md and the CSV files of a study.
+
+    Args:
+        study: what was asked for.
+        runs: variant -> its runs, finished or not.
+        places: the numbers of all studies of the paper, on which its claims rest.
+        out: folder to write to.
+        command: what the user typed, for the evidence header.
+
+    Returns:
+        The HTML file.
+
+    Raises:
+        UserError: the folder cannot be written to, or no run has begun.
+    """
+    found = numbers(study, runs)
+    judged = findings(study.paper, places)
+    begun = [run for of_variant in runs.values() for run in of_variant]
+    # Variants that share a run directory share its runs.
+    begun = list({run.directory: run for run in begun}.values())
+    write_csv(begun, out)
+    write_tables(study, found, judged, begun, out, command)
+    front = [_notice(study), _beside_the_paper(study, found), _claims(study, judged)]
+    return write_page(_comparison(study, runs), out / "report.html", f"{study.name}: {study.title}", front)
+
+
+def findings(paper: str, places: Mapping[Place, Number]) -> list[Finding]:
+    """Judge the claims of a paper."""
+    return [judge(claim, places) for claim in CLAIMS[paper]]
+
+
+def number_grid(found: Sequence[Number]) -> Grid:
+    """The table of the study, a line a number."""
+    headings = [
+        "Row", "Column", "Ours", "95 % interval", "Seeds", "Paper", "Ours − paper", "Against base", "95 % interval",
+        "p, Holm", "d_z", "Ours, selected epoch",
+    ]  # fmt: skip
+    return Grid(headings, [[GridCell(text) for text in _line(n)] for n in found], names=2)
+
+
+def _line(n: Number) -> list[str]:
+    digits = 2
+    paper = MISSING
+    if n.printed:
+        spread = f" ± {number(n.printed.std)}" if n.printed.std is not None else ""
+        paper = f"{number(n.printed.value, digits)}{spread}"
+    gap = n.paired.difference if n.paired else None
+    few = " †" if len(n.values) < 3 else ""
+    return [
+        n.row, f"{n.column}, {UNITS[n.metric]}" if n.metric in UNITS else n.column,
+        mean_std(n.ours, digits), interval(n.ours), f"{len(n.values)}{few}", paper, number(n.off, digits, sign=True),
+        number(gap.mean if gap else None, digits, sign=True), interval(gap), p_value(n.p_holm),
+        number(n.paired.effect if n.paired else None, 1), mean_std(n.selected, digits),
+    ]  # fmt: skip
+
+
+def _notice(study: Study) -> Front:
+    profile = find_profile(study.profile)
+    text = [f"Profile {profile.name}: {profile.what}."]
+    if profile.name != "paper":
+        text.append(
+            "The paper’s numbers were measured on other data with larger networks, and stand here for orientation: "
+            "only the differences between methods can be compared, not the numbers."
+        )
+    return Front("", text, notice=True)
+
+
+def _beside_the_paper(study: Study, found: Sequence[Number]) -> Front:
+    text = [f"{reference(study.paper)}. Top-1 {study.metric} in percent on the test images, last epoch, over seeds."]
+    if study.gain:
+        text.append("Gain: the sum over the networks of their accuracy minus that of the same network trained alone.")
+    pictures: list[Picture] = []
+    if all(column.isdigit() for column in study.columns) and (picture := size_picture(study, found)):
+        pictures.append(picture)
+    notes = [
+        "Against base: the difference to the network trained alone (to the full method in the ablations, to the "
+        "smallest group in a study of sizes), seed by seed; p from the paired t-test after Holm’s correction for the "
+        "whole table; d_z is the mean difference in standard deviations of the differences."
+    ]
+    if any(len(n.values) < 3 for n in found):
+        notes.append("† Fewer than 3 finished seeds: no conclusion can rest on this number.")
+    notes += [f"{choice}" for choice in study.choices]
+    return Front("Beside the paper", text, grid=number_grid(found), pictures=pictures, notes=notes)
+
+
+def _claims(study: Study, judged: Sequence[Finding]) -> Front:
+    statements = [
+        Statement(f.claim.text, f.verdict, KINDS.get(f.verdict, "open"), _summary(f), _contrasts(f.measured))
+        for f in judged
+    ]
+    return Front("The paper's claims", [RULE], statements=statements)
+
+
+def _summary(finding: Finding) -> str:
+    measured = finding.measured
+    if not measured:
+        return f"no runs yet for its {len(finding.judged)} comparisons"
+    counts = {v: sum(j.verdict == v for j in measured) for v in ("confirmed", "not confirmed", "undecided")}
+    told = ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n)
+    missing = len(finding.judged) - len(measured)
+    return told + (f"; no runs yet for {missing} of {len(finding.judged)} comparisons" if missing else "")
+
+
+def _contrasts(judged: Sequence[Judged]) -> Grid:
+    sides = {"below": "below 0", "above": "above 0", "near": "near 0"}
+    lines = []
+    for j in judged:
+        assert j.result is not None
+        gap = j.result.difference
+        side = sides[j.contrast.expect] + (f" (± {j.contrast.margin:g})" if j.contrast.expect == "near" else "")
+        texts = [j.contrast.what, side, number(gap.mean, sign=True), interval(gap), p_value(j.p_holm), str(gap.n)]
+        lines.append([GridCell(text) for text in [*texts, j.verdict]])
+    headings = ["Comparison", "Claimed", "Measured, points", "95 % interval", "p, Holm", "Seeds", "Verdict"]
+    return Grid(headings, lines, names=2)
+
+
+def _comparison(study: Study, runs: Runs) -> Comparison:
+    """The runs part by part, each compared with its own baseline."""
+    parts: dict[str, dict[Path, object]] = {}
+    for name, variant in study.variants.items():
+        parts.setdefault(variant.part, {}).update({run.directory: run for run in runs[name]})
+    tables = []
+    for part, of_part in parts.items():
+        if of_part:
+            made = compare(list(of_part.values()))  # pyright: ignore[reportArgumentType]
+            tables += [dataclasses.replace(table, heading=part) for table in made.tables]
+    return Comparison(tuple(tables))
