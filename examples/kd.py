@@ -4,7 +4,7 @@ Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2
 
 Teachers are trained first and frozen. Students then learn from the labels and from the teachers' softened predictions:
 
-    L = Σ_i CE(z_i, y) + λ · T² · KL(t ‖ softmax(z_i / T)),    t = mean over the teachers of softmax(z_teacher / T)
+    L = Σ_i [ CE(z_i, y) + λ · T² · KL(t ‖ softmax(z_i / T)) ],    t = mean over the teachers of softmax(z_teacher / T)
 
 The teachers get no gradient. T² keeps the soft term's gradient at the size of the hard one's, whatever T. This is the
 two-stage method that online distillation sets out to replace: compare examples/dml.py.

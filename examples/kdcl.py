@@ -4,10 +4,10 @@ Source: Guo, Wang, Wu, Yu, Liang, Hu, Luo, "Online Knowledge Distillation via Co
 
 m networks, which may differ, train together and all learn from one target z_t, which is detached:
 
-    L = Σ_i CE(z_i, y) + λ · T² · KL(softmax(z_t / T) ‖ softmax(z_i / T))
+    L = Σ_i [ CE(z_i, y) + λ · T² · KL(softmax(z_t / T) ‖ softmax(z_i / T)) ]
 
     naive     z_t = z_k,  k = argmin_i CE(z_i, y)                                            for every sample
-    linear    z_t = Σ_i alpha_i z_i,  α = argmin over the simplex of CE(Σ_i alpha_i z_i, y)          for every sample
+    linear    z_t = Σ_i α_i z_i,  α = argmin over the simplex of CE(Σ_i α_i z_i, y)          for every sample
     minlogit  z_t[c] = min_i (z_i[c] - z_i[y])                                               for every sample
     general   z_t = Σ_i w_i z_i,  w = argmin over the simplex of wᵀCw,                       renewed after every epoch
               C_ij = 1/N Σ_k ⟨f_i(x_k) - t_k, f_j(x_k) - t_k⟩ on a held-out part of the training set, f probabilities

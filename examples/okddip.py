@@ -4,7 +4,7 @@ Source: Chen, Mei, Wang, Feng, Chen, "Online Knowledge Distillation with Diverse
 
 m networks train together. The first m - 1 are auxiliary peers, the last is the group leader, which is deployed:
 
-    α_ab = softmax over b of (W_L h_a)ᵀ (W_E h_b)                    for every sample; b = a is part of the sum
+    α_ab = softmax over b of (W_Lᵀ h_a)ᵀ (W_Eᵀ h_b)                  for every sample; b = a is part of the sum
     t_a = Σ_b α_ab q'_b,        L_dis1 = Σ_a KL(t_a ‖ q'_a)          first level: peers teach each other
     t_m = mean of the q'_b,     L_dis2 = KL(t_m ‖ q'_m)              second level: peers teach the leader
     L = Σ_{a=1..m} CE(z_a, y) + w(e) · T² · (L_dis1 + L_dis2),       q' = softmax(z / T)

@@ -1,7 +1,7 @@
 """codistill in a training loop of one's own: three networks, a method, an optimizer.
 
 Source of the method: Chen et al., "Online Knowledge Distillation with Diverse Peers", AAAI 2020 (okddip). Any other
-name of `codistill list methods`, or "examples/own_method.py:MostCertainPeer", goes in its place.
+method for separate networks goes in its place, such as dml, kdcl_linear or "examples/own_method.py:MostCertainPeer".
 
     L = Σ_i CE_i + w(e) · T² · (Σ_a KL(t_a ‖ q'_a) + KL(t_m ‖ q'_m))
 

@@ -35,7 +35,7 @@ class PeerOutputs:
 
     Raises:
         UserError: logits are not floating point or have fewer than three axes; as many features as peers are not
-            given; a feature's batch differs from the logits'.
+            given; a feature's batch differs from the logits', or the teachers' shape does.
     """
 
     logits_PBC: Tensor
@@ -52,6 +52,12 @@ class PeerOutputs:
         if self.features and len(self.features) != logits.shape[0]:
             raise UserError(
                 f"{len(self.features)} features for {logits.shape[0]} peers: give one feature tensor a peer, or none."
+            )
+        teachers = self.teacher_logits_KBC
+        if teachers is not None and teachers.shape[1:] != logits.shape[1:]:
+            raise UserError(
+                f"teacher logits have shape {list(teachers.shape)}: give [K, {', '.join(map(str, logits.shape[1:]))}], "
+                "as the students' logits."
             )
         named = [(f"features of peer {p}", h) for p, h in enumerate(self.features)]
         if self.trunk_features is not None:

@@ -171,7 +171,8 @@ def run_reference(
     if name in ("baseline", "ind"):
         return reference.independent(x.z, x.y, x.r)
     if name == "kd":
-        return reference.kd(x.z, x.y, x.r, x.teachers, o.get("temperature", 4.0), o.get("weight", 1.0))
+        T, weight, shares = o.get("temperature", 4.0), o.get("weight", 1.0), o.get("teacher_weights")
+        return reference.kd(x.z, x.y, x.r, x.teachers, T, weight, shares)
     if name == "dml":
         return reference.dml(x.z, x.y, x.r, o.get("temperature", 1.0), o.get("target", "pairwise"))
     if name in ("cl_ilr", "clnn"):

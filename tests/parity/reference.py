@@ -124,14 +124,27 @@ def independent(z: Vectors, y: list[Label], r: list[float]) -> Reference:
     return Reference(total_of(ce), ce, {"ce": total_of(ce)})
 
 
-def kd(z: Vectors, y: list[Label], r: list[float], teachers: Vectors, temperature: float, weight: float) -> Reference:
-    """CE + λT² KL(softmax(z_teacher/T), softmax(z/T)); several teachers: the mean of their softened predictions."""
+def kd(
+    z: Vectors,
+    y: list[Label],
+    r: list[float],
+    teachers: Vectors,
+    temperature: float,
+    weight: float,
+    shares: list[float] | None = None,
+) -> Reference:
+    """CE + λT² KL(softmax(z_teacher/T), softmax(z/T)); several teachers: the mean of their softened predictions.
+
+    `shares` says how much every teacher counts in the mean; equally if None.
+    """
+    K = len(teachers)
+    v = [1 / K] * K if shares is None else shares
     T = temperature
     soft = []
     for i in range(len(z)):
         rows = []
         for n in range(len(y)):
-            t = average([softmax(teachers[k][n], T) for k in range(len(teachers))]).detach()
+            t = total_of([v[k] * softmax(teachers[k][n], T) for k in range(K)]).detach()
             rows.append(kl(t, log_softmax(z[i][n], T)))
         soft.append(mean(rows, r))
     return distilled(all_ce(z, y, r), soft, weight * T * T)

@@ -72,6 +72,11 @@ def test_kd_with_several_teachers_agrees(m: int, teachers: int) -> None:
     compare("kd", make_case(m=m, seed=7, teachers=teachers))
 
 
+@pytest.mark.parametrize("shares", [[0.2, 0.5, 0.3], [0.0, 1.0, 0.0]], ids=str)
+def test_kd_with_weighted_teachers_agrees(shares: list[float]) -> None:
+    compare("kd", make_case(m=2, seed=7, teachers=3), teacher_weights=shares)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_one_agrees_in_evaluation_mode_with_running_statistics(dtype: torch.dtype) -> None:
     case = make_case(m=4, seed=8, dtype=dtype)
@@ -79,6 +84,22 @@ def test_one_agrees_in_evaluation_mode_with_running_statistics(dtype: torch.dtyp
     for _ in range(3):
         call(method, case)
     compare("one", case, method=method.eval())
+
+
+@pytest.mark.parametrize("positions", [(), (2,)], ids=["images", "dense"])
+def test_ones_own_ensemble_is_the_gated_one(positions: tuple[int, ...]) -> None:
+    case = make_case(m=3, seed=14, positions=positions)
+    method = build("one", case)
+    for _ in range(3):
+        call(method, case)
+    statistics = torch.stack([method.gate.norm.running_mean, method.gate.norm.running_var])
+    found = method.eval().own_ensemble(case.outputs)
+    gate = [method.gate.linear.weight, method.gate.norm.weight, method.gate.norm.bias, method.gate.norm.eps]
+    gates = reference.gate_of_one(list(case.trunk), *gate, statistics)
+    assert found.shape == case.logits.shape[1:]
+    for b in range(len(found)):
+        expected = sum(gates[b][p] * case.logits[p, b] for p in range(3))
+        assert torch.allclose(found[b], expected, rtol=0, atol=1e-12)
 
 
 def test_one_keeps_running_statistics_in_training_only() -> None:

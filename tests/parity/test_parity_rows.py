@@ -6,6 +6,8 @@ import pytest
 import torch
 from harness import COLLABORATING, Case, compare, make_case
 
+from codistill import targets
+
 NAMES = ["ind", "kd", *COLLABORATING]
 
 
@@ -44,10 +46,20 @@ def test_weights_of_every_position_agree(name: str) -> None:
     compare(name, case)
 
 
-@pytest.mark.parametrize("name", ["ind", "kd", "dml", "cl_ilr", "clnn", "one", "okddip", "kdcl_general"])
+@pytest.mark.parametrize("name", ["ind", "kd", "dml", "cl_ilr", "clnn", "one", "okddip", "kdcl_naive", "kdcl_general"])
 def test_soft_labels_agree(name: str) -> None:
     case = make_case(m=3, B=4, seed=24, teachers=1 if name == "kd" else 0)
     smooth = torch.nn.functional.one_hot(case.labels, 5).double() * 0.9 + 0.02
     smooth[1] = torch.tensor([0.3, 0.7, 0.0, 0.0, 0.0])
     case.labels = smooth
     compare(name, case)
+
+
+def test_kdcl_naive_chooses_its_teacher_by_the_whole_soft_label() -> None:
+    case = make_case(m=3, B=12, seed=25)
+    mixed = torch.nn.functional.one_hot(case.labels, 5).double()
+    case.labels = 0.55 * mixed + 0.45 * mixed.roll(1, 0)
+    logits = case.logits.detach()
+    by_soft, by_hard = targets.naive(logits, case.labels), targets.naive(logits, case.labels.argmax(-1))
+    assert not torch.equal(by_soft, by_hard), "a case in which the second class has no say shows nothing"
+    compare("kdcl_naive", case)

@@ -12,6 +12,7 @@ from codistill.types import GroupShape, PeerOutputs, Progress
 P, B, C, D = 3, 5, 4, 16
 SHAPE = GroupShape(P, C, (D,) * P, trunk_width=6, shares_trunk=True, teachers=1)
 LABELS = torch.tensor([0, 3, 1, 2, 3])
+SPREAD = LABELS.unsqueeze(1).expand(B, 2)
 PROGRESS = Progress(1, 10)
 NAMES = [n for n in methods.METHODS if n != "baseline"]
 
@@ -75,6 +76,10 @@ def test_wrong_labels_are_refused(labels, says):
         (lambda: PeerOutputs(torch.zeros(3, 4, 5), (torch.zeros(4, 2),)), "1 features for 3 peers"),
         (lambda: PeerOutputs(torch.zeros(1, 4, 5), (torch.zeros(3, 2),)), "features of peer 0 have shape [3, 2]"),
         (lambda: PeerOutputs(torch.zeros(1, 4, 5), (), torch.zeros(3, 2)), "trunk features have shape [3, 2]"),
+        (
+            lambda: PeerOutputs(torch.zeros(1, 4, 5), (), None, torch.zeros(1, 4, 6)),
+            "teacher logits have shape [1, 4, 6]",
+        ),
         (lambda: Progress(1, 0), "progress 1 of 0 epochs"),
         (lambda: Progress(-1, 10), "progress -1 of 10 epochs"),
     ],
@@ -90,7 +95,9 @@ def test_outputs_of_the_wrong_kind_are_refused(make, says):
         (lambda: method_of("dml", temprature=1), "unknown option of dml 'temprature': did you mean 'temperature'"),
         (lambda: method_of("dml", temperature=0), "temperature 0: it must be greater than 0"),
         (lambda: method_of("kdcl_naive", temperature=-1.0), "temperature -1.0"),
-        (lambda: method_of("kdcl_naive", weight=-1.0), "weight -1.0: a term's weight must be 0 or more"),
+        (lambda: method_of("one", temperature=float("inf")), "temperature inf: it must be greater than 0 and finite"),
+        (lambda: method_of("kd", weight=float("inf")), "weight inf: it must be 0 or more, and finite"),
+        (lambda: method_of("kdcl_naive", weight=-1.0), "weight -1.0: it must be 0 or more"),
         (lambda: method_of("dml", target="others"), "target 'others': choose one of 'pairwise', 'mean'"),
         (lambda: method_of("dml", updates="alternating"), "peers that share a trunk"),
         (lambda: method_of("one", ramp_up=80), "ramp_up 80: it is the share of the run"),
@@ -101,6 +108,8 @@ def test_outputs_of_the_wrong_kind_are_refused(make, says):
         (lambda: method_of("okddip", entropy_weight=-0.1), "entropy_weight -0.1"),
         (lambda: method_of("kdcl_general", held_out=0), "held_out 0"),
         (lambda: method_of("kd", teacher_weights=[0.9]), "summing to one"),
+        (lambda: method_of("kd", teacher_weights=[float("nan")]), "summing to one"),
+        (lambda: methods.build("kdcl_naive", GroupShape(1, C, (D,))), "KDCLNaive with 1 peer(s): it needs at least 2"),
         (lambda: methods.build("kd", GroupShape(1, C, (D,))), "kd without a teacher"),
         (lambda: methods.build("dml", GroupShape(1, C, (D,))), "DML with 1 peer(s): it needs at least 2"),
         (lambda: methods.build("baseline", SHAPE), "use the method 'ind'"),
@@ -117,7 +126,21 @@ def test_outputs_of_the_wrong_kind_are_refused(make, says):
         (lambda: method_of("one")(outputs(trunk_features=None), LABELS, PROGRESS), "reads the shared trunk's features"),
         (lambda: method_of("kd")(outputs(teacher_logits_KBC=None), LABELS, PROGRESS), "reads the teachers' logits"),
         (lambda: method_of("ind")(outputs(), LABELS, PROGRESS, torch.ones(3)), "sample weights have shape [3]"),
-        (lambda: method_of("ind")(outputs(), LABELS, PROGRESS, -torch.ones(B)), "sample weights below 0"),
+        (lambda: method_of("ind")(outputs(), LABELS, PROGRESS, -torch.ones(B)), "sample weights that are below 0"),
+        (lambda: method_of("ind")(outputs(), LABELS, PROGRESS, torch.full((B,), float("inf"))), "infinite or NaN"),
+        (lambda: method_of("ind")(outputs(), LABELS, PROGRESS, torch.ones(B).to("meta")), "sample weights are on meta"),
+        (lambda: method_of("okddip")(outputs(features=(torch.zeros(B, 8),) * P), LABELS, PROGRESS), "give [5, 16]"),
+        (
+            lambda: method_of("one")(outputs(trunk_features=torch.zeros(B, 7)), LABELS, PROGRESS),
+            "give [5, 6], the width",
+        ),
+        (
+            lambda: method_of("okddip")(
+                outputs(positions=(2,), features=(torch.zeros(B, 3, D),) * P), SPREAD, PROGRESS
+            ),
+            "features of peer 0 have shape [5, 3, 16]: give [5, 2, 16] or [5, 16]",
+        ),
+        (lambda: method_of("kd")(outputs(teacher_logits_KBC=torch.zeros(2, B, C)), LABELS, PROGRESS), "2 teachers"),
         (
             lambda: method_of("kdcl_minlogit")(outputs(), torch.full((B, C), 0.25), PROGRESS),
             "its target is defined by the one true class",
@@ -166,6 +189,18 @@ def test_ignored_rows_and_rows_of_weight_zero_count_for_nothing(name):
     assert method(out, ignored, PROGRESS, ignore_index=-100).loss.item() == pytest.approx(expected, rel=1e-5)
     weights = torch.tensor([1.0, 1, 1, 1, 0])
     assert method(out, LABELS, PROGRESS, weights).loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", [n for n in NAMES if methods.METHODS[n].soft_labels])
+def test_smoothed_labels_and_sample_weights_in_half_precision_are_what_they_are_in_fp32(name, dtype):
+    method = method_of(name).eval()
+    soft = torch.nn.functional.one_hot(LABELS, C) * 0.8 + 0.05
+    weights = torch.tensor([1, 0.1, 0, 2, 0.7])
+    expected = method(outputs(), soft, PROGRESS, weights).loss.item()
+    found = method(outputs(), soft.to(dtype), PROGRESS, weights.to(dtype)).loss
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(expected, rel=1e-2)
 
 
 @pytest.mark.parametrize("name", NAMES)

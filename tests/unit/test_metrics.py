@@ -71,6 +71,22 @@ def test_scores_agree_with_plain_loops(example):
     assert result["ensemble_logits"]["nll"] == pytest.approx(-by_logit[range(37), labels].mean().item(), rel=1e-5)
 
 
+def test_the_methods_own_ensemble_is_scored_where_there_is_one(example):
+    logits, labels = example
+    meter = EvaluationMeter(3, 7, CPU)
+    own = torch.randn(37, 7, generator=torch.Generator().manual_seed(2))
+    for part in (slice(0, 20), slice(20, 37)):
+        meter.update(logits[:, part], labels[part], own[part])
+    result = meter.result()
+    alone = meter_of(own.unsqueeze(0), labels, 37)
+    assert result["ensemble_own"] == pytest.approx(alone["peers"][0])
+    assert result["ensemble_own"]["nll"] != pytest.approx(result["ensemble_logits"]["nll"])
+    assert {k: v for k, v in result.items() if k != "ensemble_own"} == {
+        k: v for k, v in meter_of(logits, labels, 20).items() if k != "ensemble_own"
+    }
+    assert meter_of(logits, labels, 20)["ensemble_own"] is None
+
+
 def test_calibration_error_agrees_with_plain_loops(example):
     logits, labels = example
     result = meter_of(logits, labels, 10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from synthetic_runs import write_demo, write_run
 
 from codistill.errors import UserError
 from codistill.reports import compare, find_runs, render_table, to_csv_rows, to_markdown, write_csv
+from codistill.reports.details import peer_grid
 from codistill.reports.numbers import number, p_value
 
 
@@ -114,3 +116,21 @@ def test_numbers_have_a_true_minus_and_no_negative_zero() -> None:
     assert number(-0.001) == "0.00"
     assert number(float("nan")) == "not a number"
     assert (p_value(0.0004), p_value(0.0449)) == ("< 0.001", "0.045")
+
+
+def test_an_ensemble_of_the_methods_own_is_shown_and_exported_where_a_run_has_one(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / f"seed{seed}", "dml", seed) for seed in (0, 1)]
+    record = json.loads((folders[0] / "summary.json").read_text())
+    for weights in ("last", "selected"):
+        record[weights]["test"]["ensemble_own"] = {"top1_error": 1.23, "top5_error": 0.1, "nll": 0.05, "ece": 0.4}
+    (folders[0] / "summary.json").write_text(json.dumps(record))
+    runs = find_runs([tmp_path])
+    lines = [[cell.text for cell in line] for line in peer_grid(compare(runs).rows[0]).lines]
+    assert [line[3] for line in lines if line[:2] == ["0", "ensemble of the method"]] == ["1.23"]
+    assert not [line for line in lines if line[:2] == ["1", "ensemble of the method"]]
+    peers = next(path for path in write_csv(runs, tmp_path / "csv") if path.name == "peers.csv")
+    own = [row for row in csv.DictReader(peers.read_text().splitlines()) if row["member"] == "ensemble_own"]
+    assert [(row["seed"], row["weights"], row["top1_error"]) for row in own] == [
+        ("0", "last", "1.23"),
+        ("0", "selected", "1.23"),
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ from codistill.errors import UserError
 from codistill.losses import cross_entropy, weighted_mean, wide
 from codistill.types import GroupShape, PeerOutputs, Progress, StepOutput
 
-__all__ = ["Method", "Rows", "check_choice", "check_temperature", "check_weight"]
+__all__ = ["Method", "Rows", "check_choice", "check_temperature", "check_weight", "pooled"]
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Method(nn.Module):
             labels: class indices [B, ...] (int64), or probabilities [B, ..., C] for methods that allow soft labels.
             progress: position in the run, for ramp-ups.
             sample_weights: non-negative weights [B] or [B, ...]; the batch mean becomes the weighted mean.
-            ignore_index: rows with this label count for nothing.
+            ignore_index: rows with this label (a class index) count for nothing.
 
         Raises:
             UserError: shapes, types or devices do not fit; on the CPU also for labels out of range and logits that
@@ -112,6 +113,13 @@ class Method(nn.Module):
 
     def renew(self, probs_PNC: Tensor, labels_N: Tensor) -> None:
         """After every epoch: read the peers' probabilities on the held-out part (only called if `held_out` > 0)."""
+
+    def own_ensemble(self, outputs: PeerOutputs) -> Tensor | None:
+        """Logits [B, ..., C] of an ensemble that the method itself forms without labels, scored in every evaluation.
+
+        None where it forms none: the means of probabilities and of logits are scored for every group.
+        """
+        return None
 
     def _rows(self, outputs: PeerOutputs, labels: Tensor, weights: Tensor | None, ignore_index: int | None) -> Rows:
         self._check(outputs, labels, weights)
@@ -133,7 +141,7 @@ class Method(nn.Module):
             logits_PNC=logits.reshape(P, -1, C),
             labels=labels_rows,
             features=tuple(_rows_of(wide(h), batch) for h in outputs.features) if self.reads_features else (),
-            trunk_ND=None if trunk is None else _pooled(wide(trunk)),
+            trunk_ND=None if trunk is None else pooled(wide(trunk)),
             teacher_logits_KNC=None if teachers is None else teachers.reshape(teachers.shape[0], -1, C),
             weights_N=weights_N,
         )
@@ -159,20 +167,34 @@ class Method(nn.Module):
         expected = (*batch, C) if soft else tuple(batch)
         if tuple(labels.shape) != expected:
             raise UserError(f"labels have shape {list(labels.shape)}: give {list(expected)} for these logits.")
-        if weights is not None and (weights.ndim > len(batch) or weights.shape != batch[: weights.ndim]):
-            raise UserError(f"sample weights have shape {list(weights.shape)}: give [B] or {list(batch)}.")
-        if weights is not None and weights.device.type == "cpu" and not bool((weights >= 0).all()):
-            raise UserError("sample weights below 0 or NaN: a weight says how much a sample counts; give 0 or more.")
-        if self.reads_features and len(outputs.features) != P:
-            raise UserError(f"{type(self).__name__} reads features, and got none: give one tensor [B, D] a peer.")
+        if weights is not None:
+            _check_sample_weights(weights, logits)
+        self._check_features(outputs)
+
+    def _check_features(self, outputs: PeerOutputs) -> None:
+        name, batch = type(self).__name__, outputs.logits_PBC.shape[1:-1]
+        if self.reads_features and len(outputs.features) != self.shape.peers:
+            raise UserError(f"{name} reads features, and got none: give one tensor [B, D] a peer.")
         if self.reads_trunk and outputs.trunk_features is None:
-            raise UserError(f"{type(self).__name__} reads the shared trunk's features, and got none.")
+            raise UserError(f"{name} reads the shared trunk's features, and got none: give [B, D].")
+        for peer, (h, width) in enumerate(zip(outputs.features, self.shape.feature_widths, strict=False)):
+            if self.reads_features and (h.shape[-1] != width or h.shape[:-1] not in (batch, batch[:1])):
+                raise UserError(
+                    f"features of peer {peer} have shape {list(h.shape)}: give {[*batch, width]} or "
+                    f"{[batch[0], width]}, the width that the method was built for."
+                )
+        trunk = outputs.trunk_features
+        if self.reads_trunk and trunk is not None and trunk.shape[1] != self.shape.trunk_width:
+            raise UserError(
+                f"trunk features have shape {list(trunk.shape)}: give {[batch[0], self.shape.trunk_width]}, the width "
+                "that the method was built for."
+            )
 
 
 def check_temperature(temperature: float) -> float:
-    """Return `temperature`; UserError where it is not positive."""
-    if not temperature > 0:
-        raise UserError(f"temperature {temperature}: it must be greater than 0; the papers use 1 to 4.")
+    """Return `temperature`; UserError where it is not positive and finite."""
+    if not 0 < temperature < math.inf:
+        raise UserError(f"temperature {temperature}: it must be greater than 0 and finite; the papers use 1 to 4.")
     return float(temperature)
 
 
@@ -183,10 +205,22 @@ def check_choice(option: str, value: object, choices: tuple[object, ...]) -> Non
 
 
 def check_weight(option: str, value: float) -> float:
-    """Return the weight of a term; UserError where it is negative or not a number."""
-    if not value >= 0:
-        raise UserError(f"{option} {value}: a term's weight must be 0 or more.")
+    """Return the weight of a term; UserError where it is negative, infinite or not a number."""
+    if not 0 <= value < math.inf:
+        raise UserError(f"{option} {value}: it must be 0 or more, and finite.")
     return float(value)
+
+
+def _check_sample_weights(weights: Tensor, logits: Tensor) -> None:
+    batch = logits.shape[1:-1]
+    if weights.device != logits.device:
+        raise UserError(f"sample weights are on {weights.device}, logits on {logits.device}: move both to one device.")
+    if weights.ndim > len(batch) or weights.shape != batch[: weights.ndim]:
+        raise UserError(f"sample weights have shape {list(weights.shape)}: give [{batch[0]}] or {list(batch)}.")
+    if weights.device.type == "cpu" and not bool(((weights >= 0) & (weights < math.inf)).all()):
+        raise UserError(
+            "sample weights that are below 0, infinite or NaN: a weight says how much a sample counts; give 0 or more."
+        )
 
 
 def _spread(weights: Tensor, batch: torch.Size) -> Tensor:
@@ -202,7 +236,7 @@ def _rows_of(feature: Tensor, batch: torch.Size) -> Tensor:
     return spread.expand(*batch, feature.shape[-1]).reshape(-1, feature.shape[-1])
 
 
-def _pooled(trunk: Tensor) -> Tensor:
+def pooled(trunk: Tensor) -> Tensor:
     """[B, D, ...] -> [B, D], the global average over positions."""
     return trunk.flatten(2).mean(-1) if trunk.ndim > 2 else trunk
 
@@ -218,8 +252,10 @@ def _check_values(logits: Tensor, labels_rows: Tensor, soft: bool) -> None:
                 )
     C = logits.shape[-1]
     if soft:
-        sums_N = labels_rows.detach().sum(-1)
-        if labels_rows.numel() and not (bool((labels_rows >= 0).all()) and bool(((sums_N - 1).abs() < 1e-3).all())):
+        # Labels in half precision are rounded to three digits (bfloat16: two), and their sum with them.
+        near = 1e-3 if labels_rows.dtype in (torch.float32, torch.float64) else 2e-2
+        sums_N = wide(labels_rows).sum(-1)
+        if labels_rows.numel() and not (bool((labels_rows >= 0).all()) and bool(((sums_N - 1).abs() < near).all())):
             raise UserError(
                 "labels as probabilities that are negative or do not sum to one: every row must be a distribution over "
                 "the classes."

@@ -16,7 +16,7 @@ __all__ = ["KD"]
 
 
 class KD(Method):
-    """`kd`: L = Σ_i CE_i + λ T² KL(softmax(z_teacher / T), softmax(z_i / T)).
+    """`kd`: L = Σ_i [CE_i + λ T² KL(softmax(z_teacher / T), softmax(z_i / T))].
 
     The group holds the frozen teachers; several teachers give the (weighted) mean of their softened predictions. The
     one stop-gradient: the teachers' predictions.
@@ -45,7 +45,7 @@ class KD(Method):
         if shape.teachers < 1:
             raise UserError("kd without a teacher: give the group at least one frozen teacher (--teachers RUN).")
         shares = [1 / shape.teachers] * shape.teachers if teacher_weights is None else list(teacher_weights)
-        if len(shares) != shape.teachers or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        if len(shares) != shape.teachers or min(shares) < 0 or not abs(sum(shares) - 1) <= 1e-6:
             raise UserError(
                 f"teacher_weights {shares}: give one share of 0 or more for each of {shape.teachers} teachers, summing "
                 "to one."
@@ -57,6 +57,11 @@ class KD(Method):
         T = self.temperature
         if rows.teacher_logits_KNC is None:
             raise UserError("kd reads the teachers' logits, and got none: give teacher_logits_KBC, [K, B, C].")
+        if len(rows.teacher_logits_KNC) != len(self.shares_K):
+            raise UserError(
+                f"logits of {len(rows.teacher_logits_KNC)} teachers for a method built for {len(self.shares_K)}: build "
+                "the method from the group that it gets outputs of."
+            )
         prob_KNC = softmax(rows.teacher_logits_KNC.detach(), T)
         target_NC = torch.einsum("k,knc->nc", self.shares_K.to(prob_KNC.dtype), prob_KNC)
         ce_P, kd_P = rows.cross_entropy_P(), rows.mean(soft_kl(target_NC, rows.logits_PNC, T))

@@ -15,17 +15,16 @@ __all__ = ["KDCL", "KDCLGeneral", "KDCLLinear", "KDCLMinLogit", "KDCLNaive"]
 
 
 class KDCL(Method):
-    """L = Σ_i CE_i + λ T² KL(softmax(z_t / T), softmax(z_i / T)), one target z_t for all students.
+    """L = Σ_i [CE_i + λ T² KL(softmax(z_t / T), softmax(z_i / T))], one target z_t for all students.
 
-    The one stop-gradient: z_t is detached. The rules differ only in `target`.
+    The one stop-gradient: z_t is detached. The rules differ only in `target`. One student alone is refused: it would be
+    its own target, and the soft term zero.
 
     Args:
         shape: sizes of the group.
         temperature: T (not printed in the paper; 2 is ours).
         weight: λ (not printed in the paper; 1 is ours).
     """
-
-    min_peers = 1
 
     def __init__(self, shape: GroupShape, *, temperature: float = 2.0, weight: float = 1.0) -> None:
         super().__init__(shape)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from codistill.losses import cross_entropy, soft_kl, softmax
-from codistill.methods.base import Method, Rows, check_temperature
+from codistill.losses import cross_entropy, soft_kl, softmax, wide
+from codistill.methods.base import Method, Rows, check_temperature, pooled
 from codistill.methods.rampup import RAMP_UP, check_ramp_up, ramp_up_weight
 from codistill.targets import projection
-from codistill.types import GroupShape, Progress, StepOutput
+from codistill.types import GroupShape, PeerOutputs, Progress, StepOutput
 
 __all__ = ["ONE", "Gate"]
 
@@ -74,6 +74,13 @@ class ONE(Method):
         parts = {"ce": ce_P.detach().sum(), "ce_ensemble": ce_ensemble.detach(), "kd": kd_P.detach().sum()}
         diagnostics = {"gate": gate_NP.detach().mean(0)}
         return StepOutput(by_peer_P.sum() + ce_ensemble, by_peer_P, parts, diagnostics)
+
+    def own_ensemble(self, outputs: PeerOutputs) -> Tensor:
+        """z_e, the gated ensemble [B, ..., C]; in evaluation mode the gate's norm uses its running statistics."""
+        assert outputs.trunk_features is not None
+        logits = wide(outputs.logits_PBC)
+        gate_BP = self.gate(pooled(wide(outputs.trunk_features)))
+        return torch.einsum("bp,pb...c->b...c", gate_BP.to(logits.dtype), logits)
 
     def _gate_rows(self, trunk_BD: Tensor, N: int) -> Tensor:
         """One gate an image; every position of a dense prediction uses its image's gate."""

@@ -66,6 +66,8 @@ def _scored(summary: Summary) -> list[tuple[str, str, Score, Score]]:
             ("ensemble of softmax outputs", "", last.ensemble, selected.ensemble),
             ("ensemble of logits", "", last.ensemble_logits, selected.ensemble_logits),
         ]
+        if last.ensemble_own and selected.ensemble_own:
+            scored.append(("ensemble of the method", "", last.ensemble_own, selected.ensemble_own))
     return scored
 
 

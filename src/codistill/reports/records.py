@@ -76,6 +76,7 @@ class Evaluation:
     leader: Score
     ensemble: Score
     ensemble_logits: Score
+    ensemble_own: Score | None
     diversity: Diversity | None
     reliability: Mapping[str, Bins]
 
@@ -90,6 +91,8 @@ class Evaluation:
             leader=Score.from_json(record["leader"]),
             ensemble=Score.from_json(record["ensemble"]),
             ensemble_logits=Score.from_json(record["ensemble_logits"]),
+            # Runs of before this entry have none.
+            ensemble_own=Score.from_json(own) if (own := record.get("ensemble_own")) else None,
             diversity=spread and Diversity(float(spread["distance"]), float(spread["disagreement"])),
             reliability={name: Bins.from_json(bins) for name, bins in record["reliability"].items()},
         )

@@ -73,6 +73,7 @@ def _peers(comparison: Comparison) -> Iterator[Record]:
             members = [(f"peer {p}", score) for p, score in enumerate(test.peers)]
             members += [("mean", test.mean), ("leader", test.leader)]
             members += [("ensemble", test.ensemble), ("ensemble_logits", test.ensemble_logits)]
+            members += [("ensemble_own", test.ensemble_own)] if test.ensemble_own else []
             for member, score in members:
                 yield {**key, "weights": weights, "epoch": outcome.epoch, "member": member, **vars(score)}
 

@@ -18,7 +18,8 @@ BINS = 15
 class EvaluationMeter:
     """Sums over batches; `result` makes the evaluation record of docs/run-directory.md.
 
-    The members scored are the P peers, the mean of their softmax outputs and the softmax of their mean logits.
+    The members scored are the P peers, the mean of their softmax outputs, the softmax of their mean logits and, where
+    the method forms one, the method's own ensemble (`Method.own_ensemble`).
 
     Args:
         peers: P.
@@ -27,7 +28,7 @@ class EvaluationMeter:
     """
 
     def __init__(self, peers: int, num_classes: int, device: torch.device) -> None:
-        M = peers + 2
+        M = peers + 3
         # float64 is not to be had on every device (mps); sums of counts stay exact in fp32 up to 16 million images.
         wide = torch.float32 if device.type == "mps" else torch.float64
         self.P, self.top = peers, min(5, num_classes)
@@ -35,15 +36,18 @@ class EvaluationMeter:
         self.bins_3MK = torch.zeros(3, M, BINS, device=device, dtype=wide)
         self.pairs_2 = torch.zeros(2, device=device, dtype=wide)
         self.images = 0
-        self.has_top5 = num_classes > 5
+        self.has_top5, self.has_own = num_classes > 5, False
 
-    def update(self, logits_PBC: Tensor, labels_B: Tensor) -> None:
-        """Add a batch of fp32 logits."""
+    def update(self, logits_PBC: Tensor, labels_B: Tensor, own_BC: Tensor | None = None) -> None:
+        """Add a batch of fp32 logits; `own_BC` are those of the method's own ensemble, in every batch or in none."""
         logp_PBC = logits_PBC.log_softmax(-1)
         prob_PBC = logp_PBC.exp()
         by_prob_BC = prob_PBC.mean(0).clamp_min(torch.finfo(prob_PBC.dtype).tiny).log()
         by_logit_BC = logits_PBC.mean(0).log_softmax(-1)
-        logp_MBC = torch.cat([logp_PBC, by_prob_BC[None], by_logit_BC[None]])
+        self.has_own = own_BC is not None
+        # A method without an ensemble of its own leaves the last row unread.
+        own_logp_BC = by_logit_BC if own_BC is None else own_BC.log_softmax(-1)
+        logp_MBC = torch.cat([logp_PBC, by_prob_BC[None], by_logit_BC[None], own_logp_BC[None]])
         labels_MB1 = labels_B.expand(len(logp_MBC), -1).unsqueeze(-1)
         best_MBK = logp_MBC.topk(self.top, dim=-1).indices
         hit_MBK = best_MBK == labels_MB1
@@ -92,6 +96,7 @@ class EvaluationMeter:
             "leader": peers[leader],
             "ensemble": scores[self.P],
             "ensemble_logits": scores[self.P + 1],
+            "ensemble_own": scores[self.P + 2] if self.has_own else None,
             "diversity": {"distance": distance, "disagreement": 100 * disagreement} if self.P > 1 else None,
             "reliability": {
                 "leader": _bins(count_MK[leader], confidence_MK[leader], right_MK[leader]),
