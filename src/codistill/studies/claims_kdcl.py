@@ -11,7 +11,8 @@ __all__ = ["CLAIMS"]
 T2, T4, T5, T6, T7 = (f"kdcl/table{n}" for n in (2, 4, 5, 6, 7))
 IMAGENET, CIFAR = ("resnet50", "resnet18"), ("resnet32", "wrn16_2")
 FOUR = ("resnet50", "resnet18", "mobilenetv2", "mobilenetv2_x0.5")
-RULES = ("naive", "linear", "minlogit", "general")
+NAMES = {"naive": "Naive", "linear": "Linear", "minlogit": "MinLogit", "general": "General"}
+RULES = tuple(NAMES)
 
 
 def _sum(what: str, table: str, better: str, worse: str, columns: Sequence[str], expect: str = "above") -> Contrast:
@@ -46,7 +47,7 @@ def _beats_branches(rival: str) -> tuple[Contrast, ...]:
     return tuple(
         difference(f"kdcl_{rule}, {column}, {table[5:]}", table, (f"kdcl_{rule}", column), (rival, column), lower=False)
         for table, column in ((T2, "resnet18"), (T7, "resnet32"))
-        for rule in ("naive", "linear", "minlogit", "general")
+        for rule in RULES
     )
 
 
@@ -60,7 +61,7 @@ def _large_gains() -> tuple[Contrast, ...]:
 
 
 CLAIMS = (
-    *(Claim(f"KDCL-{rule.capitalize()} improves every student of a pair.", _improves(rule)) for rule in RULES),
+    *(Claim(f"KDCL-{NAMES[rule]} improves every student of a pair.", _improves(rule)) for rule in RULES),
     Claim("KDCL-MinLogit is as good as KDCL-Linear (within half a point).", _alike()),
     Claim(
         "Invariant collaborative learning helps.",

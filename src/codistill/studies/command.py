@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from tyro.conf import Positional, Suppress, arg
 
-from codistill.console import plain_duration, simple_table
+from codistill.console import plain_duration
 from codistill.errors import UserError
 from codistill.studies.catalog import STUDIES, find_study
 from codistill.studies.plan import Plan, make_plan, select
@@ -67,8 +67,8 @@ def run_studies(request: StudyRequest, console: Console) -> bool:
         _tell(plan, console)
         return True
     console.print(
-        f"{', '.join(study.name for study in studies)}: {len(plan.cells)} runs, seeds 0 to {seeds - 1}, {jobs} at a time "
-        f"(profile {request.profile}: {find_profile(request.profile).what})",
+        f"{', '.join(study.name for study in studies)}: {len(plan.cells)} runs, seeds 0 to {seeds - 1}, "
+        f"{jobs} at a time (profile {request.profile}: {find_profile(request.profile).what})",
         highlight=False,
         soft_wrap=True,
     )
@@ -119,15 +119,11 @@ def _jobs(request: StudyRequest) -> int:
 
 
 def _tell(plan: Plan, console: Console) -> None:
-    rows = []
+    todo = 0
     for cell in plan.cells:
-        config = cell.config
-        assert config.out is not None
-        state = "done" if (config.out / "summary.json").is_file() else "to run"
-        rows.append(
-            {"label": config.label, "networks": " + ".join(config.model), "seed": config.seed, "state": state}
-            | {"epochs": config.epochs, "run directory": config.out.name}
-        )
-    console.print(simple_table(rows, list(rows[0])))
-    todo = sum(row["state"] == "to run" for row in rows)
-    console.print(f"{todo} of {len(rows)} runs to do; nothing was run", highlight=False)
+        out = cell.config.out
+        assert out is not None
+        done = (out / "summary.json").is_file()
+        todo += not done
+        console.print(f"{'done  ' if done else 'to run'}  {out}", highlight=False, soft_wrap=True)
+    console.print(f"{todo} of {len(plan.cells)} runs to do; nothing was run", highlight=False)

@@ -38,7 +38,8 @@ def _markdown(
     lines = [
         f"# {study.name}: {study.title}", "", "| evidence | |", "|---|---|",
         *(f"| {name} | {text} |" for name, text in _evidence(study, runs, command)), "",
-        f"Profile {profile.name}: {profile.what}.", "",
+        f"Profile {profile.name}: {profile.what}. "
+        f"Networks: {', '.join(f'{ours} for {name}' for name, ours in study.networks.items())}.", "",
         f"| row | column | ours ({study.metric}, %) | 95 % interval | seeds | paper | against base | p, Holm |",
         "|---|---|---:|---:|---:|---:|---:|---:|", *map(_markdown_line, found), "",
         "Against base: seed by seed, with the 95 % interval of the difference. † fewer than 3 seeds.", "",

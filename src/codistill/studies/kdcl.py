@@ -32,23 +32,24 @@ class _Builder:
         self.base = profile.settings("kdcl", self.table.dataset)
         self.variants: dict[str, Variant] = {}
         self.entries: list[Entry] = []
+        self.networks: dict[str, str] = {}
 
     def alone(self, network: str, *, short: bool = False) -> str:
         """The network without peers; `short` for half the epochs."""
-        config = replace(self._base(short), model=(self.profile.network(network),), method="baseline", peers=1)
+        config = replace(self._base(short), model=(self._network(network),), method="baseline", peers=1)
         name = f"vanilla, {network}" + ("*" if short else "")
         return self._add(name, replace(config, label="vanilla" + (", half the epochs" if short else "")))
 
     def group(self, row: str, networks: Sequence[str], *, short: bool = False, **settings: Any) -> str:
         """Networks (or heads of one) that learn together."""
-        models = tuple(self.profile.network(network) for network in networks)
+        models = tuple(self._network(network) for network in networks)
         config = replace(self._base(short), model=models, peers=len(models))
         name = f"{row}, {' + '.join(networks)}" + ("*" if short else "")
         return self._add(name, replace(config, **settings))
 
     def taught(self, row: str, network: str, teacher: str, label: str) -> str:
         """A network that learns from one trained before."""
-        config = replace(self.base, model=(self.profile.network(network),), method="kd", peers=1, label=label)
+        config = replace(self.base, model=(self._network(network),), method="kd", peers=1, label=label)
         options = {"temperature": 2.0}
         return self._add(f"{row}, {network}", replace(config, method_options=options), teacher)
 
@@ -60,7 +61,11 @@ class _Builder:
     def study(self, *choices: str, gain: tuple[str, ...] = ()) -> Study:
         """The study of what was gathered."""
         made = (self.variants, tuple(self.entries))
-        return Study(self.name, self.profile.name, self.table.title, "accuracy", *made, gain, choices)
+        return Study(self.name, self.profile.name, self.table.title, "accuracy", *made, gain, self.networks, choices)
+
+    def _network(self, name: str) -> str:
+        self.networks[name] = self.profile.network(name)
+        return self.networks[name]
 
     def _base(self, short: bool) -> Config:
         assert self.base.epochs is not None

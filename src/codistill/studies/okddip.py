@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -45,9 +46,7 @@ def tables(profile: Profile, name: str) -> Study:
             key = f"{row}/{column}"
             variants[key] = _variant(base, profile, row, column)
             entries.append(Entry(row, column, key, base=None if column == "baseline" else (row, "baseline")))
-    return Study(
-        f"okddip/{name}", profile.name, printed.title, "error", variants, tuple(entries), choices=(FOUR, HEADLINE, DML)
-    )
+    return _study(profile, name, variants, entries, FOUR, HEADLINE, DML)
 
 
 def table4(profile: Profile) -> Study:
@@ -62,8 +61,7 @@ def table4(profile: Profile) -> Study:
             who = "ensemble_own" if column == "one" else "ensemble"
             entries.append(Entry(row, column, key, who, base=None if column == "ind" else (row, "ind")))
     ensemble = "The ensemble is the mean of the softmax outputs of all students; for ONE, what its gate weighs."
-    choices = (FOUR, ensemble)
-    return Study("okddip/table4", profile.name, printed.title, "error", variants, tuple(entries), choices=choices)
+    return _study(profile, "table4", variants, entries, FOUR, ensemble)
 
 
 def table5(profile: Profile) -> Study:
@@ -76,8 +74,8 @@ def table5(profile: Profile) -> Study:
         Entry(row, column, f"{row}/{column}", base=None if column == full else (row, full))
         for column in printed.columns
     ]
-    choices = (FOUR, "The entropy ablation weighs the entropy by 0.1; the paper prints no weight.")
-    return Study("okddip/table5", profile.name, printed.title, "error", variants, tuple(entries), choices=choices)
+    entropy = "The entropy ablation weighs the entropy by 0.1; the paper prints no weight."
+    return _study(profile, "table5", variants, entries, FOUR, entropy)
 
 
 def figure3(profile: Profile) -> Study:
@@ -91,8 +89,18 @@ def figure3(profile: Profile) -> Study:
         label = LABELS["okddip_branch"] if m == 4 else f"okddip, branches, m = {m}"
         variants[f"{row}/{m}"] = replace(variant, config=replace(variant.config, peers=m, label=label))
         entries.append(Entry(row, str(m), f"{row}/{m}", base=None if m == 2 else (row, "2")))
-    choices = (f"Group sizes {', '.join(map(str, GROUP_SIZES))}; the paper prints a curve without numbers.",)
-    return Study("okddip/figure3", profile.name, printed.title, "error", variants, tuple(entries), choices=choices)
+    sizes = f"Group sizes {', '.join(map(str, GROUP_SIZES))}; the paper prints a curve without numbers."
+    return _study(profile, "figure3", variants, entries, sizes)
+
+
+def _study(
+    profile: Profile, table: str, variants: dict[str, Variant], entries: Sequence[Entry], *choices: str
+) -> Study:
+    networks = {entry.row: profile.network(entry.row) for entry in entries}
+    title = printed_table("okddip", table).title
+    return Study(
+        f"okddip/{table}", profile.name, title, "error", variants, tuple(entries), networks=networks, choices=choices
+    )
 
 
 def _variant(base: Config, profile: Profile, row: str, column: str) -> Variant:

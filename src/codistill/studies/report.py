@@ -98,6 +98,7 @@ def _notice(study: Study) -> Front:
             "The paper’s numbers were measured on other data with larger networks, and stand here for orientation: "
             "only the differences between methods can be compared, not the numbers."
         )
+        text.append(f"Networks: {', '.join(f'{ours} for {name}' for name, ours in study.networks.items())}.")
     return Front("", text, notice=True)
 
 

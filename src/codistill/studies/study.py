@@ -58,6 +58,7 @@ class Study:
         variants: name -> variant, in the order in which they should run; teachers come first.
         entries: the numbers of the table, row by row.
         gain: columns whose improvements over the row "vanilla" a row's gain sums; empty for a table without gain.
+        networks: the paper's networks and what stands for each.
         choices: what the papers leave open and how it was settled here, a sentence each.
     """
 
@@ -68,7 +69,8 @@ class Study:
     variants: dict[str, Variant]
     entries: tuple[Entry, ...]
     gain: tuple[str, ...] = ()
-    choices: tuple[str, ...] = field(default=())
+    networks: dict[str, str] = field(default_factory=dict)
+    choices: tuple[str, ...] = ()
 
     @property
     def paper(self) -> str:
