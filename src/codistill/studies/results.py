@@ -62,8 +62,8 @@ def numbers(study: Study, runs: Runs) -> list[Number]:
     return [n for row in study.rows for n in [*(n for n in found if n.row == row), *_gain(study, row, plain)]]
 
 
-def value_of(study: Study, entry: Entry, run: Run, outcome: Outcome) -> float:
-    """Return an entry's value in one finished run, with the weights of "last" or "selected"."""
+def value_of(study: Study, entry: Entry, run: Run, outcome: Outcome) -> float | None:
+    """Return an entry's value in one finished run, with the weights of "last" or "selected"; None if it has none."""
     assert run.summary is not None
     if entry.what == "parameters":
         return run.summary.parameters["training"] / 1e6
@@ -76,15 +76,15 @@ def value_of(study: Study, entry: Entry, run: Run, outcome: Outcome) -> float:
     else:
         score = test.score(run.summary.headline if entry.who == "headline" else entry.who)
     error = getattr(score, entry.what) if score else None
-    if error is None:
-        return float("nan")
-    return error if study.metric == "error" else 100 - error
+    return error if error is None or study.metric == "error" else 100 - error
 
 
 def _number(study: Study, entry: Entry, runs: Runs, printed: Printed | None) -> Number:
     done = [(run, run.summary) for run in runs.get(entry.variant, ()) if run.summary]
-    last = {run.seed: value_of(study, entry, run, summary.last) for run, summary in done}
-    selected = [value_of(study, entry, run, summary.selected) for run, summary in done]
+    scored = {run.seed: value_of(study, entry, run, summary.last) for run, summary in done}
+    last = {seed: value for seed, value in scored.items() if value is not None}
+    chosen = [value_of(study, entry, run, summary.selected) for run, summary in done]
+    selected = [value for value in chosen if value is not None]
     metric = "parameters" if entry.what == "parameters" else study.metric
     return Number(
         entry.row, entry.column, metric, last, estimate(list(last.values())) if last else None,
