@@ -15,6 +15,8 @@ from codistill.targets import linear
 
 # `codistill.targets.linear` is the function; the module of that name is reached by its path.
 MODULE = sys.modules["codistill.targets.linear"]
+NEWTON = sys.modules["codistill.targets.newton"]
+INTERIOR = sys.modules["codistill.targets.interior"]
 CONTRACT = 1e-6
 
 
@@ -281,8 +283,9 @@ def test_neither_the_order_nor_the_company_of_samples_and_students_matters(sprea
     torch.testing.assert_close(linear(lifted_PBC, labels_B)[1], weights_PB, rtol=0, atol=1e-5)
 
 
-def test_no_gradient_passes_and_the_input_stays_as_it_was() -> None:
-    logits_PBC, labels_B = problems(3, 8, 5, 2.0)
+@pytest.mark.parametrize("P", [1, 3])
+def test_no_gradient_passes_and_the_input_stays_as_it_was(P: int) -> None:
+    logits_PBC, labels_B = problems(P, 8, 5, 2.0)
     before_PBC = logits_PBC.clone()
     logits_PBC.requires_grad_()
     target_BC, weights_PB = linear(logits_PBC * 1.0, labels_B)
@@ -290,7 +293,7 @@ def test_no_gradient_passes_and_the_input_stays_as_it_was() -> None:
     assert not weights_PB.requires_grad
     (target_BC * logits_PBC).sum().backward()
     assert logits_PBC.grad is not None
-    torch.testing.assert_close(logits_PBC.grad, target_BC.expand(3, -1, -1))
+    torch.testing.assert_close(logits_PBC.grad, target_BC.expand(P, -1, -1))
     assert logits_PBC.detach().equal(before_PBC)
     for context in (torch.no_grad(), torch.inference_mode()):
         with context:
@@ -320,12 +323,20 @@ def test_per_batch_of_one_sample_is_per_sample() -> None:
 @pytest.mark.parametrize("spread", [0.1, 3.0, 30.0])
 def test_each_of_the_two_solvers_alone_reaches_the_minimum(spread: float, monkeypatch: pytest.MonkeyPatch) -> None:
     logits_PBC, labels_B = problems(5, 100, 15, spread, seed=4)
-    monkeypatch.setattr(MODULE, "_NEWTON_EVALUATIONS", 1)
+    monkeypatch.setattr(NEWTON, "_EVALUATIONS", 1)
     assert gap(logits_PBC, labels_B, linear(logits_PBC, labels_B)[1]).max() <= CONTRACT
     if spread < 10:
-        monkeypatch.setattr(MODULE, "_NEWTON_EVALUATIONS", 100)
-        monkeypatch.setattr(MODULE, "_interior_point", lambda _: pytest.fail("Newton left a sample"))
+        monkeypatch.setattr(NEWTON, "_EVALUATIONS", 100)
+        monkeypatch.setattr(MODULE, "interior_point", lambda _: pytest.fail("Newton left a sample"))
         assert gap(logits_PBC, labels_B, linear(logits_PBC, labels_B)[1]).max() <= CONTRACT
+
+
+def test_newton_steps_finish_nearly_all_samples_of_wide_logits() -> None:
+    # Mixed models meet the kinks between classes; with plain Newton steps half of the samples would be left.
+    logits_PBC, labels_B = problems(4, 1024, 100, 10.0, seed=0)
+    D_BPC = shifted(logits_PBC, labels_B).transpose(0, 1)
+    certified_B = NEWTON.newton((D_BPC - D_BPC.amax((1, 2), keepdim=True)).contiguous(), 5e-7)[1]
+    assert int((~certified_B).sum()) <= 5
 
 
 def test_a_sample_that_is_not_finite_neither_stalls_nor_spoils_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,7 +352,7 @@ def test_a_sample_that_is_not_finite_neither_stalls_nor_spoils_the_others(monkey
 
 
 def test_no_certificate_is_an_error_of_ours_and_not_a_wrong_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MODULE, "_INTERIOR_ITERATIONS", 2)
+    monkeypatch.setattr(INTERIOR, "_ITERATIONS", 2)
     logits_PBC, labels_B = extreme("uniform to 1e4", 4, 11)
     with pytest.raises(RuntimeError, match="without a certificate"):
         linear(logits_PBC, labels_B)
