@@ -9,9 +9,11 @@ from safetensors.torch import load_file
 
 from codistill.data import normalise
 from codistill.errors import UserError
-from codistill.training import OptimConfig, Silent, load_student, resume, train
+from codistill.training import OptimConfig, Silent, load_student, read_config, resume, train
 from codistill.training.checkpoint import latest
+from codistill.training.configfile import identity
 from codistill.training.evaluate import evaluate_run
+from codistill.training.run import _refuse_edited
 
 
 def metrics_of(run_dir):
@@ -105,6 +107,17 @@ def test_resuming_a_finished_run_gives_its_results_back(digits, finished_run):
     before = metrics_of(finished_run)
     assert resume(finished_run, dataset=digits).summary["kind"] == "codistill-run"
     assert metrics_of(finished_run) == before
+
+
+def test_a_run_from_before_a_setting_existed_goes_on(finished_run):
+    config = read_config(finished_run / "config.yaml")
+    began_with = json.loads(identity(config))
+    del began_with["classifier"], began_with["augment"]["flip"], began_with["optim"]["gamma"]
+    changed = dict(began_with, augment=dict(began_with["augment"], crop_padding=3))
+    unflipped = dataclasses.replace(config, augment=dataclasses.replace(config.augment, flip=None))
+    _refuse_edited(unflipped, json.dumps(began_with), finished_run)
+    with pytest.raises(UserError, match="augment"):
+        _refuse_edited(unflipped, json.dumps(changed), finished_run)
 
 
 def test_an_edited_configuration_is_not_resumed(quick, digits, tmp_path):
@@ -226,16 +239,15 @@ def test_peers_start_apart_and_stay_apart(quick, digits, tmp_path):
 
 
 def test_students_of_one_run_get_different_views_under_icl_and_the_same_without(quick, digits, tmp_path):
-    from codistill.training import loop
+    from codistill.training.batches import training_batches
     from codistill.training.session import build_session
 
-    images = digits.train.images_NCHW[:32]
     session = build_session(dataclasses.replace(quick, out=tmp_path / "run", icl=True), digits)
-    views = loop._views(session, images)
+    views = next(training_batches(session)).views
     assert len(views) == 3
     assert not torch.equal(views[0], views[1])
     session = build_session(dataclasses.replace(quick, out=tmp_path / "run", icl=False), digits)
-    assert isinstance(loop._views(session, images), torch.Tensor)
+    assert isinstance(next(training_batches(session)).views, torch.Tensor)
 
 
 def test_diverged_training_stops_in_one_sentence_and_keeps_the_last_good_epoch(quick, digits, tmp_path):

@@ -11,7 +11,9 @@ from codistill.data import SOURCES, AugmentPolicy, pixels, split_validation
 from codistill.data.types import ImageSet
 from codistill.errors import UserError
 
-NAMES = ["digits", "glyphs", "fashion_mnist", "cifar10", "cifar100", "image_folder"]
+NAMES = [
+    "digits", "glyphs", "fashion_mnist", "cifar10", "cifar100", "imagenet", "image_folder", "hf:NAME", "parquet:PATH",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +111,10 @@ def test_every_source_is_listed_with_its_defaults():
         "fashion_mnist": (2, True, 20),
         "cifar10": (4, True, 300),
         "cifar100": (4, True, 300),
+        "imagenet": (None, True, 90),
         "image_folder": (None, True, 60),
+        "hf": (None, True, 60),
+        "parquet": (None, True, 60),
     }
 
 
@@ -124,6 +129,10 @@ def test_descriptions_are_json_and_agree_with_the_data(digits, glyphs, monkeypat
         assert (record["classes"], record["channels"], record["image_size"]) == (len(dataset.classes), *shape[1:3])
         assert record["found_at"] == dataset.found_at
     assert records["cifar10"]["found_at"] is None
+    assert records["imagenet"]["found_at"] is None
+    for part in ("train", "val"):
+        (tmp_path / "imagenet" / part / "n01").mkdir(parents=True)
+    assert {r["name"]: r["found_at"] for r in data.describe()}["imagenet"] == str(tmp_path / "imagenet")
     assert records["image_folder"]["found_at"] is None
 
 
@@ -133,7 +142,7 @@ def test_describing_loads_nothing(monkeypatch):
 
     for name, source in SOURCES.items():
         monkeypatch.setitem(SOURCES, name, type(source)(**{**vars(source), "load": refuse}))
-    assert len(data.describe()) == 6
+    assert len(data.describe()) == 9
 
 
 def test_image_size_resizes_shipped_data_with_antialias(digits):
@@ -202,7 +211,8 @@ def test_images_below_eight_pixels_are_refused(size):
 
 def test_images_that_do_not_fit_into_memory_are_refused_with_the_size_that_would():
     assert message("glyphs", image_size=512) == (
-        "57392 images of 512 × 512 pixels and 1 channels take 14.0 GiB: at most 8 GiB are kept in memory; give "
+        "57392 images of 512 × 512 pixels and 1 channels take 14.0 GiB: at most 8 GiB are kept in memory "
+        "(--data-memory); give "
         "--image-size 386 or less."
     )
     pixels.check_memory(57392, 1, 386)
@@ -214,6 +224,7 @@ def test_images_that_fit_at_no_size_are_refused_with_another_remedy():
     with pytest.raises(UserError) as caught:
         pixels.check_memory(10**9, 3, 8)
     assert str(caught.value) == (
-        "1000000000 images of 8 × 8 pixels and 3 channels take 178.8 GiB: at most 8 GiB are kept in memory; use fewer "
+        "1000000000 images of 8 × 8 pixels and 3 channels take 178.8 GiB: at most 8 GiB are kept in memory "
+        "(--data-memory); use fewer "
         "images."
     )

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from codistill import data
-from codistill.data import AugmentPolicy, decode, pixels
+from codistill.data import AugmentPolicy
 from codistill.errors import UserError
 
 SUFFIXES = ".bmp, .gif, .jpeg, .jpg, .pgm, .png, .ppm, .tif, .tiff, .webp"
@@ -255,16 +255,6 @@ def test_a_decompression_bomb_is_refused_by_its_path(tmp_path, monkeypatch):
     path = write(tmp_path / "a" / "huge.png", size=(40, 40))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
     assert message(tmp_path).startswith(f"{path} cannot be decoded (Image size (1600 pixels) exceeds limit")
-
-
-def test_images_that_do_not_fit_into_memory_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
-    write_classes(tmp_path, ["a", "b"])
-    monkeypatch.setattr(pixels, "MEMORY_LIMIT", 2**21)
-    monkeypatch.setattr(decode, "_pixels", None)
-    assert message(tmp_path, image_size=512) == (
-        "10 images of 512 × 512 pixels and 3 channels take 0.0 GiB: at most 0.00195312 GiB are kept in memory; give "
-        "--image-size 264 or less."
-    )
 
 
 def test_loading_leaves_the_global_generator_alone(tmp_path):

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from codistill.data import cifar, digits, fashion_mnist, glyphs, image_folder
-from codistill.data.pixels import MIN_SIDE, channel_statistics, check_memory, resize
+import torch
+
+from codistill.data import cifar, digits, fashion_mnist, glyphs, image_folder, tables
+from codistill.data.from_torch import MapDataset, load_torch
+from codistill.data.gather import spread_sample
+from codistill.data.lazy import LazyImages
+from codistill.data.pixels import MEMORY_LIMIT, MIN_SIDE, channel_statistics, check_memory, resize
+from codistill.data.policy import AugmentPolicy
 from codistill.data.source import Parts, Request, Source
-from codistill.data.types import AugmentPolicy, Dataset
+from codistill.data.types import Dataset, Images
 from codistill.errors import UserError, unknown
 
-__all__ = ["SOURCES", "available", "describe", "load"]
+__all__ = ["SOURCES", "available", "check_name", "describe", "from_torch", "load"]
 
 SOURCES: dict[str, Source] = {
     "digits": Source(
@@ -43,48 +50,93 @@ SOURCES: dict[str, Source] = {
         crop_padding=4, flip=True, epochs=300,
         mean_std=((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
     ),
+    "imagenet": Source(
+        image_folder.load_imagenet, image_folder.find_imagenet,
+        "ImageNet's train and val folders (val is the test part), 224 × 224 RGB; no download", "optional",
+        classes=1000, train_images=1281167, test_images=50000, channels=3, image_size=224,
+        crop_padding=None, flip=True, epochs=90,
+        mean_std=((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ),
     "image_folder": Source(
         image_folder.load, image_folder.find, "your own images: --data-dir DIR with one folder a class", "required",
-        classes=None, train_images=None, test_images=None, channels=None, image_size=None,
         crop_padding=None, flip=True, epochs=60,
+    ),
+    "hf": Source(
+        tables.load_hub, tables.find, "a data set of the Hugging Face hub, or of a local folder (extra hf)", "refused",
+        crop_padding=None, flip=True, epochs=60, place="NAME",
+    ),
+    "parquet": Source(
+        tables.load_parquet, tables.find, "a local parquet file or folder as Hugging Face writes them (extra hf)",
+        "refused", crop_padding=None, flip=True, epochs=60, place="PATH",
     ),
 }  # fmt: skip
 """Name -> where the images come from and what is known of them."""
 
 
-def load(name: str, data_dir: Path | None = None, *, image_size: int | None = None, download: bool = True) -> Dataset:
-    """Load a data set into memory.
+def load(
+    name: str,
+    data_dir: Path | None = None,
+    *,
+    image_size: int | None = None,
+    download: bool = True,
+    memory: float = MEMORY_LIMIT / 2**30,
+) -> Dataset:
+    """Load a data set into memory, or find its files where they are too many or too large for that.
 
     Args:
         name: one of `available()`.
         data_dir: folder with the data set's files, and then only that is looked at; None: the usual places, and a
             download into `$CODISTILL_DATA` (or `~/.cache/codistill`) where they have nothing.
-        image_size: side in pixels. A folder of images is decoded at it (64 by default), other data is resized to it
-            (bilinear with antialias).
+        image_size: side in pixels. Folders and tables of images are decoded at it (64 by default, ImageNet 224), other
+            data is resized to it (bilinear with antialias).
         download: whether missing files may be downloaded.
+        memory: GiB that the images may take. Folders and tables that need more, or whose images have 128 pixels or
+            more, are decoded anew in every step; other data is refused.
 
     Raises:
         UserError: an unknown name; a folder that is missing, empty, or given to data that has none; files that are
             missing, damaged or do not go together; images below 8 pixels or too many for memory.
     """
-    if name not in SOURCES:
-        raise unknown("data set", name, SOURCES)
-    if image_size is not None and image_size < MIN_SIDE:
-        raise UserError(f"image_size {image_size}: give at least {MIN_SIDE} pixels.")
-    source = SOURCES[name]
-    parts = source.load(Request(_checked_dir(name, source, data_dir), image_size, download))
-    if image_size is not None:
-        parts = _resized(parts, image_size)
-    size = parts.train.images_NCHW.shape[-1]
-    mean, std = source.mean_std or channel_statistics(parts.train.images_NCHW)
-    padding = size // 8 if source.crop_padding is None else source.crop_padding
-    augment = AugmentPolicy(padding, source.flip)
-    return Dataset(name, parts.train, parts.test, parts.classes, mean, std, augment, source.epochs, parts.found_at)
+    kind, place = check_name(name)
+    source = SOURCES[kind]
+    request = _request(image_size, memory, download, _checked_dir(kind, source, data_dir), place)
+    return _dataset(name, source.load(request), source, request)
+
+
+def from_torch(
+    given: MapDataset | Sequence[MapDataset], *, image_size: int | None = None, memory: float = MEMORY_LIMIT / 2**30
+) -> Dataset:
+    """Take a map-style torch Dataset of (image, label), or a pair (train, test) of them; see `load_torch`.
+
+    Args:
+        given: the data.
+        image_size: side in pixels to which images are resized; None: their own size, which all must have.
+        memory: as in `load`.
+
+    Raises:
+        UserError: items, labels or images that are not of the form that `load_torch` describes.
+    """
+    request = _request(image_size, memory, False)
+    return _dataset("torch", load_torch(given, request), SOURCES["image_folder"], request)
+
+
+def check_name(name: str) -> tuple[str, str]:
+    """The key in `SOURCES` and what follows the colon (or ""), "parquet:my/file" -> ("parquet", "my/file").
+
+    Raises:
+        UserError: there is no such data, or its name lacks (or does not take) a colon and a place.
+    """
+    kind, colon, place = name.partition(":")
+    if kind not in SOURCES or (colon and SOURCES[kind].place is None):
+        raise unknown("data set", name, available())
+    if SOURCES[kind].place is not None and not place:
+        raise UserError(f"data set {name!r}: say which, as {kind}:{SOURCES[kind].place}.")
+    return kind, place
 
 
 def available() -> list[str]:
     """Names of all data sets."""
-    return list(SOURCES)
+    return [kind if source.place is None else f"{kind}:{source.place}" for kind, source in SOURCES.items()]
 
 
 def describe() -> list[dict[str, str | int | None]]:
@@ -107,7 +159,7 @@ def describe() -> list[dict[str, str | int | None]]:
             "data_dir": source.data_dir,
             "found_at": source.find(),
         }
-        for name, source in SOURCES.items()
+        for name, source in zip(available(), SOURCES.values(), strict=True)
     ]
 
 
@@ -116,6 +168,8 @@ def _checked_dir(name: str, source: Source, data_dir: Path | None) -> Path | Non
         if source.data_dir == "required":
             raise UserError(f"data set {name!r} without a folder: name the folder of your images by --data-dir.")
         return None
+    if source.place is not None:
+        raise UserError(f"data_dir {data_dir} with {name!r}: it is named {name}:{source.place}; leave out --data-dir.")
     if source.data_dir == "refused":
         raise UserError(f"data_dir {data_dir} with {name!r}: this data comes with the install; leave out --data-dir.")
     folder = Path(data_dir).expanduser()
@@ -130,6 +184,37 @@ def _checked_dir(name: str, source: Source, data_dir: Path | None) -> Path | Non
     return folder
 
 
-def _resized(parts: Parts, size: int) -> Parts:
-    check_memory(len(parts.train) + len(parts.test), parts.train.images_NCHW.shape[1], size)
-    return Parts(resize(parts.train, size), resize(parts.test, size), parts.classes, parts.found_at)
+def _request(
+    image_size: int | None, memory: float, download: bool, folder: Path | None = None, place: str = ""
+) -> Request:
+    if image_size is not None and image_size < MIN_SIDE:
+        raise UserError(f"image_size {image_size}: give at least {MIN_SIDE} pixels.")
+    if memory < 0:
+        raise UserError(f"data_memory {memory}: give 0 or more GiB.")
+    return Request(folder, image_size, download, int(memory * 2**30), place)
+
+
+def _dataset(name: str, parts: Parts, source: Source, request: Request) -> Dataset:
+    size = request.image_size
+    if size is not None and not isinstance(parts.train, LazyImages):
+        channels = parts.train.shape[0]
+        check_memory(len(parts.train) + len(parts.test), channels, size, request.memory)
+        parts = Parts(_resized(parts.train, size), _resized(parts.test, size), parts.classes, parts.found_at)
+    mean, std = source.mean_std or _statistics(parts.train)
+    if isinstance(parts.train, LazyImages):
+        padding = 0
+    else:
+        padding = parts.train.shape[-1] // 8 if source.crop_padding is None else source.crop_padding
+    augment = AugmentPolicy(padding, source.flip)
+    return Dataset(name, parts.train, parts.test, parts.classes, mean, std, augment, source.epochs, parts.found_at)
+
+
+def _resized(images: Images, size: int) -> Images:
+    return images if isinstance(images, LazyImages) else resize(images, size)
+
+
+def _statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each channel over all images, or over a sample of those that are not in memory."""
+    if isinstance(images, LazyImages):
+        return channel_statistics(images.decode(spread_sample(torch.arange(len(images)))))
+    return channel_statistics(images.images_NCHW)

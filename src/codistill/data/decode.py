@@ -1,77 +1,63 @@
-"""Image files to one uint8 tensor, with Pillow in a pool of threads (its decoders let go of Python's lock)."""
+"""Pictures to one uint8 tensor, in a pool of threads (Pillow's decoders let go of Python's lock)."""
 
 from __future__ import annotations
 
 import os
-import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from codistill.data.pixels import check_memory
-from codistill.errors import UserError
+from codistill.data.pictures import Pictures, is_grey, read_picture, upright
 
-__all__ = ["SUFFIXES", "decode_images"]
+__all__ = ["all_grey", "decode_images"]
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-"""Files with other suffixes are not taken for images; case does not matter."""
-
-_GREY = frozenset({"1", "L", "I", "I;16", "I;16B", "I;16L"})
 _THREADS = 16
-# What Pillow's decoders raise on a file that is not what its suffix says, or that ends too early.
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
-
-Result = TypeVar("Result")
 
 
-def decode_images(paths: Sequence[Path], size: int) -> Tensor:
-    """Read images, turn them upright (EXIF), resize the shorter side to `size` and crop the centre.
+def all_grey(pictures: Pictures, indices: Sequence[int]) -> bool:
+    """Whether these pictures are all grey by their headers; UserError for one that cannot be opened."""
+    with ThreadPoolExecutor(_pool_size()) as pool:
+        return all(list(pool.map(lambda index: read_picture(pictures, index, is_grey), indices)))
+
+
+def decode_images(pictures: Pictures, indices: Sequence[int], channels: int, size: tuple[int, int]) -> Tensor:
+    """Read pictures, turn them upright (EXIF), resize so that they cover `size` and crop the centre.
+
+    Args:
+        pictures: where they come from.
+        indices: which of them.
+        channels: 1 for grey, 3 for RGB.
+        size: height and width in pixels.
 
     Returns:
-        uint8 [N, C, size, size], in the order of `paths`: one channel where every image is grey, otherwise RGB.
+        uint8 [N, C, height, width], in the order of `indices`.
 
     Raises:
-        UserError: a file cannot be decoded (it is named), or the images do not fit into memory.
+        UserError: a picture cannot be decoded (it is named).
     """
-    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
-        modes = set(pool.map(lambda path: _read(path, lambda image: image.mode), paths))
-        channels = 1 if modes <= _GREY else 3
-        check_memory(len(paths), channels, size)
-        images_NCHW = torch.empty(len(paths), channels, size, size, dtype=torch.uint8)
-        array = images_NCHW.permute(0, 2, 3, 1).numpy()
+    images_NCHW = torch.empty(len(indices), channels, *size, dtype=torch.uint8)
+    array = images_NCHW.permute(0, 2, 3, 1).numpy()
 
-        def fill(index: int) -> None:
-            array[index] = _read(paths[index], lambda image: _pixels(image, channels, size))
+    def fill(place: int) -> None:
+        array[place] = read_picture(pictures, indices[place], lambda image: _pixels(image, channels, size))
 
-        for _ in pool.map(fill, range(len(paths))):
+    with ThreadPoolExecutor(_pool_size()) as pool:
+        for _ in pool.map(fill, range(len(indices))):
             pass
     return images_NCHW
 
 
-def _read(path: Path, use: Callable[[Image.Image], Result]) -> Result:
-    try:
-        with Image.open(path) as image:
-            return use(image)
-    except _DAMAGED as error:
-        reason = str(error).replace(f" {str(path)!r}", "")
-        raise UserError(f"{path} cannot be decoded ({reason}): replace or remove this image.") from error
+def _pool_size() -> int:
+    return min(_THREADS, os.cpu_count() or 1)
 
 
-def _pixels(image: Image.Image, channels: int, size: int) -> np.ndarray:
+def _pixels(image: Image.Image, channels: int, size: tuple[int, int]) -> np.ndarray:
+    height, width = size
     # A JPEG decoder can skip detail that the resize would throw away; twice the size keeps the result smooth.
-    image.draft(image.mode, (2 * size, 2 * size))
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I"):
-        # Pillow would clip 16 bits to 255 instead of scaling them.
-        upright = Image.fromarray((np.asarray(upright).clip(0, 65535) // 257).astype(np.uint8))
-    if upright.mode == "P" and "transparency" in upright.info:
-        upright = upright.convert("RGBA")
-    colours = upright.convert("L" if channels == 1 else "RGB")
-    square = ImageOps.fit(colours, (size, size), Image.Resampling.BILINEAR)
-    return np.asarray(square).reshape(size, size, channels)
+    image.draft(image.mode, (2 * width, 2 * height))
+    fitted = ImageOps.fit(upright(image, channels), (width, height), Image.Resampling.BILINEAR)
+    return np.asarray(fitted).reshape(height, width, channels)

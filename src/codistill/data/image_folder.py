@@ -1,4 +1,4 @@
-"""The user's own images: one folder a class, with or without a test part."""
+"""Folders of images: the user's own, and ImageNet; one folder a class, with or without a test part."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from pathlib import Path
 
 import torch
 
-from codistill.data.decode import SUFFIXES, decode_images
-from codistill.data.source import Parts, Request
-from codistill.data.split import fixed_test_split
-from codistill.data.types import ImageSet
+from codistill.data.gather import Labelled, gather
+from codistill.data.pictures import SUFFIXES, FilePictures
+from codistill.data.source import Parts, Request, cache_dir
 from codistill.errors import UserError
 
-__all__ = ["DEFAULT_SIZE", "find", "load"]
+__all__ = ["find", "find_imagenet", "load", "load_imagenet"]
 
-DEFAULT_SIZE = 64
-"""Side of the images in pixels where the user gives none."""
+_IMAGENET_SIZE = 224
 
 Entry = tuple[Path, int]
 """An image file and its label."""
@@ -27,45 +25,72 @@ def find() -> str | None:
     return None
 
 
+def find_imagenet() -> str | None:
+    """Return the folder `imagenet` in the cache if it has both parts, or None."""
+    folder = cache_dir() / "imagenet"
+    return str(folder) if not _missing_parts(folder) else None
+
+
 def load(request: Request) -> Parts:
     """Read DIR/train/<class>/* and DIR/test/<class>/* (or DIR/val), or DIR/<class>/* with a fixed 20 % for the test.
 
     Where both DIR/test and DIR/val are there, DIR/val is not read: validation images come out of the training part.
     DIR/train without either gives up a fixed 20 % too. Hidden folders and files with other suffixes are ignored.
+    Images are 64 pixels where the user gives no size; see `gather` for those that stay in their files.
 
     Raises:
         UserError: no class folder, fewer than two classes, a class folder without images, classes that only the test
-            part has, an image that cannot be decoded, or images that do not fit into memory.
+            part has, or an image that cannot be decoded.
     """
     assert request.data_dir is not None
-    classes, train, test = _entries(request.data_dir)
-    paths = [path for path, _ in train + test]
-    images_NCHW = decode_images(paths, request.image_size or DEFAULT_SIZE)
-    labels_N = torch.tensor([label for _, label in train + test])
-    n = len(train)
-    return Parts(
-        ImageSet(images_NCHW[:n], labels_N[:n]),
-        ImageSet(images_NCHW[n:], labels_N[n:]),
-        tuple(classes),
-        str(request.data_dir),
-    )
-
-
-def _entries(folder: Path) -> tuple[list[str], list[Entry], list[Entry]]:
-    train_dir = folder / "train"
+    folder = request.data_dir
+    train_dir, test_dir = folder / "train", None
     # A folder "train" of pictures is a class (of railways), not a part of the data.
     if not _subfolders(train_dir):
-        train_dir, test_dir = folder, None
+        train_dir = folder
     else:
         test_dir = next((folder / name for name in ("test", "val") if (folder / name).is_dir()), None)
+    classes, train, test = _parts(train_dir, test_dir)
+    return gather(train, test, classes, str(folder), request)
+
+
+def load_imagenet(request: Request) -> Parts:
+    """ImageNet's usual folders DIR/train/<class>/* and DIR/val/<class>/*; val, whose labels are public, is the test.
+
+    The folder is `--data-dir`, or `imagenet` in the cache. Images stay in their files, 224 pixels unless the user says
+    otherwise.
+
+    Raises:
+        UserError: a part is missing, or as for any folder of images.
+    """
+    folder = request.data_dir or cache_dir() / "imagenet"
+    missing = _missing_parts(folder)
+    if missing:
+        raise UserError(
+            f"ImageNet is not in {folder} (no {' and no '.join(missing)} with one folder a class): put its train and "
+            "val folders there, or name their parent by --data-dir."
+        )
+    classes, train, test = _parts(folder / "train", folder / "val")
+    size = (_IMAGENET_SIZE, _IMAGENET_SIZE)
+    return gather(train, test, classes, str(folder), request, size=size, channels=3, lazy=True)
+
+
+def _missing_parts(folder: Path) -> list[str]:
+    return [name for name in ("train", "val") if not _subfolders(folder / name)]
+
+
+def _parts(train_dir: Path, test_dir: Path | None) -> tuple[tuple[str, ...], Labelled, Labelled | None]:
     classes = _class_names(train_dir)
-    train = _list_images(train_dir, classes, classes)
-    if test_dir is not None:
-        names = [path.name for path in _subfolders(test_dir)]
-        _refuse_new_classes(names, classes, train_dir, test_dir)
-        return classes, train, _list_images(test_dir, names, classes)
-    kept, drawn = fixed_test_split(torch.tensor([label for _, label in train]))
-    return classes, [train[i] for i in kept], [train[i] for i in drawn]
+    train = _labelled(_list_images(train_dir, classes, classes))
+    if test_dir is None:
+        return tuple(classes), train, None
+    names = [path.name for path in _subfolders(test_dir)]
+    _refuse_new_classes(names, classes, train_dir, test_dir)
+    return tuple(classes), train, _labelled(_list_images(test_dir, names, classes))
+
+
+def _labelled(entries: Sequence[Entry]) -> Labelled:
+    return Labelled(FilePictures([path for path, _ in entries]), torch.tensor([label for _, label in entries]))
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -89,6 +114,7 @@ def _class_names(folder: Path) -> list[str]:
 def _list_images(folder: Path, names: Sequence[str], classes: Sequence[str]) -> list[Entry]:
     """All image files of the folders `names`, sorted, with their labels by `classes`."""
     entries: list[Entry] = []
+    label_of = {name: label for label, name in enumerate(classes)}
     for name in names:
         files = sorted(path for path in (folder / name).iterdir() if _is_image(path))
         if not files:
@@ -96,7 +122,7 @@ def _list_images(folder: Path, names: Sequence[str], classes: Sequence[str]) -> 
                 f"{folder / name} has no images ({', '.join(sorted(SUFFIXES))}): put images directly into the class "
                 "folder, or remove it."
             )
-        entries += [(path, classes.index(name)) for path in files]
+        entries += [(path, label_of[name]) for path in files]
     return entries
 
 

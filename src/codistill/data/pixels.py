@@ -14,27 +14,27 @@ from codistill.errors import UserError
 __all__ = ["MEMORY_LIMIT", "MIN_SIDE", "channel_statistics", "check_memory", "resize"]
 
 MEMORY_LIMIT = 8 * 2**30
-"""Bytes that a data set's images may take."""
+"""Bytes that a data set's images may take where the user gives no number."""
 MIN_SIDE = 8
 """Smallest side of an image in pixels."""
 
 _CHUNK = 1024
 
 
-def check_memory(images: int, channels: int, size: int) -> None:
+def check_memory(images: int, channels: int, size: int, limit: int = MEMORY_LIMIT) -> None:
     """Refuse square images of `size` pixels that would not fit into memory.
 
     Raises:
-        UserError: they take more than `MEMORY_LIMIT` bytes.
+        UserError: they take more than `limit` bytes.
     """
     taken = images * channels * size**2
-    if taken <= MEMORY_LIMIT:
+    if taken <= limit:
         return
-    fits = math.isqrt(MEMORY_LIMIT // (images * channels))
+    fits = math.isqrt(limit // (images * channels))
     remedy = f"give --image-size {fits} or less" if fits >= MIN_SIDE else "use fewer images"
     raise UserError(
         f"{images} images of {size} × {size} pixels and {channels} channels take {taken / 2**30:.1f} GiB: at most "
-        f"{MEMORY_LIMIT / 2**30:g} GiB are kept in memory; {remedy}."
+        f"{limit / 2**30:g} GiB are kept in memory (--data-memory); {remedy}."
     )
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from codistill.data.types import ImageSet
+from codistill.data.pixels import MEMORY_LIMIT
+from codistill.data.types import Images
 
 __all__ = ["Parts", "Request", "Source", "cache_dir"]
 
@@ -21,19 +22,23 @@ class Request:
         data_dir: where to look, and then nowhere else; None: the usual places.
         image_size: side in pixels, or None for the data's own.
         download: whether missing files may be downloaded.
+        memory: bytes that the images may take.
+        place: what follows the colon in names such as "parquet:PATH".
     """
 
     data_dir: Path | None
     image_size: int | None
     download: bool
+    memory: int = MEMORY_LIMIT
+    place: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Parts:
     """What a loader gives back; see `codistill.data.Dataset` for the fields."""
 
-    train: ImageSet
-    test: ImageSet
+    train: Images
+    test: Images
     classes: tuple[str, ...]
     found_at: str
 
@@ -52,25 +57,27 @@ class Source:
         test_images: number of images.
         channels: 1 (grey) or 3 (RGB).
         image_size: side in pixels, before `--image-size`.
-        crop_padding: default of the random crop in pixels; None: an eighth of the side.
+        crop_padding: default of the random crop in pixels for images in memory; None: an eighth of the side.
         flip: default of the horizontal flip.
         epochs: default length of a run.
         mean_std: published constants of normalisation, or None to compute them over the training images.
+        place: what must follow the name and a colon ("PATH" for parquet:PATH), or None.
     """
 
     load: Callable[[Request], Parts]
     find: Callable[[], str | None]
     description: str
     data_dir: Literal["refused", "optional", "required"]
-    classes: int | None
-    train_images: int | None
-    test_images: int | None
-    channels: int | None
-    image_size: int | None
-    crop_padding: int | None
-    flip: bool
-    epochs: int
+    classes: int | None = None
+    train_images: int | None = None
+    test_images: int | None = None
+    channels: int | None = None
+    image_size: int | None = None
+    crop_padding: int | None = None
+    flip: bool = False
+    epochs: int = 60
     mean_std: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    place: str | None = None
 
 
 def cache_dir() -> Path:

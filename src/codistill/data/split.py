@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from codistill.data.types import ImageSet
+from codistill.data.types import Images
 from codistill.errors import UserError
 
 __all__ = ["fixed_test_split", "split_validation", "take_subset"]
@@ -15,7 +15,7 @@ _TEST_SEED = 20200207
 """A constant, so that all runs, of any seed, share one test set where a data set comes without one."""
 
 
-def split_validation(train: ImageSet, fraction: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def split_validation(train: Images, fraction: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Split the training images into a training and a validation part.
 
     Without groups each class gives its share, up to rounding, and keeps at least one training image. With groups whole

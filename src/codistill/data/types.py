@@ -1,4 +1,4 @@
-"""Images in memory: one set of them, a data set made of two, and how training may distort them.
+"""Images in memory, and a data set made of two parts.
 
 Letters beside those of `codistill.types`: H, W height and width in pixels; in `images_NCHW` the C is colour channels.
 """
@@ -10,9 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from codistill.data.lazy import LazyImages
+from codistill.data.policy import AugmentPolicy
 from codistill.errors import UserError
 
-__all__ = ["AugmentPolicy", "Dataset", "ImageSet"]
+__all__ = ["Dataset", "ImageSet", "Images"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,35 +47,25 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels_N)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+        _, channels, height, width = self.images_NCHW.shape
+        return channels, height, width
+
     def take(self, index_N: Tensor) -> ImageSet:
         """Return the images of these indices (int64 or a mask), in the order given."""
         groups = None if self.groups_N is None else self.groups_N[index_N]
         return ImageSet(self.images_NCHW[index_N], self.labels_N[index_N], groups)
 
 
-@dataclass(frozen=True)
-class AugmentPolicy:
-    """How training images are distorted; `AugmentPolicy(0, False)` leaves them as they are.
-
-    Attributes:
-        crop_padding: pixels of black added on each side before a random crop back to the image's size; 0: no crop.
-        flip: mirror left and right with probability 1/2.
-
-    Raises:
-        UserError: `crop_padding` is negative.
-    """
-
-    crop_padding: int
-    flip: bool
-
-    def __post_init__(self) -> None:
-        if self.crop_padding < 0:
-            raise UserError(f"crop_padding {self.crop_padding}: give 0 or more pixels.")
+Images = ImageSet | LazyImages
+"""One part of a data set: in memory, or decoded anew whenever it is needed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set in memory with everything that a run needs to know about it.
+    """A data set with everything that a run needs to know about it.
 
     Attributes:
         name: as in `codistill list data`.
@@ -92,8 +84,8 @@ class Dataset:
     """
 
     name: str
-    train: ImageSet
-    test: ImageSet
+    train: Images
+    test: Images
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -102,7 +94,7 @@ class Dataset:
     found_at: str
 
     def __post_init__(self) -> None:
-        train, test = (list(part.images_NCHW.shape[1:]) for part in (self.train, self.test))
+        train, test = list(self.train.shape), list(self.test.shape)
         if train != test:
             raise UserError(f"training images are {train} and test images {test}: give both the same [C, H, W].")
         if not len(self.mean) == len(self.std) == train[0]:

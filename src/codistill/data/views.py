@@ -1,4 +1,4 @@
-"""From uint8 images to what the peers see: batched random crop and flip, then normalised floats.
+"""From uint8 images to what the peers see: batched random crop and flip, a policy's distortion, normalised floats.
 
 Distorting stays on uint8, which moves a quarter of the bytes, and no step loops over images.
 """
@@ -11,10 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from codistill.data.types import AugmentPolicy
+from codistill.data.distort import randaugment, trivialaugment
+from codistill.data.policy import AugmentPolicy
 from codistill.errors import UserError
 
-__all__ = ["make_views", "normalise"]
+__all__ = ["crop_and_flip", "finish_views", "make_views", "normalise"]
+
+_FEW_PIXELS = 2**17
 
 
 def make_views(
@@ -35,12 +38,13 @@ def make_views(
 
     Args:
         images_u8_BCHW: uint8, on any device.
-        policy: random crop (zero padding; offsets uniform in 0 to 2 × padding) and horizontal flip.
+        policy: random crop (zero padding; offsets uniform in 0 to 2 × padding), horizontal flip, and what its names
+            add; mixup and cutmix, which change labels too, are `mix_views`.
         mean: one number a channel, of images scaled to 0..1.
         std: likewise.
         peers: how many tensors `distinct` gives.
         distinct: whether peers see different distortions.
-        generator: draws offsets and flips; equal states give equal views.
+        generator: CPU generator that draws all of it; equal states give equal views.
         device: where the views go.
 
     Returns:
@@ -52,19 +56,82 @@ def make_views(
     if peers < 1:
         raise UserError(f"peers {peers}: views need at least one peer.")
     images = images_u8_BCHW.to(device, non_blocking=True)
-    views_VBCHW = _crop(images, policy.crop_padding, peers if distinct else 1, generator)
-    if policy.flip:
-        flip_VB = torch.rand(views_VBCHW.shape[:2], generator=generator, device=generator.device) < 0.5
-        flip_VB = flip_VB.to(device, non_blocking=True)
-        views_VBCHW = torch.where(flip_VB[:, :, None, None, None], views_VBCHW.flip(-1), views_VBCHW)
-    views = normalise(views_VBCHW, mean, std, device).unbind()
+    frames_VBCHW = crop_and_flip(images, policy, peers if distinct else 1, generator)
+    views = finish_views(frames_VBCHW, policy, mean, std, generator, device)
     return views if distinct else views[0]
 
 
-def normalise(images_u8: Tensor, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device | str) -> Tensor:
-    """Return (x / 255 - mean) / std as float32 on `device`, for uint8 [..., C, H, W]; evaluation sees images so."""
+def crop_and_flip(images_BCHW: Tensor, policy: AugmentPolicy, views: int, generator: torch.Generator) -> Tensor:
+    """Cropped and flipped copies of the images, uint8 [V, B, C, H, W], on their device."""
+    frames_VBCHW = _crop(images_BCHW, policy.crop_padding, views, generator)
+    if not policy.flip:
+        return frames_VBCHW
+    flip_VB = torch.rand(frames_VBCHW.shape[:2], generator=generator, device=generator.device) < 0.5
+    flip_VB = flip_VB.to(images_BCHW.device, non_blocking=True)
+    return torch.where(flip_VB[:, :, None, None, None], frames_VBCHW.flip(-1), frames_VBCHW)
+
+
+def finish_views(
+    frames_VBCHW: Tensor,
+    policy: AugmentPolicy,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    generator: torch.Generator,
+    device: torch.device | str,
+    out_VBCHW: Tensor | None = None,
+) -> tuple[Tensor, ...]:
+    """Cropped uint8 images to V normalised float32 views [B, C, H, W] on `device`, each under its policy's names.
+
+    `out_VBCHW` is float32 memory for the views, such as that of an earlier step.
+
+    Raises:
+        UserError: there are several policies, and not one a view.
+    """
+    if len(policy.policies) not in (1, len(frames_VBCHW)):
+        raise UserError(
+            f"{len(policy.policies)} augmentation policies for {len(frames_VBCHW)} views: give one for all, or one "
+            "a view."
+        )
+    frames = frames_VBCHW.to(device, non_blocking=True)
+    names = [policy.names(view) for view in range(len(frames))]
+    if not any(names):
+        return normalise(frames, mean, std, device, out_VBCHW).unbind()
+    views = []
+    for v, (frame_BCHW, wanted) in enumerate(zip(frames, names, strict=True)):
+        if "randaugment" in wanted:
+            ops, magnitude = policy.randaugment_ops, policy.randaugment_magnitude
+            frame_BCHW = randaugment(frame_BCHW, ops, magnitude, generator)
+        elif "trivialaugment" in wanted:
+            frame_BCHW = trivialaugment(frame_BCHW, generator)
+        view = normalise(frame_BCHW, mean, std, device, None if out_VBCHW is None else out_VBCHW[v])
+        views.append(_cutout(view, policy.cutout_size, generator) if "cutout" in wanted else view)
+    return tuple(views)
+
+
+def normalise(
+    images_u8: Tensor,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    device: torch.device | str,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Return (x / 255 - mean) / std as float32 on `device`, for uint8 [..., C, H, W]; evaluation sees images so.
+
+    `out` is memory for the result: contiguous float32 of the images' shape on the device.
+    """
     shift, scale = _constants(tuple(mean), tuple(std), torch.device(device))
-    return images_u8.to(device, non_blocking=True).to(torch.float32).sub_(shift).div_(scale)
+    images = images_u8.to(device, non_blocking=True)
+    if out is None:
+        return images.to(torch.float32, memory_format=torch.contiguous_format).sub_(shift).div_(scale)
+    # A few images at a time stay in the processor's cache.
+    flat_NCHW, out_NCHW = images.flatten(0, -4), out.flatten(0, -4)
+    if out_NCHW.is_contiguous(memory_format=torch.channels_last):
+        # Elementwise operations are fast only between operands that lie in memory alike.
+        shift, scale = (_side_by_side(constant, out_NCHW[:1]) for constant in (shift, scale))
+    few = max(_FEW_PIXELS // flat_NCHW[0].numel(), 1) if out.device.type == "cpu" else len(flat_NCHW)
+    for pixels, part in zip(flat_NCHW.split(few), out_NCHW.split(few), strict=True):
+        part.copy_(pixels).sub_(shift).div_(scale)
+    return out
 
 
 def _crop(images_BCHW: Tensor, padding: int, views: int, generator: torch.Generator) -> Tensor:
@@ -77,6 +144,22 @@ def _crop(images_BCHW: Tensor, padding: int, views: int, generator: torch.Genera
     padded = functional.pad(images_BCHW, (padding,) * 4)
     windows = padded.unfold(2, H, 1).unfold(3, W, 1)
     return windows[torch.arange(B, device=images_BCHW.device), :, top_VB, left_VB]
+
+
+def _cutout(view_BCHW: Tensor, size: int | None, generator: torch.Generator) -> Tensor:
+    """Set a square around a uniform centre of each image to the mean colour, 0 (DeVries and Taylor, 2017)."""
+    B, _, H, W = view_BCHW.shape
+    size = min(H, W) // 2 if size is None else size
+    mask = torch.ones(1, dtype=torch.bool)
+    for n, shape in ((H, (B, 1, H, 1)), (W, (B, 1, 1, W))):
+        start_B1 = torch.randint(n, (B, 1), generator=generator) - size // 2
+        place_N = torch.arange(n)
+        mask = mask & ((place_N >= start_B1) & (place_N < start_B1 + size)).view(shape)
+    return view_BCHW.masked_fill_(mask.to(view_BCHW.device, non_blocking=True), 0.0)
+
+
+def _side_by_side(constant_C11: Tensor, like_1CHW: Tensor) -> Tensor:
+    return torch.empty_like(like_1CHW).copy_(constant_C11)
 
 
 @lru_cache(maxsize=16)

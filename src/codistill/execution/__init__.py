@@ -1,12 +1,37 @@
 """Executors: they own the networks and run one training step across the output boundary."""
 
+from __future__ import annotations
+
+import torch
+
 from codistill.errors import unknown
+from codistill.execution.auto import Trial, free_bytes, try_executors
 from codistill.execution.base import Executor, through_boundary
+from codistill.execution.fused import FusedExecutor
 from codistill.execution.loop import LoopExecutor
+from codistill.execution.recompute import RecomputeExecutor
+from codistill.methods import Method
+from codistill.peers import PeerGroup
 
-__all__ = ["EXECUTORS", "Executor", "LoopExecutor", "find", "through_boundary"]
+__all__ = [
+    "EXECUTORS",
+    "Executor",
+    "FusedExecutor",
+    "LoopExecutor",
+    "RecomputeExecutor",
+    "Trial",
+    "build",
+    "find",
+    "free_bytes",
+    "through_boundary",
+    "try_executors",
+]
 
-EXECUTORS: dict[str, type[LoopExecutor]] = {"loop": LoopExecutor}
+EXECUTORS: dict[str, type[LoopExecutor]] = {
+    "loop": LoopExecutor,
+    "fused": FusedExecutor,
+    "recompute": RecomputeExecutor,
+}
 
 
 def find(name: str) -> type[LoopExecutor]:
@@ -14,3 +39,23 @@ def find(name: str) -> type[LoopExecutor]:
     if name not in EXECUTORS:
         raise unknown("executor", name, EXECUTORS)
     return EXECUTORS[name]
+
+
+def build(
+    name: str, group: PeerGroup, method: Method, amp: torch.dtype | None = None, micro_batch: int | None = None
+) -> LoopExecutor:
+    """Return the executor of that name for a group on its device.
+
+    Args:
+        name: one of `EXECUTORS`.
+        group: the peers.
+        method: the loss on their outputs.
+        amp: dtype of mixed precision, or None.
+        micro_batch: for `recompute` only, see there.
+
+    Raises:
+        UserError: an unknown name, or a group that this executor does not run.
+    """
+    if name == "recompute":
+        return RecomputeExecutor(group, method, amp, micro_batch)
+    return find(name)(group, method, amp)

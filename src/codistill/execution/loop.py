@@ -46,4 +46,7 @@ class LoopExecutor:
 
     def _forward(self, views: Tensor | Sequence[Tensor], device: torch.device) -> PeerOutputs:
         with torch.autocast(device.type, dtype=self.amp, enabled=self.amp is not None):
-            return self.group(views)
+            return self._run(views)
+
+    def _run(self, views: Tensor | Sequence[Tensor]) -> PeerOutputs:
+        return self.group(views)

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from codistill import execution, methods
-from codistill.data import SOURCES
-from codistill.errors import UserError, unknown
+from codistill.data import check_name
+from codistill.errors import UserError
 from codistill.training.config import Config
 
 __all__ = ["check_config", "default_label", "parse_splits", "resolve_device"]
@@ -23,9 +23,9 @@ def check_config(config: Config) -> Config:
         UserError: an unknown name or a value outside its range, with the rule and the remedy.
     """
     method = methods.find(config.method)
-    execution.find(config.executor)
-    if config.data not in SOURCES:
-        raise unknown("data set", config.data, SOURCES)
+    if config.executor != "auto":
+        execution.find(config.executor)
+    check_name(config.data)
     if not config.model:
         raise UserError("no model: give the name of a network ('codistill list models').")
     peers = config.peers
@@ -38,12 +38,14 @@ def check_config(config: Config) -> Config:
         peers = len(config.model) if len(config.model) > 1 else (1 if method.max_peers == 1 else 4)
     _check_peers(config, peers)
     _check_numbers(config)
+    _check_micro_batch(config)
+    _check_augmentation(config, peers)
     device = resolve_device(config.device)
     amp = config.amp
     if amp == "auto":
         amp = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "off"
     label = config.label or default_label(config)
-    out = config.out or Path("runs") / "-".join([config.data, *config.model, _slug(label), f"seed{config.seed}"])
+    out = config.out or Path("runs") / "-".join([_slug(config.data), *config.model, _slug(label), f"seed{config.seed}"])
     return dataclasses.replace(config, peers=peers, device=str(device), amp=amp, label=label, out=out)
 
 
@@ -65,6 +67,8 @@ def default_label(config: Config) -> str:
         parts.append(config.group)
     if config.icl:
         parts.append("ICL")
+    if config.augment.policies != ("standard",):
+        parts.append(" ".join(config.augment.policies))
     return ", ".join(parts)
 
 
@@ -111,8 +115,38 @@ def _check_peers(config: Config, peers: int) -> None:
         raise UserError(f"teachers with the method {config.method!r}: only kd learns from frozen teachers.")
 
 
+def _check_augmentation(config: Config, peers: int) -> None:
+    policy, method = config.augment.policy(), methods.find(config.method)
+    count = len(policy.policies)
+    if count not in (1, peers):
+        raise UserError(f"{count} augmentation policies for {peers} students: give one for all, or one for each.")
+    if count > 1 and not config.icl:
+        raise UserError(
+            f"{count} augmentation policies without icl: students that share a view share its policy; turn icl on or "
+            "give one."
+        )
+    if policy.mix is not None and not method.soft_labels:
+        raise UserError(
+            f"{policy.mix} with the method {config.method!r}: its target is defined by the one true class, and mixed "
+            "labels have two; use another policy or method."
+        )
+
+
+def _check_micro_batch(config: Config) -> None:
+    size = config.micro_batch
+    if size is None:
+        return
+    if config.executor not in ("recompute", "auto"):
+        raise UserError(
+            f"micro_batch {size} with the executor {config.executor!r}: a method sees the whole batch, so that its "
+            "parts must pass twice; use --executor recompute."
+        )
+    if size < 2 or config.batch_size % size:
+        raise UserError(f"micro_batch {size} of a batch of {config.batch_size}: give a divisor of it, 2 or more.")
+
+
 def _check_numbers(config: Config) -> None:
-    optim, augment = config.optim, config.augment
+    optim = config.optim
     rules: list[tuple[str, object, bool, str]] = [
         ("batch_size", config.batch_size, config.batch_size >= 2, "at least 2 (batch norm needs two images)"),
         ("epochs", config.epochs, config.epochs is None or config.epochs >= 1, "at least 1"),
@@ -120,6 +154,7 @@ def _check_numbers(config: Config) -> None:
         ("train_subset", config.train_subset, config.train_subset is None or config.train_subset > 0, "above 0"),
         ("image_size", config.image_size, config.image_size is None or config.image_size >= 8, "at least 8 pixels"),
         ("seed", config.seed, config.seed >= 0, "0 or more"),
+        ("memory_limit", config.memory_limit, config.memory_limit is None or config.memory_limit > 0, "above 0 GiB"),
         ("threads", config.threads, config.threads is None or config.threads >= 1, "at least 1"),
         ("optim.lr", optim.lr, optim.lr > 0, "above 0"),
         ("optim.momentum", optim.momentum, 0 <= optim.momentum < 1, "0 or more and below 1"),
@@ -134,12 +169,8 @@ def _check_numbers(config: Config) -> None:
             config.epochs is None or optim.warmup_epochs < config.epochs,
             f"shorter than the run of {config.epochs} epochs",
         ),
-        (
-            "augment.crop_padding",
-            augment.crop_padding,
-            augment.crop_padding is None or augment.crop_padding >= 0,
-            "0 or more pixels",
-        ),
+        ("data_memory", config.data_memory, config.data_memory >= 0, "0 or more GiB"),
+        ("workers", config.workers, config.workers is None or config.workers >= 0, "0 or more processes"),
     ]
     for name, value, holds, rule in rules:
         if not holds:

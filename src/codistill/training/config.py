@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
+
+from codistill.data import AugmentPolicy
 
 __all__ = ["AugmentConfig", "Config", "OptimConfig"]
 
@@ -39,6 +41,35 @@ class AugmentConfig:
     """Pixels of zero padding before a random crop of the original size (0: no crop)."""
     flip: bool | None = None
     """Horizontal flip with probability 1/2."""
+    policies: tuple[str, ...] = ("standard",)
+    """What is added to crop and flip: standard (nothing), randaugment, trivialaugment, cutout, mixup, cutmix, joined by
+    + (randaugment+cutout); one for all students, or with icl one for each, separated by commas or spaces."""
+    crop_min_area: float = 0.08
+    """Images that are not held in memory: least share of an image that a random resized crop keeps."""
+    randaugment_ops: int = 2
+    """Operations of randaugment on each image."""
+    randaugment_magnitude: int = 9
+    """Strength of randaugment's operations, 0 to 30."""
+    cutout_size: int | None = None
+    """Side of cutout's square in pixels; half the image's side if left out."""
+    mix_alpha: float | None = None
+    """The share in mixup and cutmix is drawn from Beta(alpha, alpha); 0.2 for mixup, 1 for cutmix if left out."""
+
+    def __post_init__(self) -> None:
+        given = (self.policies,) if isinstance(self.policies, str) else self.policies
+        names = tuple(name.strip() for item in given for name in item.split(","))
+        object.__setattr__(self, "policies", names)
+
+    def policy(self, crop_padding: int = 0, flip: bool = False) -> AugmentPolicy:
+        """The policy of these settings, with the data's own crop and flip where they are left out.
+
+        Raises:
+            UserError: settings that are out of range or exclude each other.
+        """
+        settings = {f.name: getattr(self, f.name) for f in fields(self)}
+        settings["crop_padding"] = crop_padding if self.crop_padding is None else self.crop_padding
+        settings["flip"] = flip if self.flip is None else self.flip
+        return AugmentPolicy(**settings)
 
 
 @dataclass(frozen=True)
@@ -56,6 +87,8 @@ class Config:
     split: str | None = None
     """Branches: module from which on each has its own copy, such as layer3 (the network's default if left out). Tree:
     modules and their children, such as layer2:2,layer3:2 (four heads)."""
+    classifier: str | None = None
+    """Path of the layer that makes the logits, where it is not the network's last linear layer."""
     data: str = "digits"
     """Data set by name ('codistill list data')."""
     data_dir: Path | None = None
@@ -63,7 +96,13 @@ class Config:
     download: bool = True
     """Download a data set that is not found on this machine."""
     image_size: int | None = None
-    """Side of the square images in pixels; images are resized to it (image_folder: 64 if left out)."""
+    """Side of the square images in pixels; images are resized to it (image_folder: 64, imagenet: 224 if left out)."""
+    data_memory: float = 8.0
+    """GiB that a data set's images may take; folders and tables of more, or of images of 128 pixels and above, are
+    decoded anew in every step (0: always)."""
+    workers: int | None = None
+    """Processes that decode images which are not held in memory (0: the training process itself); one less than the
+    cores, at most 8, if left out. Changes no result."""
     train_subset: int | None = None
     """Train on this many images only, the same share of every class (a quick look)."""
     validation: float = 0.1
@@ -82,8 +121,13 @@ class Config:
     """cpu, cuda, cuda:1, mps; auto takes a GPU where there is one."""
     amp: Literal["auto", "off", "bf16"] = "auto"
     """Mixed precision of the networks; auto: bfloat16 on CUDA devices that have it, off elsewhere."""
-    executor: str = "loop"
-    """How the peers are run."""
+    executor: Literal["loop", "fused", "recompute", "auto"] = "loop"
+    """How the students run: one after the other; as one network (small ones, faster); again for the backward pass
+    (memory of one student); or what a short trial finds fastest, which is then stored in the run (auto)."""
+    micro_batch: int | None = None
+    """Recompute: images that pass at once. The method sees the whole batch, batch norm only these images."""
+    memory_limit: float | None = None
+    """Auto: GiB that the students' activations may take; 80 percent of what is free if left out."""
     threads: int | None = None
     """CPU threads of this run; PyTorch's choice if left out. Results repeat exactly for the same number only."""
     out: Path | None = None

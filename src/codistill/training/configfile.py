@@ -61,8 +61,8 @@ def config_digest(config: Config) -> str:
 
 
 def identity(config: Config) -> str:
-    """All settings as JSON in a fixed order, without `out` and `label`, which do not change the numbers."""
-    data = {k: v for k, v in config_to_dict(config).items() if k not in ("out", "label")}
+    """All settings as JSON in a fixed order, without those that do not change the numbers."""
+    data = {k: v for k, v in config_to_dict(config).items() if k not in ("out", "label", "workers")}
     return json.dumps(data, sort_keys=True)
 
 

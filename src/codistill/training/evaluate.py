@@ -6,13 +6,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from codistill.data import Dataset
 from codistill.errors import unknown
 from codistill.training.checkpoint import checkpoint_folder, load_weights
 from codistill.training.configfile import read_config
 from codistill.training.files import read_json
 from codistill.training.loop import evaluate
-from codistill.training.session import build_session
+from codistill.training.session import DataSource, build_session
 
 __all__ = ["SPLITS", "evaluate_run"]
 
@@ -25,7 +24,7 @@ def evaluate_run(
     split: str = "test",
     checkpoint: str = "last",
     device: str | None = None,
-    dataset: Dataset | None = None,
+    dataset: DataSource | None = None,
 ) -> dict[str, Any]:
     """Return the evaluation record (docs/run-directory.md) of a run's weights; nothing in the run is changed.
 

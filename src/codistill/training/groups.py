@@ -15,20 +15,20 @@ def build_group(config: Config, num_classes: int, in_channels: int) -> PeerGroup
     """The group of the configuration, each peer initialised from a seed of its own.
 
     Raises:
-        UserError: unknown model or split.
+        UserError: unknown model, split or classifier.
     """
     assert config.peers is not None
     if config.group == "tree":
         own = generator_for(config.seed, "initialisation", 0)
         net = models.build(config.model[0], num_classes, in_channels, generator=own)
-        return TreeGroup(net, parse_splits(config.split), generator=own)
+        return TreeGroup(net, parse_splits(config.split), own, classifier=config.classifier)
     names = config.model * config.peers if len(config.model) == 1 else config.model
     if config.group == "branches":
         own = generator_for(config.seed, "initialisation", 0)
         trunk = models.build(names[0], num_classes, in_channels, generator=own)
-        return BranchedGroup(trunk, branches=config.peers, split=config.split, generator=own)
+        return BranchedGroup(trunk, config.peers, config.split, own, classifier=config.classifier)
     networks = [
         models.build(name, num_classes, in_channels, generator=generator_for(config.seed, "initialisation", peer))
         for peer, name in enumerate(names)
     ]
-    return NetworkGroup(networks)
+    return NetworkGroup(networks, config.classifier)

@@ -11,20 +11,18 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from codistill import data
-from codistill.data import ImageSet
+from codistill.data import Images
 from codistill.errors import UserError
 from codistill.peers import NetworkGroup
+from codistill.training.batches import evaluation_images, training_batches
 from codistill.training.checkpoint import save_checkpoint, save_selected
 from codistill.training.metrics import EpochMeter, EvaluationMeter
 from codistill.training.schedule import learning_rate
 from codistill.training.seeds import derive_seed
 from codistill.training.session import Session
-from codistill.types import Progress
+from codistill.types import PeerOutputs, Progress
 
 __all__ = ["Observer", "evaluate", "layer_randomness", "train_epochs"]
-
-EVALUATION_BATCH = 512
 
 
 class Observer(Protocol):
@@ -63,26 +61,22 @@ def train_epochs(session: Session, observers: Sequence[Observer]) -> None:
 
 def _train_epoch(session: Session, observers: Sequence[Observer]) -> dict[str, Any]:
     s, part, start = session, session.splits.train_N, time.perf_counter()
-    images, labels, order = s.dataset.train.images_NCHW, s.dataset.train.labels_N, s.generators["order"]
     # The mode is set here, where the epoch starts, since evaluation has changed it.
     s.group.train()
     s.method.train()
     meter = EpochMeter(s.group.shape.peers, s.device)
     steps = len(part) // s.config.batch_size
     rate = 0.0
-    for step, index_B in enumerate(data.batches(len(part), s.config.batch_size, order)):
+    for step, batch in enumerate(training_batches(s)):
         position = s.epoch + step / steps
         rate = _set_rate(s, learning_rate(s.config.optim, position, s.epochs))
-        chosen_B = part[index_B]
-        views = _views(s, images[chosen_B])
-        labels_B = labels[chosen_B].to(s.device, non_blocking=True)
         for only in range(s.group.shape.peers) if s.method.alternating else (None,):
             s.optimizer.zero_grad(set_to_none=True)
-            out, outputs = s.executor.train_step(views, labels_B, Progress(position, s.epochs), only)
+            out, outputs = s.executor.train_step(batch.views, batch.labels, Progress(position, s.epochs), only)
             if only is not None:
                 _keep_gradients_of(s, only)
             s.optimizer.step()
-            meter.update(out, outputs.logits_PBC, labels_B)
+            meter.update(out, outputs.logits_PBC, batch.classes_B)
         for observer in observers:
             observer.on_step(s, step + 1, steps)
     train, diagnostics = meter.result()
@@ -95,46 +89,31 @@ def _train_epoch(session: Session, observers: Sequence[Observer]) -> dict[str, A
     }
 
 
-def evaluate(session: Session, images: ImageSet, leader: int | None) -> dict[str, Any]:
+@torch.no_grad()
+def evaluate(session: Session, images: Images, leader: int | None) -> dict[str, Any]:
     """Score all peers and ensembles on `images` in evaluation mode; the record of docs/run-directory.md."""
     session.group.eval()
+    session.method.eval()
     shape = session.group.shape
     meter = EvaluationMeter(shape.peers, shape.num_classes, session.device)
-    for logits_PBC, labels_B in _predictions(session, images):
-        meter.update(logits_PBC, labels_B)
+    for outputs, labels_B in _predictions(session, images):
+        meter.update(outputs.logits_PBC, labels_B, session.method.own_ensemble(outputs))
     return meter.result(leader)
 
 
-def _predictions(session: Session, images: ImageSet) -> Iterator[tuple[Tensor, Tensor]]:
-    mean, std = session.dataset.mean, session.dataset.std
-    for start in range(0, len(images), EVALUATION_BATCH):
-        part = slice(start, start + EVALUATION_BATCH)
-        x = data.normalise(images.images_NCHW[part], mean, std, session.device)
-        yield session.executor.predict(x).logits_PBC, images.labels_N[part].to(session.device)
+def _predictions(session: Session, images: Images) -> Iterator[tuple[PeerOutputs, Tensor]]:
+    for x, labels_B in evaluation_images(session, images):
+        yield session.executor.predict(x), labels_B
 
 
 def _renew_method(session: Session) -> None:
     session.group.eval()
     held_out = _part(session, session.splits.held_out_N)
-    prob = [logits.softmax(-1) for logits, _ in _predictions(session, held_out)]
+    prob = [outputs.logits_PBC.softmax(-1) for outputs, _ in _predictions(session, held_out)]
     session.method.renew(torch.cat(prob, dim=1), held_out.labels_N.to(session.device))
 
 
-def _views(session: Session, images_BCHW: Tensor) -> Tensor | tuple[Tensor, ...]:
-    s = session
-    return data.make_views(
-        images_BCHW,
-        s.policy,
-        s.dataset.mean,
-        s.dataset.std,
-        peers=s.group.shape.peers,
-        distinct=s.config.icl,
-        generator=s.generators["augmentation"],
-        device=s.device,
-    )
-
-
-def _part(session: Session, index_N: Tensor) -> ImageSet:
+def _part(session: Session, index_N: Tensor) -> Images:
     return session.dataset.train.take(index_N)
 
 

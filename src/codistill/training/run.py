@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codistill.data import Dataset
 from codistill.errors import UserError
 from codistill.training.check import check_config
 from codistill.training.checkpoint import latest, load_state, load_weights, save_checkpoint
 from codistill.training.config import Config
-from codistill.training.configfile import identity, read_config, write_config
+from codistill.training.configfile import config_from_dict, identity, read_config, write_config
+from codistill.training.executor import settle_executor
 from codistill.training.files import read_json, write_json
 from codistill.training.loggers import JsonLines
 from codistill.training.loop import Observer, layer_randomness, train_epochs
-from codistill.training.session import Session, build_session
+from codistill.training.session import DataSource, Session, build_session
 from codistill.training.summary import summarise
 
 __all__ = ["RunResult", "resume", "train"]
@@ -47,13 +47,14 @@ class RunResult:
 
 
 def train(
-    config: Config, *, dataset: Dataset | None = None, overwrite: bool = False, observers: Sequence[Observer] = ()
+    config: Config, *, dataset: DataSource | None = None, overwrite: bool = False, observers: Sequence[Observer] = ()
 ) -> RunResult:
     """Train one group of networks and write its run directory (docs/run-directory.md).
 
     Args:
         config: the run; `Config(method="okddip", model=("resnet32",), data="cifar100")` is enough.
-        dataset: data to use instead of the one that `config.data` names.
+        dataset: data to use instead of the one that `config.data` names; a torch Dataset of (image, label) or a pair
+            (train, test) will do, see `codistill.data.from_torch`.
         overwrite: replace what an earlier run left in the run directory.
         observers: watch the run, for progress bars and loggers.
 
@@ -66,16 +67,17 @@ def train(
     assert out is not None
     _refuse_used_folder(out, overwrite)
     session = build_session(config, dataset)
-    _remove_run(out)
-    out.mkdir(parents=True, exist_ok=True)
-    write_config(session.config, out / "config.yaml")
-    write_json(out / "input.json", session.input_facts())
     with layer_randomness(session):
+        settle_executor(session)
+        _remove_run(out)
+        out.mkdir(parents=True, exist_ok=True)
+        write_config(session.config, out / "config.yaml")
+        write_json(out / "input.json", session.input_facts())
         save_checkpoint(out, 0, session.modules, session.state())
         return _run(session, observers, started)
 
 
-def resume(run_dir: Path, *, dataset: Dataset | None = None, observers: Sequence[Observer] = ()) -> RunResult:
+def resume(run_dir: Path, *, dataset: DataSource | None = None, observers: Sequence[Observer] = ()) -> RunResult:
     """Go on with an interrupted run from its last whole epoch, to the same numbers as without the interruption.
 
     A finished run is returned as it is.
@@ -134,11 +136,12 @@ def _remove_run(out: Path) -> None:
 
 
 def _refuse_edited(config: Config, began_with: str, run_dir: Path) -> None:
-    before = json.loads(began_with)
+    # A setting that is newer than the run has its default in both.
+    before = json.loads(identity(config_from_dict(json.loads(began_with))))
     now = json.loads(identity(config))
-    changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
+    changed = sorted(k for k in now if before[k] != now[k])
     if changed:
-        old = {k: before.get(k) for k in changed}
+        old = {k: before[k] for k in changed}
         raise UserError(
             f"{run_dir / 'config.yaml'} was edited after the run began (changed: {', '.join(changed)}; it began with "
             f"{old}): put it back, or start a new run with 'codistill train --config ... --out ...'."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,23 @@ import torch
 from torch import Tensor, nn
 
 from codistill import data, execution, methods
-from codistill.data import AugmentPolicy, Dataset
+from codistill.data import AugmentPolicy, Dataset, LazyImages, MapDataset
 from codistill.errors import UserError
-from codistill.execution import LoopExecutor
+from codistill.execution import LoopExecutor, Trial
 from codistill.methods import Method
 from codistill.peers import PeerGroup, TaughtGroup
 from codistill.training.check import check_config
-from codistill.training.config import AugmentConfig, Config
+from codistill.training.config import Config
 from codistill.training.configfile import identity
 from codistill.training.groups import build_group
 from codistill.training.seeds import generator_for
 from codistill.training.teachers import load_teachers
 
-__all__ = ["Session", "Splits", "build_session", "load_data", "split_data"]
+__all__ = ["DataSource", "Session", "Splits", "amp_dtype", "build_session", "load_data", "split_data"]
+
+
+DataSource = Dataset | MapDataset | Sequence[MapDataset]
+"""Data given from Python: codistill's own, a map-style torch Dataset of (image, label), or a pair (train, test)."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class Session:
     epoch: int = 0
     seconds: float = 0.0
     best: dict[str, Any] = dataclasses.field(default_factory=dict)
+    trial: Trial | None = None
 
     @property
     def out(self) -> Path:
@@ -66,6 +72,11 @@ class Session:
         return self.config.epochs
 
     @property
+    def workers(self) -> int:
+        """Processes that decode images which are not in memory."""
+        return data.default_workers() if self.config.workers is None else self.config.workers
+
+    @property
     def modules(self) -> dict[str, nn.Module]:
         """What a checkpoint holds the weights of: the students and the method, not the frozen teachers."""
         group = self.group.students if isinstance(self.group, TaughtGroup) else self.group
@@ -73,7 +84,7 @@ class Session:
 
     def input_facts(self) -> dict[str, Any]:
         """What the networks expect and give, for those who load a student: the content of input.json."""
-        _, channels, height, width = self.dataset.train.images_NCHW.shape
+        channels, height, width = self.dataset.train.shape
         return {
             "version": 1,
             "channels": channels,
@@ -91,6 +102,7 @@ class Session:
             "epoch": self.epoch,
             "seconds": self.seconds,
             "best": self.best,
+            "trial": None if self.trial is None else dataclasses.asdict(self.trial),
             "optimizer": self.optimizer.state_dict(),
             "generators": {name: g.get_state() for name, g in self.generators.items()},
             "layers": torch.get_rng_state(),
@@ -102,6 +114,7 @@ class Session:
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to where `state` was taken; the caller loads the weights."""
         self.epoch, self.seconds, self.best = state["epoch"], state["seconds"], state["best"]
+        self.trial = Trial(**state["trial"]) if state.get("trial") else None
         self.optimizer.load_state_dict(state["optimizer"])
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name])
@@ -112,7 +125,8 @@ class Session:
 
 def load_data(config: Config) -> Dataset:
     """The run's data set; see `codistill.data.load` for the errors."""
-    return data.load(config.data, config.data_dir, image_size=config.image_size, download=config.download)
+    size, memory = config.image_size, config.data_memory
+    return data.load(config.data, config.data_dir, image_size=size, download=config.download, memory=memory)
 
 
 def split_data(config: Config, dataset: Dataset, held_out: float) -> Splits:
@@ -140,17 +154,29 @@ def split_data(config: Config, dataset: Dataset, held_out: float) -> Splits:
     return Splits(train_N, validation_N, held_N)
 
 
-def build_session(config: Config, dataset: Dataset | None = None) -> Session:
+def amp_dtype(config: Config) -> torch.dtype | None:
+    """What the networks compute in, or None for the dtype of their parameters."""
+    return torch.bfloat16 if config.amp == "bf16" else None
+
+
+def build_session(config: Config, dataset: DataSource | None = None) -> Session:
     """Check the configuration, load the data and build all parts; nothing is written.
+
+    Args:
+        config: the run.
+        dataset: data to use instead of the one that `config.data` names.
 
     Raises:
         UserError: anything that the user can put right, before any training.
     """
     config = check_config(config)
     device = torch.device(config.device)
-    dataset = dataset or load_data(config)
+    if dataset is None:
+        dataset = load_data(config)
+    elif not isinstance(dataset, Dataset):
+        dataset = data.from_torch(dataset, image_size=config.image_size, memory=config.data_memory)
     config, policy = _fill_from_data(config, dataset)
-    channels = dataset.train.images_NCHW.shape[1]
+    channels = dataset.train.shape[0]
     group = build_group(config, len(dataset.classes), channels)
     if config.teachers:
         group = TaughtGroup(group, load_teachers(config, len(dataset.classes), channels))
@@ -159,7 +185,9 @@ def build_session(config: Config, dataset: Dataset | None = None) -> Session:
     splits = split_data(config, dataset, method.held_out)
     group.to(device)
     method.to(device)
-    executor = execution.find(config.executor)(group, method, torch.bfloat16 if config.amp == "bf16" else None)
+    # Until a trial has settled it, "auto" is "loop"; see training/executor.py.
+    name = "loop" if config.executor == "auto" else config.executor
+    executor = execution.build(name, group, method, amp_dtype(config), config.micro_batch)
     optim = config.optim
     trained = [p for module in (group, method) for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(
@@ -171,13 +199,27 @@ def build_session(config: Config, dataset: Dataset | None = None) -> Session:
 
 
 def _fill_from_data(config: Config, dataset: Dataset) -> tuple[Config, AugmentPolicy]:
-    augment = config.augment
-    padding = dataset.augment.crop_padding if augment.crop_padding is None else augment.crop_padding
-    flip = dataset.augment.flip if augment.flip is None else augment.flip
+    _refuse_gaps(dataset)
+    policy = config.augment.policy(dataset.augment.crop_padding, dataset.augment.flip)
+    if isinstance(dataset.train, LazyImages) and policy.crop_padding > 0:
+        raise UserError(
+            f"augment.crop_padding {policy.crop_padding} with images that are decoded anew in every step: these get "
+            "random resized crops; leave it out (augment.crop_min_area says how small they may be)."
+        )
     epochs = config.epochs or dataset.epochs
     if config.optim.warmup_epochs >= epochs:
         raise UserError(
             f"optim.warmup_epochs {config.optim.warmup_epochs}: it must be shorter than the run of {epochs} epochs."
         )
-    filled = dataclasses.replace(config, epochs=epochs, augment=AugmentConfig(padding, flip))
-    return filled, AugmentPolicy(padding, flip)
+    augment = dataclasses.replace(config.augment, crop_padding=policy.crop_padding, flip=policy.flip)
+    return dataclasses.replace(config, epochs=epochs, augment=augment), policy
+
+
+def _refuse_gaps(dataset: Dataset) -> None:
+    count_C = dataset.train.labels_N.bincount(minlength=len(dataset.classes))
+    if not count_C.all():
+        empty = int((count_C == 0).nonzero()[0])
+        raise UserError(
+            f"label {empty} ({dataset.classes[empty]!r}) has no training image: labels are 0 to "
+            f"{len(dataset.classes) - 1} without a gap; number the classes anew or add images."
+        )

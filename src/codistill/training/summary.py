@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import resource
 import sys
@@ -51,6 +52,10 @@ def summarise(session: Session) -> dict[str, Any]:
             "deployed": _count(session.group.student(leader)),
         },
         "peak_memory": _peak_memory(session.device),
+        "executor": {
+            "name": config.executor,
+            "trial": None if session.trial is None else dataclasses.asdict(session.trial),
+        },
         "images": {
             "train": len(splits.train_N),
             "validation": len(splits.validation_N),

@@ -1,0 +1,138 @@
+"""Images that are not held in memory: decoded anew, once a step, for all the views that a step needs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["LazyImages", "PixelReader", "crop_box"]
+
+_ATTEMPTS = 10
+_RATIO = (3 / 4, 4 / 3)
+_SHORT_SIDE = 256 / 224
+
+
+class PixelReader(Protocol):
+    """Decodes an image by its index; pickles, since the loader's processes each get a copy."""
+
+    def __call__(self, index: int) -> Tensor:
+        """Uint8 [C, H, W], the same C for all images; raises UserError for one that cannot be decoded."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class LazyImages:
+    """Images with their labels, in files.
+
+    Attributes:
+        read: decodes them.
+        index_N: int64; which of the reader's images these are.
+        labels_N: int64 class indices.
+        channels: C, one or three.
+        size: side in pixels that the networks see.
+        groups_N: int64; images of one group never stand on both sides of a split, or None.
+    """
+
+    read: PixelReader
+    index_N: Tensor
+    labels_N: Tensor
+    channels: int
+    size: int
+    groups_N: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) as the networks see every image."""
+        return self.channels, self.size, self.size
+
+    def take(self, index_N: Tensor) -> LazyImages:
+        """Return the images of these indices (int64 or a mask), in the order given."""
+        groups = None if self.groups_N is None else self.groups_N[index_N]
+        return LazyImages(self.read, self.index_N[index_N], self.labels_N[index_N], self.channels, self.size, groups)
+
+    def decode(self, index_B: Tensor) -> Tensor:
+        """The images of these indices as evaluation sees them: shorter side 8/7 of `size`, centre crop; uint8."""
+        vision = _vision()
+        frames_BCHW = self._empty(len(index_B))
+        for frame, index in zip(frames_BCHW, self.index_N[index_B].tolist(), strict=True):
+            resized = vision.resize(self.read(index), [round(self.size * _SHORT_SIDE)], antialias=True)
+            frame.copy_(vision.center_crop(resized, [self.size, self.size]))
+        return frames_BCHW
+
+    def decode_views(
+        self,
+        index_B: Tensor,
+        views: int,
+        min_area: float,
+        flip: bool,
+        generator: torch.Generator,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        """Random resized crops (and flips) of the images, each image decoded once, uint8 [V, B, C, size, size].
+
+        Args:
+            index_B: which images.
+            views: V.
+            min_area: least share of an image's area that a crop takes; sides' ratios are 3/4 to 4/3.
+            flip: whether half of the crops are mirrored.
+            generator: CPU generator; equal states give equal crops.
+            out: an earlier result to write into, if it has the shape: fresh memory costs as much as a crop.
+        """
+        B = len(index_B)
+        draws_BVK = torch.rand(B, views, 2 * _ATTEMPTS + 3, generator=generator)
+        shape = (views, B, *self.shape)
+        frames_VBCHW = self._empty(views * B).unflatten(0, (views, B)) if out is None or out.shape != shape else out
+        for b, index in enumerate(self.index_N[index_B].tolist()):
+            pixels = self.read(index)
+            for v, draw in enumerate(draws_BVK[b].tolist()):
+                top, left, height, width = crop_box(draw, pixels.shape[1], pixels.shape[2], min_area)
+                crop_HWC = pixels[:, top : top + height, left : left + width].permute(1, 2, 0)
+                crop_HWC = crop_HWC.flip(1) if flip and draw[-1] < 0.5 else crop_HWC.contiguous()
+                # torch's fast way of resizing wants colours side by side, and strides that leave no doubt of it.
+                crop_1CHW = crop_HWC.unsqueeze(0).permute(0, 3, 1, 2)
+                made = functional.interpolate(crop_1CHW, (self.size, self.size), mode="bilinear", antialias=True)
+                frames_VBCHW[v, b].copy_(made[0])
+        return frames_VBCHW
+
+    def _empty(self, n: int) -> Tensor:
+        # Colours side by side in memory, as decoders give them and as resizing is fastest.
+        return torch.empty(n, self.size, self.size, self.channels, dtype=torch.uint8).permute(0, 3, 1, 2)
+
+
+def _vision() -> ModuleType:
+    # Imported late because torchvision takes a second that commands without images need not wait for.
+    from torchvision.transforms import v2
+
+    return v2.functional
+
+
+def crop_box(draw: list[float], height: int, width: int, min_area: float) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of torchvision's RandomResizedCrop from uniform numbers.
+
+    Args:
+        draw: two numbers for each of ten attempts (area, ratio), then two for the place.
+        height: of the image in pixels.
+        width: likewise.
+        min_area: least share of the area.
+    """
+    low, high = (math.log(ratio) for ratio in _RATIO)
+    for attempt in range(_ATTEMPTS):
+        area = height * width * (min_area + (1 - min_area) * draw[2 * attempt])
+        ratio = math.exp(low + (high - low) * draw[2 * attempt + 1])
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            y, x = draw[2 * _ATTEMPTS : 2 * _ATTEMPTS + 2]
+            return int(y * (height - h + 1)), int(x * (width - w + 1)), h, w
+    # As torchvision: the largest centre crop of an allowed ratio.
+    w = min(width, round(height * _RATIO[1]))
+    h = min(height, round(width / _RATIO[0]))
+    return (height - h) // 2, (width - w) // 2, h, w

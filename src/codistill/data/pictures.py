@@ -1,0 +1,105 @@
+"""Images as files or as a user's objects, opened one at a time with Pillow, and turned into pixels."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from codistill.errors import UserError
+
+__all__ = ["SUFFIXES", "FilePictures", "PictureReader", "Pictures", "is_grey", "read_picture", "upright"]
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+"""Files with other suffixes are not taken for images; case does not matter."""
+
+_GREY = frozenset({"1", "L", "I", "I;16", "I;16B", "I;16L"})
+_ORIENTATION = 0x0112
+# What Pillow's decoders raise on a file that is not what its suffix says, or that ends too early.
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+
+Result = TypeVar("Result")
+
+
+class Pictures(Protocol):
+    """Images by their index; pickles."""
+
+    def __len__(self) -> int: ...
+
+    def open(self, index: int) -> Image.Image:
+        """The image, which need not be decoded yet."""
+        ...
+
+    def name(self, index: int) -> str:
+        """How an error calls it."""
+        ...
+
+
+@dataclass(frozen=True)
+class FilePictures:
+    """Image files."""
+
+    paths: Sequence[Path]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def open(self, index: int) -> Image.Image:
+        """See `Pictures`."""
+        return Image.open(self.paths[index])
+
+    def name(self, index: int) -> str:
+        """The path."""
+        return str(self.paths[index])
+
+
+@dataclass(frozen=True)
+class PictureReader:
+    """Reads whole pictures as pixels, see `PixelReader`: upright (EXIF), grey or RGB."""
+
+    pictures: Pictures
+    channels: int
+
+    def __call__(self, index: int) -> Tensor:
+        """Uint8 [C, H, W] with colours side by side in memory; UserError for a picture that cannot be decoded."""
+        pixels = read_picture(self.pictures, index, lambda image: np.array(upright(image, self.channels)))
+        return torch.from_numpy(pixels.reshape(*pixels.shape[:2], self.channels)).permute(2, 0, 1)
+
+
+def read_picture(pictures: Pictures, index: int, use: Callable[[Image.Image], Result]) -> Result:
+    """`use` of the opened picture; UserError, which names the picture, where it cannot be decoded."""
+    try:
+        with pictures.open(index) as image:
+            return use(image)
+    except UserError:
+        raise
+    except _DAMAGED as error:
+        reason = str(error).replace(f" {pictures.name(index)!r}", "")
+        raise UserError(
+            f"{pictures.name(index)} cannot be decoded ({reason}): replace or remove this image."
+        ) from error
+
+
+def is_grey(image: Image.Image) -> bool:
+    """Whether the image has no colours by its mode."""
+    return image.mode in _GREY
+
+
+def upright(image: Image.Image, channels: int) -> Image.Image:
+    """The image turned as its EXIF says, 8 bits, mode L for one channel and RGB for three."""
+    # Pillow's function copies an image that needs no turning.
+    turned = image if image.getexif().get(_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
+    if turned.mode.startswith("I"):
+        # Pillow would clip 16 bits to 255 instead of scaling them.
+        turned = Image.fromarray((np.asarray(turned).clip(0, 65535) // 257).astype(np.uint8))
+    if turned.mode == "P" and "transparency" in turned.info:
+        turned = turned.convert("RGBA")
+    mode = "L" if channels == 1 else "RGB"
+    return turned if turned.mode == mode else turned.convert(mode)

@@ -1,0 +1,70 @@
+"""The fused executor: peers of one architecture as one network, for networks too small to keep a device busy alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from codistill.errors import UserError
+from codistill.execution.fusing import FusedNetwork, channels_last
+from codistill.execution.loop import LoopExecutor
+from codistill.methods import Method
+from codistill.peers import NetworkGroup, PeerGroup, TaughtGroup
+from codistill.peers.shared import SharedGroup
+from codistill.types import PeerOutputs, Progress, StepOutput
+
+__all__ = ["FusedExecutor"]
+
+
+class FusedExecutor(LoopExecutor):
+    """All networks, or all branches behind one trunk, run as one; see `Executor` and `FusedNetwork`.
+
+    Results equal those of `loop` to rounding; dropout draws other, equally independent masks.
+
+    Args:
+        group: the peers, on their device and in their dtype: both stay as they are from now on.
+        method: the loss on their outputs.
+        amp: see `LoopExecutor`.
+
+    Raises:
+        UserError: peers of different architectures, a tree of more than one split, or an operation that cannot be
+            fused, named.
+    """
+
+    def __init__(self, group: PeerGroup, method: Method, amp: torch.dtype | None = None) -> None:
+        super().__init__(group, method, amp)
+        self.students = group.students if isinstance(group, TaughtGroup) else group
+        if isinstance(self.students, NetworkGroup):
+            self.network = FusedNetwork(list(self.students.networks), self.students.classifiers[0])
+        elif isinstance(self.students, SharedGroup) and len(self.students.splits) == 1:
+            self.network = FusedNetwork(list(self.students.levels[0].children()), self.students.classifier)
+        else:
+            what = "a tree of several splits" if isinstance(self.students, SharedGroup) else type(group).__name__
+            raise UserError(f"executor 'fused' cannot fuse {what}: give networks or branches, or use 'loop'.")
+
+    def train_step(
+        self, views: Tensor | Sequence[Tensor], labels_B: Tensor, progress: Progress, only: int | None = None
+    ) -> tuple[StepOutput, PeerOutputs]:
+        """One step; see `Executor.train_step`."""
+        done = super().train_step(views, labels_B, progress, only)
+        self.network.hand_gradients_over()
+        return done
+
+    def _run(self, views: Tensor | Sequence[Tensor]) -> PeerOutputs:
+        if self.network.training != self.group.training:
+            self.network.train(self.group.training)
+        if isinstance(self.students, SharedGroup):
+            values, trunk = self.students.run_trunk(views)
+            if any(len(value) > 1 for value in values):
+                raise UserError(
+                    f"executor 'fused' cannot fuse branches at {next(iter(self.students.splits))!r}: more than one "
+                    "value crosses this split; choose another one, or use the executor 'loop'."
+                )
+            inputs = [value[0] for value in values]
+        else:
+            inputs, trunk = self.students.view_of_each(views), None
+        logits_PBC, features = self.network(channels_last(torch.cat(inputs, dim=1)))
+        outputs = PeerOutputs(logits_PBC, features, trunk)
+        return self.group.add_teachers(outputs, views) if isinstance(self.group, TaughtGroup) else outputs

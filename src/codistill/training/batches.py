@@ -1,0 +1,71 @@
+"""What the loop reads: batches of views with their labels for training, plain images for evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from codistill import data
+from codistill.data import Images
+from codistill.training.session import Session
+
+__all__ = ["Batch", "evaluation_images", "training_batches"]
+
+EVALUATION_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's images and labels, on the run's device.
+
+    Attributes:
+        views: float [B, C, H, W] for all students, or with icl a tuple of one such tensor a student.
+        labels: class indices [B], or probabilities [B, C] where mixup or cutmix has mixed them.
+        classes_B: class indices for counting errors; of mixed images the class of the larger share.
+    """
+
+    views: Tensor | tuple[Tensor, ...]
+    labels: Tensor
+    classes_B: Tensor
+
+
+def training_batches(session: Session) -> Iterator[Batch]:
+    """One epoch in its random order; draws from the generators "order" and "augmentation".
+
+    A batch's views hold until the next batch is asked for.
+    """
+    s, part, dataset = session, session.splits.train_N, session.dataset
+    order = data.batches(len(part), s.config.batch_size, s.generators["order"])
+    generator = s.generators["augmentation"]
+    steps = data.training_frames(
+        dataset.train,
+        [part[index_B] for index_B in order],
+        s.policy,
+        views=s.group.shape.peers if s.config.icl else 1,
+        generator=generator,
+        workers=s.workers,
+        device=s.device,
+    )
+    memory = None
+    for frames_VBCHW, classes_B in steps:
+        if memory is None or memory.shape != frames_VBCHW.shape:
+            # One piece of memory for all steps: a fresh one of this size costs as much as what is written into it.
+            memory = torch.empty_like(frames_VBCHW, dtype=torch.float32, device=s.device)
+        views = data.finish_views(frames_VBCHW, s.policy, dataset.mean, dataset.std, generator, s.device, memory)
+        classes_B = classes_B.to(s.device, non_blocking=True)
+        labels = classes_B
+        if s.policy.mix is not None:
+            alpha, count = s.policy.mix_alpha, len(dataset.classes)
+            views, labels = data.mix_views(views, classes_B, count, s.policy.mix, alpha, generator)
+            classes_B = labels.argmax(-1)
+        yield Batch(views if s.config.icl else views[0], labels, classes_B)
+
+
+def evaluation_images(session: Session, images: Images) -> Iterator[tuple[Tensor, Tensor]]:
+    """All images in order, normalised but not distorted, [n, C, H, W], and their labels, on the run's device."""
+    mean, std, device = session.dataset.mean, session.dataset.std, session.device
+    for pixels, labels in data.evaluation_batches(images, EVALUATION_BATCH, session.workers, device):
+        yield data.normalise(pixels, mean, std, device), labels.to(device)

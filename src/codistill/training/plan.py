@@ -1,0 +1,100 @@
+"""What a run would take, without running it: `codistill train --dry-run`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from codistill import data, methods
+from codistill.peers.cost import forward_cost, trainable
+from codistill.peers.shared import SharedGroup
+from codistill.training.check import check_config
+from codistill.training.config import Config
+from codistill.training.groups import build_group
+from codistill.training.session import load_data
+
+__all__ = ["Plan", "plan"]
+
+TRAINING_FORWARDS = 3
+"""Forward, and backward as two forwards: the gradients of the inputs and of the weights cost one each."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The group of a configuration, and what a step of training takes.
+
+    Attributes:
+        config: filled in, as far as the data need not be read for it.
+        image: channels, height and width.
+        classes: C.
+        models: the network of every student.
+        splits: where branches or a tree begin, with the children of each; empty where students share nothing.
+        deployed: trainable parameters of every student as the plain network.
+        training: trainable parameters of the group (shared ones once) and the method.
+        method_parameters: the method's among them.
+        held_bytes: what autograd keeps for the backward pass of one batch, all students at once, parameters left out.
+        forward_macs: multiply-accumulates of one forward pass of all students on one batch.
+        updates: of the students in one step: one of all, or one of each where the method alternates.
+    """
+
+    config: Config
+    image: tuple[int, int, int]
+    classes: int
+    models: tuple[str, ...]
+    splits: Mapping[str, int]
+    deployed: tuple[int, ...]
+    training: int
+    method_parameters: int
+    held_bytes: int
+    forward_macs: int
+    updates: int
+
+    @property
+    def step_macs(self) -> int:
+        """Multiply-accumulates of a step of training, counted as three forward passes an update."""
+        return TRAINING_FORWARDS * self.forward_macs * self.updates
+
+
+def plan(config: Config) -> Plan:
+    """Build the group and count; nothing is trained, downloaded or written.
+
+    Data of known size are not read. Frozen teachers are neither loaded nor counted.
+
+    Raises:
+        UserError: what `codistill.train` would refuse before it reads the data.
+    """
+    config = check_config(config)
+    image, classes = _image_and_classes(config)
+    group = build_group(config, classes, image[0])
+    shape = dataclasses.replace(group.shape, teachers=len(config.teachers))
+    method = methods.build(config.method, shape, **config.method_options)
+    peers = group.shape.peers
+    views = [(config.batch_size, *image)] * (peers if config.icl else 1)
+    amp = torch.bfloat16 if config.amp == "bf16" else None
+    cost = forward_cost(group, views, torch.device(config.device), amp)
+    return Plan(
+        config,
+        image,
+        classes,
+        config.model * (peers // len(config.model)),
+        group.splits if isinstance(group, SharedGroup) else {},
+        tuple(trainable(group.student(peer)) for peer in range(peers)),
+        trainable(group) + trainable(method),
+        trainable(method),
+        cost.held_bytes,
+        cost.macs,
+        peers if method.alternating else 1,
+    )
+
+
+def _image_and_classes(config: Config) -> tuple[tuple[int, int, int], int]:
+    facts = next((row for row in data.describe() if row["name"] == config.data), {})
+    channels, classes, size = facts.get("channels"), facts.get("classes"), config.image_size or facts.get("image_size")
+    if isinstance(channels, int) and isinstance(classes, int) and isinstance(size, int):
+        return (channels, size, size), classes
+    dataset = load_data(dataclasses.replace(config, download=False))
+    channels, height, width = dataset.train.shape
+    return (channels, height, width), len(dataset.classes)

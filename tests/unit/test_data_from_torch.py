@@ -1,0 +1,128 @@
+"""Data sets of the user's own: map-style torch Datasets, in memory and not, and every refusal."""
+
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Dataset, IterableDataset, TensorDataset
+
+from codistill import data
+from codistill.data import ImageSet, LazyImages
+from codistill.errors import UserError
+
+
+class Own(Dataset):
+    def __init__(self, images, labels, **attributes):
+        self.images, self.labels = images, labels
+        self.__dict__.update(attributes)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images[index], self.labels[index]
+
+
+def pictures(n, size=(12, 10), mode="RGB"):
+    return [Image.new(mode, size, 20 * i if mode == "L" else (20 * i, 5, 200)) for i in range(n)]
+
+
+def message(given, **options):
+    with pytest.raises(UserError) as caught:
+        data.from_torch(given, **options)
+    return str(caught.value)
+
+
+def test_a_pair_keeps_size_order_and_class_names():
+    train = Own(pictures(6), [0, 1, 2, 0, 1, 2], classes=["x", "y", "z"])
+    found = data.from_torch((train, Own(pictures(2), [2, 0])))
+    assert isinstance(found.train, ImageSet)
+    assert found.train.shape == (3, 10, 12)
+    assert found.classes == ("x", "y", "z")
+    assert (found.train.labels_N.tolist(), found.test.labels_N.tolist()) == ([0, 1, 2, 0, 1, 2], [2, 0])
+    assert found.train.images_NCHW[:, :, 3, 4].tolist() == [[20 * i, 5, 200] for i in range(6)]
+
+
+@pytest.mark.parametrize("scale", [1, 255])
+def test_tensors_of_either_range_are_the_same_images_and_one_set_gives_up_a_fifth(scale):
+    images = (torch.arange(10 * 64).view(10, 1, 8, 8) % 256).to(torch.uint8)
+    given = images if scale == 1 else images.float() / 255
+    found = data.from_torch(TensorDataset(given, torch.tensor([0, 1] * 5)))
+    assert (len(found.train), len(found.test), found.classes) == (8, 2, ("0", "1"))
+    both = torch.cat([found.train.images_NCHW, found.test.images_NCHW])
+    assert sorted(both.flatten(1).sum(1).tolist()) == sorted(images.flatten(1).sum(1).tolist())
+
+
+def test_large_images_are_asked_for_again_in_every_step():
+    train = Own(pictures(4, (200, 130), "L"), [0, 1, 0, 1])
+    found = data.from_torch((train, train), image_size=128)
+    assert isinstance(found.train, LazyImages)
+    assert found.train.decode(torch.tensor([2]))[0, 0, 5, 5] == 40
+    assert found.train.shape == (1, 128, 128)
+
+
+def test_targets_spare_reading_the_images_for_their_labels():
+    class Watched(Own):
+        read = 0
+
+        def __getitem__(self, index):
+            Watched.read += 1
+            return super().__getitem__(index)
+
+    data.from_torch((Watched(pictures(4), [0, 1, 0, 1], targets=torch.tensor([0, 1, 0, 1])),) * 2)
+    assert Watched.read == 1 + 4 + 4  # the first tells size and colour
+
+
+def test_what_is_no_map_style_data_set_is_refused():
+    class Stream(IterableDataset):
+        def __iter__(self):
+            yield from ()
+
+    assert message(Stream()) == (
+        "Stream has no length or no items by index: give a map-style torch Dataset with __len__ and __getitem__."
+    )
+    assert message((Own([], []),)) == "Own is empty: give a data set with images."
+    assert message((Own(pictures(1), [0]),) * 3) == "3 data sets: give one, or a pair (train, test)."
+
+
+def test_images_of_different_channels_are_refused():
+    given = Own([*pictures(3), *pictures(1, mode="L")], [0, 1, 0, 1])
+    assert message((given, given)) == (
+        "image 3 of the training part is grey and the first training image colour: give all images the same channels."
+    )
+    tensors = Own([torch.zeros(1, 8, 8), torch.zeros(3, 8, 8)], [0, 1])
+    assert message((tensors, tensors)) == (
+        "image 1 of the training part is colour and the first training image grey: give all images the same channels."
+    )
+
+
+def test_images_of_different_sizes_need_a_size():
+    given = Own([*pictures(1), *pictures(1, (9, 9))], [0, 1])
+    assert message((given, given)) == (
+        "image 1 of the training part has 9 × 9 pixels and the first training image 10 × 12: give all images one size, "
+        "or set image_size."
+    )
+    assert data.from_torch((given, given), image_size=9).train.shape == (3, 9, 9)
+
+
+@pytest.mark.parametrize(
+    ("image", "says"),
+    [
+        (torch.randn(3, 8, 8), "give uint8, or floats in 0 to 1; codistill normalises by itself."),
+        (torch.zeros(4, 8, 8), "has shape [4, 8, 8]: give [C, H, W] with one channel (grey) or three (RGB)."),
+        (torch.zeros(8), "has shape [8]: give [C, H, W]"),
+        (torch.zeros(3, 8, 8, dtype=torch.int64), "is torch.int64: give uint8, or floats in 0 to 1."),
+        ([[0]], "is a list: give a PIL image, or a tensor [C, H, W]."),
+    ],
+)
+def test_images_of_other_kinds_are_refused(image, says):
+    given = Own([image] * 2, [0, 1])
+    assert message((given, given)).startswith("image 0 of the training part ")
+    assert says in message((given, given))
+
+
+@pytest.mark.parametrize("label", ["cat", 1.0, -1, torch.tensor([1, 0])])
+def test_labels_that_are_no_class_indices_are_refused(label):
+    given = Own(pictures(3), [0, label, 1])
+    assert message((given, given)) == (
+        f"the label of image 1 of the training part is {label!r}: give class indices from 0 on."
+    )

@@ -1,0 +1,169 @@
+"""Tables of images: local parquet files, data sets of the hub's package, and every refusal."""
+
+import io
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from codistill import data
+from codistill.data import ImageSet, LazyImages
+from codistill.errors import UserError
+
+arrow = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+
+def encoded(shade, size=(12, 10), form="PNG"):
+    stream = io.BytesIO()
+    Image.new("RGB", size, (shade, shade // 2, 7)).save(stream, form)
+    return stream.getvalue()
+
+
+def write(path, labels, *, names=None, struct=True, label="label", images=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    blobs = [encoded(10 * i) for i in range(len(labels))] if images is None else images
+    cells = [{"bytes": blob, "path": None} for blob in blobs] if struct else blobs
+    table = arrow.table({"note": [1.5] * len(labels), "image": cells, label: labels})
+    if names is not None:
+        features = {label: {"names": names, "_type": "ClassLabel"}}
+        note = json.dumps({"info": {"features": features}})
+        table = table.replace_schema_metadata({"huggingface": note})
+    parquet.write_table(table, path)
+    return path
+
+
+def message(name, **options):
+    with pytest.raises(UserError) as caught:
+        data.load(name, **options)
+    return str(caught.value)
+
+
+def test_parts_labels_and_class_names_come_from_hugging_faces_layout(tmp_path):
+    write(tmp_path / "data" / "train-00000-of-00002.parquet", [0, 1, 1], names=["cat", "dog"])
+    write(tmp_path / "data" / "train-00001-of-00002.parquet", [1, 0], names=["cat", "dog"])
+    write(tmp_path / "data" / "test-00000-of-00001.parquet", [1], names=["cat", "dog"])
+    write(tmp_path / "data" / "validation-00000-of-00001.parquet", [0, 0], names=["cat", "dog"])
+    found = data.load(f"parquet:{tmp_path}", image_size=8)
+    assert isinstance(found.train, ImageSet)
+    assert found.classes == ("cat", "dog")
+    assert (found.train.labels_N.tolist(), found.test.labels_N.tolist()) == ([0, 1, 1, 1, 0], [1])
+    assert found.train.images_NCHW[:, 0, 4, 4].tolist() == [0, 10, 20, 0, 10]
+    assert (found.found_at, found.train.shape) == (str(tmp_path), (3, 8, 8))
+
+
+@pytest.mark.parametrize("struct", [True, False])
+def test_one_file_gives_up_a_constant_fifth_and_names_text_labels(tmp_path, struct):
+    path = write(tmp_path / "all.parquet", ["b", "a"] * 10, struct=struct, label="class")
+    found = data.load(f"parquet:{path}", image_size=8)
+    assert found.classes == ("a", "b")
+    assert (len(found.train), len(found.test)) == (16, 4)
+    assert found.train.labels_N.bincount().tolist() == [8, 8]
+
+
+def test_large_images_are_decoded_from_their_bytes_in_every_step(tmp_path):
+    path = write(tmp_path / "all.parquet", [0, 1] * 5)
+    found = data.load(f"parquet:{path}", image_size=128)
+    assert isinstance(found.train, LazyImages)
+    images = found.train.decode(torch.arange(len(found.train)))
+    shades = {10 * i for i in range(10)}
+    assert set(images[:, 0, 64, 64].tolist()) < shades
+
+
+def test_a_damaged_file_is_refused_by_its_path(tmp_path):
+    path = write(tmp_path / "all.parquet", [0, 1] * 5)
+    path.write_bytes(path.read_bytes()[:-20])
+    said = message(f"parquet:{path}")
+    assert said.startswith(f"{path} is no sound parquet file (")
+    assert said.endswith("): get it again.")
+
+
+def test_a_damaged_image_is_refused_by_its_row(tmp_path):
+    blobs = [encoded(1), encoded(2), b"no image", encoded(3)]
+    path = write(tmp_path / "all.parquet", [0, 1, 0, 1], images=blobs)
+    write(tmp_path / "two" / "train.parquet", [0, 1, 0, 1], images=blobs)
+    assert message(f"parquet:{tmp_path / 'two'}", image_size=8).startswith(
+        f"image 2 of {tmp_path / 'two'} cannot be decoded ("
+    )
+    assert "cannot be decoded" in message(f"parquet:{path}", image_size=8)
+
+
+@pytest.mark.parametrize(
+    ("columns", "what"),
+    [
+        ({"label": [0, 1]}, "images"),
+        ({"image": [b"x", b"y"]}, "labels"),
+        ({"image": [1, 2], "label": [0, 1]}, "images"),
+    ],
+)
+def test_a_table_without_images_or_labels_is_refused_with_its_columns(tmp_path, columns, what):
+    path = tmp_path / "all.parquet"
+    parquet.write_table(arrow.table(columns), path)
+    assert message(f"parquet:{path}") == (
+        f"{path} has no column of {what} (its columns: {', '.join(columns)}): images are bytes, labels numbers or "
+        "text; name another table."
+    )
+
+
+def test_rows_without_a_label_and_new_test_classes_are_refused(tmp_path):
+    path = write(tmp_path / "all.parquet", [0, None, 1])
+    assert message(f"parquet:{path}") == f"{path} has rows without a label in the column 'label': remove them."
+    write(tmp_path / "two" / "train.parquet", ["a", "b"])
+    write(tmp_path / "two" / "test.parquet", ["a", "c"])
+    assert message(f"parquet:{tmp_path / 'two'}") == (
+        f"{tmp_path / 'two'} has the classes c in its test part alone: add training images of them, or remove their "
+        "rows."
+    )
+
+
+def test_missing_files_and_names_are_refused(tmp_path):
+    said = f"parquet:{tmp_path}: there is no parquet file; give the path of one, or of a folder of them."
+    assert message(f"parquet:{tmp_path}") == said
+    assert message("parquet") == "data set 'parquet': say which, as parquet:PATH."
+    assert message("hf:") == "data set 'hf:': say which, as hf:NAME."
+    assert message("digits:x").startswith("unknown data set 'digits:x'")
+    path = write(tmp_path / "all.parquet", [0, 1])
+    assert message(f"parquet:{path}", data_dir=tmp_path) == (
+        f"data_dir {tmp_path} with 'parquet': it is named parquet:PATH; leave out --data-dir."
+    )
+
+
+def test_files_that_do_not_fit_into_memory_are_refused_with_the_way_that_needs_none(tmp_path):
+    path = write(tmp_path / "all.parquet", [0, 1])
+    assert message(f"parquet:{path}", memory=0) == (
+        f"parquet:{path} has 0.0 GiB of files and at most 0 GiB are kept in memory (--data-memory): name its folder "
+        f"as hf:{tmp_path}, which reads rows from disk."
+    )
+
+
+@pytest.mark.parametrize(("name", "package"), [("parquet:x", "pyarrow"), ("hf:x", "datasets")])
+def test_a_missing_package_is_named_with_its_extra(name, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setitem(sys.modules, f"{package}.parquet", None)
+    assert message(name) == (f"tables of images need the package {package}: install it by pip install 'codistill[hf]'.")
+
+
+def test_a_data_set_of_the_hubs_package_is_read_from_disk(tmp_path, monkeypatch):
+    hub = pytest.importorskip("datasets")
+    monkeypatch.setattr(hub.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "set"
+    for part, labels in (("train", [0, 1, 1, 0]), ("test", [1])):
+        pixels = [np.full((20, 20, 3), 40 * i, dtype=np.uint8) for i in range(len(labels))]
+        features = hub.Features(image=hub.Image(), label=hub.ClassLabel(names=["cat", "dog"]))
+        rows = {"image": [Image.fromarray(p) for p in pixels], "label": labels}
+        table = hub.Dataset.from_dict(rows, features=features)
+        (folder / "data").mkdir(parents=True, exist_ok=True)
+        table.to_parquet(folder / "data" / f"{part}-00000-of-00001.parquet")
+    small, large = (data.load(f"hf:{folder}", image_size=size) for size in (16, 128))
+    for found in (small, large):
+        assert found.classes == ("cat", "dog")
+        assert (found.train.labels_N.tolist(), found.test.labels_N.tolist()) == ([0, 1, 1, 0], [1])
+    assert isinstance(large.train, LazyImages)
+    assert large.train.decode(torch.arange(4))[:, 0, 9, 9].tolist() == [0, 40, 80, 120]
+    assert small.train.images_NCHW[:, 0, 9, 9].tolist() == [0, 40, 80, 120]
+    with pytest.raises(UserError) as caught:
+        data.load(f"hf:{tmp_path / 'nowhere'}", download=False)
+    assert str(caught.value).startswith(f"hf:{tmp_path / 'nowhere'} cannot be loaded (")
