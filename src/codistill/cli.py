@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import operator
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -18,13 +19,16 @@ import tyro
 from rich.console import Console
 from tyro.conf import Positional, Suppress, UseAppendAction, arg, subcommand
 
-from codistill import data, methods, reports
-from codistill.console import RunProgress, print_entries, score_table, simple_table
+from codistill import bench, data, methods, reports
+from codistill.console import RunProgress, plan_table, print_entries, print_studies, score_table, simple_table
 from codistill.errors import UserError
 from codistill.export import export_student
-from codistill.models.describe import describe as describe_models
+from codistill.peers.describe import describe as describe_models
+from codistill.studies.command import StudyRequest, run_studies
+from codistill.studies.listing import describe_studies, estimates, how_estimated
 from codistill.training import Config, RunResult, apply_settings, read_config, resume, train
 from codistill.training.evaluate import evaluate_run
+from codistill.training.plan import plan
 
 __all__ = ["main"]
 
@@ -42,6 +46,8 @@ class Train(Config):
     """Any setting by its dotted name: --set optim.lr=0.05 method_options.temperature=2; wins over all else."""
     overwrite: bool = False
     """Replace what an earlier run left in --out."""
+    dry_run: bool = False
+    """Print the group's parameters, its activations' memory and its arithmetic, and stop: nothing is written."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,16 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Study(StudyRequest):
+    """Run the experiment behind a table or figure of the papers, and report it beside the paper's numbers."""
+
+    gpu: str = "a100"
+    """study list: the GPU to estimate for, by its data sheet."""
+    json: bool = False
+    """study list: print JSON."""
+
+
+@dataclass(frozen=True)
 class Export:
     """Write one student as the plain network, checked equal to the one in the group."""
 
@@ -95,10 +111,28 @@ class Export:
 
 
 @dataclass(frozen=True)
-class List:
-    """List what can be named: methods with their options, networks, data sets."""
+class Bench:
+    """Measure the library on this machine: ratios of times that take turns in one run."""
 
-    what: Annotated[Positional[Literal["methods", "models", "data"]], arg(metavar="{methods,models,data}")]
+    suite: tuple[str, ...] = ()
+    """methods, floor, executors, evaluation, growth; all if left out (half an hour)."""
+    turns: int = 7
+    """Turns of everything; medians are taken over them."""
+    clock: Literal["wall", "cpu"] = "wall"
+    """wall for an idle machine; cpu, the time of this process alone, for a busy one."""
+    threads: int = 1
+    """CPU threads."""
+    json: bool = False
+    """Print JSON, with the machine and the versions."""
+
+
+@dataclass(frozen=True)
+class List:
+    """List what can be named: methods with their options, networks, data sets, studies."""
+
+    what: Annotated[
+        Positional[Literal["methods", "models", "data", "studies"]], arg(metavar="{methods,models,data,studies}")
+    ]
     """Kind of thing."""
     json: bool = False
     """Print JSON."""
@@ -121,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parse(arguments: list[str]) -> Any:
     commands: list[Any] = [Annotated[Train, subcommand("train", default=_train_defaults(arguments))]]
-    for command in (Resume, Evaluate, Report, Export, List):
+    for command in (Resume, Evaluate, Report, Study, Export, Bench, List):
         commands.append(Annotated[command, subcommand(command.__name__.lower())])
     union: Any = functools.reduce(operator.or_, commands)
     return tyro.cli(union, args=arguments, prog="codistill", description="Train networks that teach each other.")
@@ -156,11 +190,15 @@ def _run(command: Any) -> None:
             out = reports.write_report(runs, command.out or _report_path(command.runs))
             console.print(reports.render_table(reports.compare(runs)))
             console.print(f"report: {out}")
+        case Study():
+            _study(command, console)
         case Export():
             folder = export_student(
                 command.run, command.out, format=command.format, peer=command.peer, checkpoint=command.checkpoint
             )
             console.print(f"exported to {folder}: the plain network's outputs equal the trained student's to the bit")
+        case Bench():
+            bench.report(command.suite, bench.Setting(command.turns, command.clock, command.threads), command.json)
         case List():
             _list(command, console)
 
@@ -168,12 +206,29 @@ def _run(command: Any) -> None:
 def _train(command: Train, console: Console) -> None:
     settings = {f.name: getattr(command, f.name) for f in dataclasses.fields(Config)}
     config = apply_settings(Config(**settings), [setting for group in command.set for setting in group])
+    if command.dry_run:
+        console.print(plan_table(plan(config)))
+        return
     progress = RunProgress(console)
     try:
         result = train(config, overwrite=command.overwrite, observers=[progress])
     finally:
         progress.stop()
     _finish(result, console)
+
+
+def _study(command: Study, console: Console) -> None:
+    if command.names == ("list",):
+        rows = estimates(command.gpu)
+        if command.json:
+            print(json.dumps([a | b for a, b in zip(describe_studies(), rows, strict=True)], indent=1))
+        else:
+            print_studies(console, describe_studies(), rows)
+            console.print(how_estimated(command.gpu), highlight=False, soft_wrap=True)
+        return
+    typed = shlex.join(["codistill", *sys.argv[1:]])
+    if not run_studies(dataclasses.replace(command, command=typed), console):
+        raise SystemExit(1)
 
 
 def _finish(result: RunResult, console: Console) -> None:
@@ -205,6 +260,8 @@ def _list(command: List, console: Console) -> None:
         rows = methods.describe()
     elif command.what == "models":
         rows = describe_models()
+    elif command.what == "studies":
+        rows = describe_studies()
     else:
         rows = data.describe()
     if command.json:
@@ -212,7 +269,8 @@ def _list(command: List, console: Console) -> None:
     elif command.what == "models":
         console.print(simple_table(rows, list(rows[0])))
     else:
-        print_entries(console, rows, "what" if command.what == "methods" else "description")
+        text = {"methods": "what", "studies": "title"}.get(command.what, "description")
+        print_entries(console, rows, text)
 
 
 def _report_path(paths: Sequence[Path]) -> Path:

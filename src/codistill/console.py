@@ -13,9 +13,18 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from codistill.training.loggers import Silent
+from codistill.training.plan import TRAINING_FORWARDS, Plan
 from codistill.training.session import Session
 
-__all__ = ["RunProgress", "plain_duration", "print_entries", "score_table", "simple_table"]
+__all__ = [
+    "RunProgress",
+    "plain_duration",
+    "plan_table",
+    "print_entries",
+    "print_studies",
+    "score_table",
+    "simple_table",
+]
 
 
 class RunProgress(Silent):
@@ -44,6 +53,8 @@ class RunProgress(Silent):
             highlight=False,
             soft_wrap=True,
         )
+        if session.trial is not None and session.epoch == 0:
+            self.console.print(str(session.trial), highlight=False, markup=False, soft_wrap=True)
         self.began, self.first = time.perf_counter(), session.epoch
         self.task = self.bar.add_task(
             str(config.label),
@@ -97,9 +108,34 @@ def score_table(record: Mapping[str, Any], title: str) -> Table:
         rows += [("mean of students", record["mean"]), (f"leader (student {record['leader_peer']})", record["leader"])]
         rows += [("ensemble (mean probability)", record["ensemble"])]
         rows += [("ensemble (mean logit)", record["ensemble_logits"])]
+        rows += [("ensemble (the method's own)", record["ensemble_own"])] if record.get("ensemble_own") else []
     for name, score in rows:
         top5 = "-" if score["top5_error"] is None else f"{score['top5_error']:.2f}"
         table.add_row(name, f"{score['top1_error']:.2f}", top5, f"{score['nll']:.4f}", f"{score['ece']:.2f}")
+    return table
+
+
+def plan_table(plan: Plan) -> Table:
+    """The table of a dry run: the group, its parameters, memory and arithmetic."""
+    config = plan.config
+    channels, height, width = plan.image
+    students = f"{len(plan.models)} x {plan.models[0]}" if len(set(plan.models)) == 1 else ", ".join(plan.models)
+    forks = ", ".join(f"{children} from {split!r} on" for split, children in plan.splits.items())
+    method = f" ({plan.method_parameters:,} of them the method's)" if plan.method_parameters else ""
+    alternating = f", for each of {plan.updates} updates" if plan.updates > 1 else ""
+    images = f"{config.batch_size} images of {channels} x {height} x {width}"
+    rows = {
+        "group": f"{config.label}: {students}" + (f"; {forks}" if forks else ""),
+        "batch": f"{images}, {plan.classes} classes, on {config.device}",
+        "parameters in training": f"{plan.training:,}{method}",
+        "parameters deployed": " or ".join(f"{count:,}" for count in dict.fromkeys(plan.deployed)) + " (one student)",
+        "activations": f"{plan.held_bytes / 2**20:,.1f} MiB held for backward, all students at once",
+        "multiply-accumulates": f"{plan.step_macs / 1e9:,.3f} G a step: {TRAINING_FORWARDS} x the "
+        f"{plan.forward_macs / 1e9:,.3f} G of a forward pass (backward counts as two){alternating}",
+    }
+    table = Table(show_header=False)
+    for name, text in rows.items():
+        table.add_row(name, escape(text))
     return table
 
 
@@ -120,6 +156,22 @@ def simple_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> T
     for row in rows:
         table.add_row(*(_text(row[c]) for c in columns))
     return table
+
+
+def print_studies(
+    console: Console, studies: Sequence[Mapping[str, Any]], estimates: Sequence[Mapping[str, Any]]
+) -> None:
+    """Every study with the rows and columns of its table, its runs, and the hours that they take."""
+    for study, estimate in zip(studies, estimates, strict=True):
+        console.print(f"[bold]{study['name']}[/]  {escape(study['title'])}", highlight=False)
+        hours = {**estimate["hours"], "paper": estimate["gpu_hours"]}
+        units = {"smoke": "h of a CPU thread", "cpu": "h of a CPU thread", "paper": f"h of one {estimate['gpu']}"}
+        taken = (
+            f"{profile} {n} runs, {hours[profile]:,.2g} {units[profile]}" for profile, n in estimate["runs"].items()
+        )
+        lines = ("; ".join(taken), f"rows: {', '.join(study['rows'])}", f"columns: {', '.join(study['columns'])}")
+        for line in lines:
+            console.print(Padding(escape(line), (0, 0, 0, 4)), highlight=False, style="dim")
 
 
 def _text(value: Any) -> str:

@@ -24,7 +24,8 @@ LAYERS = {
     "reports": {"errors"},
     "console": {"training"},
     "studies": {"training", "reports", "export", "console", "models", "data"},
-    "cli": {"training", "reports", "export", "console", "models", "data", "methods", "studies"},
+    "bench": {"training", "execution", "methods", "models", "peers", "types"},
+    "cli": {"bench", "training", "reports", "export", "console", "peers", "data", "methods", "studies"},
 }
 
 

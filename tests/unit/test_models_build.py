@@ -27,7 +27,15 @@ PARAMETERS = {
     "densenet40_12": (176_122, 188_092, 132),
     "densenet40_12_plain": (1_019_722, 1_060_132, 448),
 }
-IMAGENET = {"resnet18": 11_689_512, "resnet50": 25_557_032, "mobilenet_v2": 3_504_872, "mobilenet_v2_x1.2": 4_725_992}
+IMAGENET = {
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
+    "mobilenet_v2": 3_504_872,
+    "mobilenet_v2_x0.5": 1_968_680,
+    "mobilenet_v2_x1.0": 3_504_872,
+    "mobilenet_v2_x1.2": 4_725_992,
+}
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -116,7 +124,7 @@ def test_without_a_generator_the_global_seed_decides():
 def test_available_names_are_sorted_and_contain_all_of_the_papers():
     names = models.available()
     assert names == sorted(names)
-    assert set(PARAMETERS) | set(IMAGENET) | {"resnet34", "mobilenet_v2_x0.5"} <= set(names)
+    assert set(PARAMETERS) | set(IMAGENET) <= set(names)
 
 
 def test_unknown_name_is_refused_with_the_nearest():

@@ -9,7 +9,6 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock
 
 from codistill import models
-from codistill.errors import UserError
 from codistill.peers import BranchedGroup, default_split
 
 TORCHVISION = {
@@ -43,7 +42,9 @@ TIMM = {
     "mixer_s32_224": ("blocks.6", 512, 512),
     "mobilenetv3_small_050": ("blocks.4", 24, 1024),
     "regnetx_002": ("s4", 152, 368),
+    "resnetv2_18": ("stages.3", 256, 512),
     "swin_tiny_patch4_window7_224": ("layers.3", 384, 768),
+    "vit_tiny_patch16_dinov3_qkvb": ("blocks.8", 192, 192),
     "xcit_nano_12_p16_224": ("blocks.8", 128, 128),
 }
 
@@ -135,10 +136,8 @@ def test_vit_trunk_is_pooled_over_tokens():
         assert torch.equal(group(x).trunk_features, group.trunk(x)[0].mean(1))
 
 
-def test_squeezenet_needs_its_convolution_named():
+def test_a_squeezenets_classifier_is_its_1x1_convolution():
     net = torchvision.models.squeezenet1_1(num_classes=5)
-    with pytest.raises(UserError, match=r'SqueezeNet: no linear layer runs; .* classifier="classifier.1"'):
-        BranchedGroup(net, 2)
-    group = BranchedGroup(net, 2, classifier="classifier.1", generator=seeded(0)).eval()
+    group = BranchedGroup(net, 2, generator=seeded(0)).eval()
     assert group.shape.feature_widths == (512, 512)
     assert group(torch.randn(2, 3, 32, 32)).features[1].shape == (2, 512)

@@ -36,10 +36,10 @@ class Swapped(nn.Module):
 
 
 class ConvHead(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, kernel: int = 1) -> None:
         super().__init__()
         self.body = nn.Conv2d(3, 6, 3)
-        self.head = nn.Conv2d(6, 4, 1)
+        self.head = nn.Conv2d(6, 4, kernel)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(torch.relu(self.body(x))).mean((2, 3))
@@ -67,14 +67,21 @@ def test_features_are_the_input_of_the_linear_layer_that_runs_last():
     assert not net.classifier._forward_pre_hooks
 
 
-def test_a_convolution_can_be_named_as_classifier():
+def test_a_1x1_convolution_is_a_linear_layer():
     net = ConvHead()
-    with pytest.raises(UserError, match=r'ConvHead: no linear layer runs; name .* classifier="head"'):
-        NetworkGroup([net])
-    group = NetworkGroup([net], classifier="head")
+    group = NetworkGroup([net])
     x = torch.randn(2, 3, 8, 8)
     assert group.shape == GroupShape(1, 4, (6,))
     torch.testing.assert_close(group(x).features[0], torch.relu(net.body(x)).mean((2, 3)))
+
+
+def test_another_convolution_can_be_named_as_classifier():
+    net = ConvHead(kernel=3)
+    with pytest.raises(UserError, match=r"ConvHead: no linear layer runs; name the layer .* classifier=\"head\""):
+        NetworkGroup([net])
+    group = NetworkGroup([net], classifier="head")
+    assert group.shape == GroupShape(1, 4, (6,))
+    assert group(torch.randn(2, 3, 8, 8)).features[0].shape == (2, 6)
 
 
 def test_a_last_linear_layer_that_is_not_the_classifier_is_refused():

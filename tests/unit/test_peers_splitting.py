@@ -119,7 +119,20 @@ class Block(Base):
         return x + self.second(self.first(x))
 
 
-@pytest.mark.parametrize("net_class", [Sizes, PassesSizes, Tokens])
+class SharedAngles(Base):
+    """Computes a position embedding once, for the layers on both sides of the cut, as rotary transformers do."""
+
+    def __init__(self, learnt: bool = False) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.5), requires_grad=learnt)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        angles = torch.cos(torch.arange(x.shape[1], device=x.device) * self.scale)
+        h = self.first(x) * angles
+        return self.fc(torch.relu(self.second(h)) * angles)
+
+
+@pytest.mark.parametrize("net_class", [Sizes, PassesSizes, Tokens, SharedAngles])
 def test_sizes_parameters_and_constants_come_through_the_cut(net_class):
     net = net_class()
     group = plain_branch(net, "second")
@@ -129,6 +142,24 @@ def test_sizes_parameters_and_constants_come_through_the_cut(net_class):
         assert torch.equal(group.student(0)(x), net(x))
     names = {key for part in group.path(0) for key in part.state_dict()}
     assert names == net.state_dict().keys()
+
+
+def test_a_position_embedding_that_learns_does_not_come_through_the_cut():
+    with pytest.raises(UserError, match=r"2 tensors cross it, from 'cos' and 'mul_1'"):
+        BranchedGroup(SharedAngles(learnt=True), 2, "second")
+
+
+def test_noise_drawn_in_a_branch_is_its_own():
+    class Noisy(Base):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.first(x)
+            out = self.second(h)
+            return self.fc(out + torch.empty_like(h).normal_())
+
+    group = BranchedGroup(Noisy(), 2, "second", seeded(0))
+    group.levels[0][1].load_state_dict(group.levels[0][0].state_dict())
+    logits = group(torch.randn(2, 4)).logits_PBC
+    assert not torch.equal(logits[0], logits[1])
 
 
 def test_parameters_of_the_root_belong_to_the_side_that_uses_them():
@@ -202,7 +233,7 @@ def test_unknown_split_is_refused_with_candidates():
     ("net", "split", "message"),
     [
         (Base(), "second", "Base"),
-        (Iterates(), "second", r"split 'second': torch.fx cannot follow the forward of Iterates around it \("),
+        (Iterates(), "second", r"torch.fx cannot follow the forward of Iterates around it \(Proxy [^.]* iterated\); cho"),
         (Reuses(), "second", "split 'second': the parameter 'first.weight' is used before and after it"),
         (ReturnsPair(), "second", r"the network returns a tuple: a peer must return one tensor of logits \[B, C\]"),
         (CrossesTuple(), "last", "split 'last': a tuple crosses it, and one tensor must"),

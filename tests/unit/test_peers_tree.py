@@ -56,6 +56,7 @@ def test_every_head_is_the_plain_network_of_its_path():
     logits = group(x).logits_PBC
     for p in range(4):
         assert torch.equal(group.student(p)(x), logits[p])
+        assert list(group.student(p).state_dict()) == list(models.build("resnet8_tiny", 5, 1).state_dict())
         assert not torch.equal(logits[p], logits[(p + 1) % 4])
 
 

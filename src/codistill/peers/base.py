@@ -54,8 +54,8 @@ class PeerGroup(nn.Module):
             raise UserError(f"peer {peer} of a group of {self.shape.peers}: give 0 to {self.shape.peers - 1}.")
         return peer
 
-    def _view_of_each(self, views: Tensor | Sequence[Tensor]) -> list[Tensor]:
-        """One view for every peer; the same tensor object where peers share it."""
+    def view_of_each(self, views: Tensor | Sequence[Tensor]) -> list[Tensor]:
+        """One view for every peer; the same tensor object where peers share it. UserError as in `forward`."""
         if isinstance(views, Tensor):
             return [views] * self.shape.peers
         if len(views) != self.shape.peers:

@@ -23,9 +23,10 @@ _NAMED = (
     "level5",
     "body.layer4",
     "stage3",
+    "block12",
 )
 _LAST_CHILD = ("stages", "levels", "transformers", "network", "dense_stages")
-_TWO_THIRDS = ("encoder.layers", "blocks", "layers", "features")
+_TWO_THIRDS = ("encoder.layers", "encoder.blocks", "blocks", "layers", "features")
 
 
 def default_split(net: nn.Module) -> str:
@@ -33,8 +34,9 @@ def default_split(net: nn.Module) -> str:
 
     A network may say it itself, as those of codistill.models do: a string attribute `default_split`. Else, in this
     order: a module of a known name (`layer4` of torchvision's and timm's ResNets is res4 of the KDCL paper); the last
-    child of `stages`; of `blocks`, `encoder.layers`, `layers` or `features` the last child that halves the resolution
-    in a convolution (MobileNetV2: features.14), and where none does, the one two thirds of the way (ViT-B: blocks.8).
+    child of `stages`; of `encoder.layers`, `encoder.blocks`, `blocks`, `layers` or `features` the last child that
+    halves the resolution in a convolution (MobileNetV2: features.14), and where none does, the one two thirds of the
+    way (ViT-B: blocks.8).
 
     Raises:
         UserError: none of this is there.

@@ -1,4 +1,7 @@
-"""Logits and features of any network, without a change to it: the features are its last linear layer's input."""
+"""Logits and features of any network, without a change to it: the features are its last linear layer's input.
+
+A 1x1 convolution is a linear layer at every position, and counts as one; its features are pooled over positions.
+"""
 
 from __future__ import annotations
 
@@ -40,12 +43,12 @@ def find_classifier(
 
     Args:
         net: any network with logits [B, C]; unchanged.
-        name: path of the classifier where it is not the last linear layer; a convolution may be named too.
+        name: path of the classifier where it is not the last linear layer or 1x1 convolution that runs.
         example: a batch of images that the network takes; see `probe`.
 
     Raises:
-        UserError: no module of this name, it does not run, the last linear layer does not give C outputs, or the
-            network's output is not [B, C].
+        UserError: no module of this name, it does not run, no linear layer runs, the last one does not give C outputs,
+            or the network's output is not [B, C].
     """
     if name is not None and name not in dict(net.named_modules()):
         raise unknown("classifier", name, [n for n, m in net.named_modules() if isinstance(m, nn.Linear)])
@@ -82,7 +85,7 @@ def _look(ghost: nn.Module, images: Tensor, name: str | None) -> tuple[Classifie
     classes = check_logits(ghost(images), images).shape[1]
     if name is None:
         _refuse_other_heads(ghost, [path for path, _ in calls], classes)
-        calls = [(path, x) for path, x in calls if isinstance(ghost.get_submodule(path), nn.Linear)]
+        calls = [(path, x) for path, x in calls if _is_linear(ghost.get_submodule(path))]
     if not calls:
         raise UserError(
             f"classifier {name!r} does not run in {type(ghost).__name__}: name the layer that makes the logits."
@@ -92,17 +95,23 @@ def _look(ghost: nn.Module, images: Tensor, name: str | None) -> tuple[Classifie
     return Classifier(path, classes, x.shape[axis], axis), images
 
 
+def _is_linear(module: nn.Module) -> bool:
+    conv = isinstance(module, nn.modules.conv._ConvNd)
+    return isinstance(module, nn.Linear) or (conv and set(module.kernel_size) == {1} and module.groups == 1)
+
+
 def _refuse_other_heads(ghost: nn.Module, ran: list[str], classes: int) -> None:
     """UserError unless the last linear layer that ran gives one output a class."""
-    linear = [path for path in ran if isinstance(ghost.get_submodule(path), nn.Linear)]
-    if linear and ghost.get_submodule(linear[-1]).out_features == classes:
+    modules = {path: ghost.get_submodule(path) for path in ran}
+    outputs = {path: getattr(m, "out_features", getattr(m, "out_channels", None)) for path, m in modules.items()}
+    linear = [path for path in ran if _is_linear(modules[path])]
+    if linear and outputs[linear[-1]] == classes:
         return
-    likely = [path for path in ran if getattr(ghost.get_submodule(path), "out_channels", None) == classes]
+    likely = [path for path in ran if outputs[path] == classes]
     what = "no linear layer runs"
     if linear:
-        outputs = ghost.get_submodule(linear[-1]).out_features
-        what = f"its last linear layer {linear[-1]!r} has {outputs} outputs for {classes} classes"
+        what = f"its last linear layer {linear[-1]!r} has {outputs[linear[-1]]} outputs for {classes} classes"
     raise UserError(
         f"{type(ghost).__name__}: {what}; name the layer that makes the logits, "
-        f'classifier="{likely[-1] if likely else "head.fc"}".'
+        f'classifier="{likely[-1] if likely else "head.fc"}" (--classifier on the command line).'
     )

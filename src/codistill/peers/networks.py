@@ -29,6 +29,10 @@ class NetworkGroup(PeerGroup):
 
     Raises:
         UserError: no network, one network twice, different numbers of classes, or no classifier found.
+
+    Attributes:
+        networks: the peers.
+        classifiers: where each network's features are.
     """
 
     def __init__(
@@ -37,21 +41,21 @@ class NetworkGroup(PeerGroup):
         super().__init__()
         _refuse_twins(networks)
         self.networks = nn.ModuleList(networks)
-        self._classifiers = tuple(find_classifier(net, classifier, example)[0] for net in networks)
-        classes = [c.num_classes for c in self._classifiers]
+        self.classifiers = tuple(find_classifier(net, classifier, example)[0] for net in networks)
+        classes = [c.num_classes for c in self.classifiers]
         if len(set(classes)) > 1:
             raise UserError(f"networks of {classes} classes: peers must agree; build all with the same num_classes.")
-        self.shape = GroupShape(len(networks), classes[0], tuple(c.width for c in self._classifiers))
+        self.shape = GroupShape(len(networks), classes[0], tuple(c.width for c in self.classifiers))
 
     def forward(self, views: Tensor | Sequence[Tensor]) -> PeerOutputs:
         """All peers' outputs; see `PeerGroup.forward`."""
-        each = [self.forward_peer(peer, view) for peer, view in enumerate(self._view_of_each(views))]
+        each = [self.forward_peer(peer, view) for peer, view in enumerate(self.view_of_each(views))]
         return PeerOutputs(torch.stack([logits for logits, _ in each]), tuple(features for _, features in each))
 
     def forward_peer(self, peer: int, view: Tensor) -> tuple[Tensor, Tensor]:
         """Return one peer's logits [B, C] and features [B, D_p]; UserError as in `forward`."""
         net = self.networks[self._check_peer(peer)]
-        output, features = forward_with_features(net, self._classifiers[peer], view)
+        output, features = forward_with_features(net, self.classifiers[peer], view)
         return check_logits(output, view, self.shape.num_classes), features
 
     def student(self, peer: int) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import fx
@@ -12,15 +13,28 @@ from codistill.errors import UserError
 from codistill.peers.segment import Plan, Ref, Step
 from codistill.peers.tracing import Traced
 
-__all__ = ["make_plans", "plan_of"]
+__all__ = ["Beside", "make_plans", "plan_of"]
 
 
-def make_plans(traced: Traced, sizes: set[fx.Node], splits: Sequence[str]) -> list[Plan]:
+@dataclass(frozen=True)
+class Beside:
+    """Nodes of a traced forward through which no gradient flows, so that branches may share them.
+
+    Attributes:
+        sizes: their value holds no tensor: sizes, devices, and what is computed of them.
+        constants: tensors made of no parameter and no activation, such as rotary position embeddings and masks.
+    """
+
+    sizes: set[fx.Node]
+    constants: set[fx.Node]
+
+
+def make_plans(traced: Traced, beside: Beside, splits: Sequence[str]) -> list[Plan]:
     """Return one plan a part.
 
     Args:
         traced: the forward.
-        sizes: its nodes that are no tensors and may cross a cut beside the tensor.
+        beside: its nodes that may cross a cut beside the tensor.
         splits: in execution order; part k begins at split k - 1.
 
     Raises:
@@ -33,8 +47,8 @@ def make_plans(traced: Traced, sizes: set[fx.Node], splits: Sequence[str]) -> li
             f"the network returns a {type(result).__name__}: a peer must return one tensor of logits [B, C]; switch "
             "its auxiliary outputs off, or wrap it."
         )
-    part = _assign(traced, sizes, splits)
-    names = [_crossing(part, sizes, k, splits[k - 1]) for k in range(1, len(splits) + 1)]
+    part = _assign(traced, beside.sizes, splits)
+    names = [_crossing(part, beside, k, splits[k - 1]) for k in range(1, len(splits) + 1)]
     images = next(node.name for node in graph.nodes if node.op == "placeholder")
     inputs, outputs = [(images,), *names], [*names, (result.name,)]
     return [plan_of([n for n in part if part[n] == k], inputs[k], outputs[k]) for k in range(len(splits) + 1)]
@@ -56,15 +70,17 @@ def _assign(traced: Traced, sizes: set[fx.Node], splits: Sequence[str]) -> dict[
     return part
 
 
-def _crossing(part: Mapping[fx.Node, int], sizes: set[fx.Node], k: int, split: str) -> tuple[str, ...]:
-    """Names of the values that cross from before part k: the tensor first, then the sizes."""
+def _crossing(part: Mapping[fx.Node, int], beside: Beside, k: int, split: str) -> tuple[str, ...]:
+    """Names of the values that cross from before part k: the tensor first, then what travels beside it."""
     last = max(part.values())
     crossing = [
         node
         for node, at in part.items()
         if at < k and any((part[user] if user in part else max(last, k)) >= k for user in node.users)
     ]
-    tensors = [node for node in crossing if node not in sizes]
+    tensors = [node for node in crossing if node not in beside.sizes]
+    if len(tensors) > 1:
+        tensors = [node for node in tensors if node not in beside.constants]
     if len(tensors) != 1:
         parent = split.rpartition(".")[0]
         remedy = f"split at the block around it, {parent!r}" if parent else "split where only one tensor goes on"
@@ -72,7 +88,7 @@ def _crossing(part: Mapping[fx.Node, int], sizes: set[fx.Node], k: int, split: s
             f"split {split!r} cuts through a skip connection: {len(tensors)} tensors cross it, from "
             f"{' and '.join(dict.fromkeys(_where(node) for node in tensors))}; {remedy}."
         )
-    return (tensors[0].name, *(node.name for node in crossing if node in sizes))
+    return (tensors[0].name, *(node.name for node in crossing if node is not tensors[0]))
 
 
 def _where(node: fx.Node) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from codistill.errors import UserError
 
-__all__ = ["ghost_of", "probe"]
+__all__ = ["ghost_of", "probe", "without_values"]
 
 SIZES = (32, 224, 299)
 """Image sizes that are tried where neither an example nor the network itself names one."""
@@ -58,14 +58,17 @@ def probe(net: nn.Module, example: Tensor | None, look: Callable[[nn.Module, Ten
 
 def ghost_of(net: nn.Module, on_meta: bool = True) -> nn.Module:
     """Return a copy of `net` whose parameters and buffers lie on the meta device, or a real copy."""
-    if not on_meta:
-        return copy.deepcopy(net)
+    return without_values(net, lambda tensor: tensor.to("meta")) if on_meta else copy.deepcopy(net)
+
+
+def without_values(net: nn.Module, replace: Callable[[Tensor], Tensor]) -> nn.Module:
+    """Return a copy of `net` with what `replace` makes of every parameter and buffer."""
     # deepcopy takes what its memo holds for an object, so no real tensor is copied and ties stay ties.
     memo: dict[int, object] = {}
     for parameter in net.parameters():
-        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
+        memo[id(parameter)] = nn.Parameter(replace(parameter.detach()), requires_grad=parameter.requires_grad)
     for buffer in net.buffers():
-        memo[id(buffer)] = buffer.detach().to("meta")
+        memo[id(buffer)] = replace(buffer.detach())
     return copy.deepcopy(net, memo)
 
 

@@ -32,7 +32,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps of one part. Inputs and outputs: the tensor that crosses the cut, then sizes that travel beside it."""
+    """The steps of one part. Inputs and outputs: the tensor that crosses the cut, then what travels beside it."""
 
     inputs: tuple[str, ...]
     steps: tuple[Step, ...]
@@ -57,10 +57,10 @@ class Segment(nn.Module):
                     assert isinstance(step.target, str)
                     _install(self, net, step.target)
 
-    def forward(self, x: Tensor, *sizes: object) -> tuple[Any, ...]:
+    def forward(self, x: Tensor, *beside: object) -> tuple[Any, ...]:
         """The values at the cut before -> the values at the cut after; the last part: the network's output alone."""
         plan = self._plans[self.training]
-        values: dict[str, Any] = dict(zip(plan.inputs, (x, *sizes), strict=True))
+        values: dict[str, Any] = dict(zip(plan.inputs, (x, *beside), strict=True))
         for step in plan.steps:
             values[step.name] = self._run(step, values)
             for name in step.frees:

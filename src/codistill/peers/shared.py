@@ -32,6 +32,7 @@ class SharedGroup(PeerGroup):
         levels: for each split its copies, freshly initialised; copy i of a level hangs on copy i // children of the
             level before. State-dict names are `trunk.NAME` and `levels.SPLIT.COPY.NAME`, NAME as in the plain network.
         splits: the split names in execution order, with the children at each.
+        classifier: where the features of the plain network are.
     """
 
     def __init__(
@@ -44,12 +45,12 @@ class SharedGroup(PeerGroup):
     ) -> None:
         super().__init__()
         source = draw_generator(generator)
-        self._classifier, images = find_classifier(net, classifier, example)
+        self.classifier, images = find_classifier(net, classifier, example)
         # In a tuple, so that the plain network is not a submodule: it only lends its class and its unused parts.
         self._plain = (copy.deepcopy(net),)
         order, segments = split_network(copy.deepcopy(net), list(splits), images)
         self.splits = {name: splits[name] for name in order}
-        _refuse_classifier_in_trunk(segments[-1], self._classifier, order[-1])
+        _refuse_classifier_in_trunk(segments[-1], self.classifier, order[-1])
         parts = nn.ModuleList(segments)
         self._axis, width, self._mutates = probe(parts, images, lambda ghost, x: _look_at_cuts(ghost, x, order))
         self.trunk = segments[0]
@@ -59,8 +60,8 @@ class SharedGroup(PeerGroup):
             copies *= children
             twins = [copy.deepcopy(segment) for _ in range(copies)]
             self.levels.append(nn.ModuleList(initialise(twin, source) for twin in twins))
-        widths = (self._classifier.width,) * copies
-        self.shape = GroupShape(copies, self._classifier.num_classes, widths, width, shares_trunk=True)
+        widths = (self.classifier.width,) * copies
+        self.shape = GroupShape(copies, self.classifier.num_classes, widths, width, shares_trunk=True)
 
     def path(self, peer: int) -> list[Segment]:
         """The parts that a peer runs through, from the trunk to its own; UserError where there is no such peer."""
@@ -71,17 +72,35 @@ class SharedGroup(PeerGroup):
 
         `trunk_features` are the trunk's output, pooled; with several views, the mean over the peers' views.
         """
-        each_view = self._view_of_each(views)
+        each_view = self.view_of_each(views)
         done: dict[tuple[int, int], tuple[Any, ...]] = {}
         logits, features = [], []
         for peer, view in enumerate(each_view):
             output, feature = self._run(peer, view, done)
             logits.append(check_logits(output, view, self.shape.num_classes))
             features.append(feature)
-        pooled = {id(v): pool(done[id(self.trunk), id(v)][0], self._axis) for v in each_view}
-        trunk = [pooled[id(v)] for v in each_view]
-        trunk_features = trunk[0] if len(pooled) == 1 else torch.stack(trunk).mean(0)
+        trunk_features = self._pool_trunk([done[id(self.trunk), id(view)] for view in each_view])
         return PeerOutputs(torch.stack(logits), tuple(features), trunk_features)
+
+    def run_trunk(self, views: Tensor | Sequence[Tensor]) -> tuple[list[tuple[Any, ...]], Tensor]:
+        """What the trunk hands down to each child at the first split, for each peer, and the trunk's features [B, D].
+
+        The trunk runs once for each distinct view; see `forward`.
+        """
+        done: dict[int, tuple[Any, ...]] = {}
+        each_view = self.view_of_each(views)
+        for view in each_view:
+            if id(view) not in done:
+                done[id(view)] = self.trunk(view)
+        values = [done[id(view)] for view in each_view]
+        children = next(iter(self.splits.values()))
+        return [self._hand_down(value, children) for value in values], self._pool_trunk(values)
+
+    def _pool_trunk(self, values: Sequence[tuple[Any, ...]]) -> Tensor:
+        """The mean over the peers' views, where these differ, of the trunk's pooled outputs."""
+        pooled = {id(value): pool(value[0], self._axis) for value in values}
+        each = [pooled[id(value)] for value in values]
+        return each[0] if len(pooled) == 1 else torch.stack(each).mean(0)
 
     def student(self, peer: int) -> nn.Module:
         """The peer as the plain network; see `PeerGroup.student`."""
@@ -103,15 +122,15 @@ class SharedGroup(PeerGroup):
             if key not in done:
                 done[key] = segment(*self._hand_down(values, children))
             values = done[key]
-        output, feature = forward_with_features(last, self._classifier, *self._hand_down(values, siblings))
+        output, feature = forward_with_features(last, self.classifier, *self._hand_down(values, siblings))
         return output[0], feature  # pyright: ignore[reportIndexIssue]
 
     def _hand_down(self, values: tuple[Any, ...], children: int) -> tuple[Any, ...]:
-        x, *sizes = values
+        x, *beside = values
         if self.rescale_shared_gradients and children > 1:
             x = scale_gradient(x, 1 / children)
         # A part that begins with an in-place operation would spoil its siblings' input.
-        return (x.clone() if self._mutates and children > 1 else x, *sizes)
+        return (x.clone() if self._mutates and children > 1 else x, *beside)
 
 
 def _look_at_cuts(segments: nn.Module, images: Tensor, order: Sequence[str]) -> tuple[int, int, bool]:

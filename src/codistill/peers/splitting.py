@@ -1,4 +1,4 @@
-"""Cuts any network before chosen modules, in execution order, so that one tensor crosses every cut."""
+"""Cuts any network before chosen modules, in execution order, so that one activation crosses every cut."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from codistill.errors import UserError
 from codistill.peers.planning import make_plans
 from codistill.peers.segment import Plan, Segment
-from codistill.peers.sizes import find_sizes
+from codistill.peers.sizes import find_beside
 from codistill.peers.tracing import trace
 
 __all__ = ["split_network"]
@@ -54,7 +54,7 @@ def _cut(net: nn.Module, splits: Sequence[str], images: Tensor) -> tuple[list[st
     for first, second in itertools.pairwise(order):
         if traced.starts[first] == traced.starts[second]:
             raise UserError(f"splits {first!r} and {second!r} begin at the same place: give one of them.")
-    return order, make_plans(traced, find_sizes(net, traced.graph, images), order)
+    return order, make_plans(traced, find_beside(net, traced.graph, images), order)
 
 
 def _refuse_shared(segments: Sequence[Segment], order: Sequence[str]) -> None:

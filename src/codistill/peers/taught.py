@@ -44,7 +44,10 @@ class TaughtGroup(PeerGroup):
         Raises:
             UserError: students with different views: a teacher's answer to one is no target for another.
         """
-        outputs = self.students(views)
+        return self.add_teachers(self.students(views), views)
+
+    def add_teachers(self, outputs: PeerOutputs, views: Tensor | Sequence[Tensor]) -> PeerOutputs:
+        """The students' outputs with the teachers' logits, in training mode; see `forward`."""
         if not self.training:
             return outputs
         if not isinstance(views, Tensor):

@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from codistill.errors import UserError, unknown
 
-__all__ = ["Traced", "trace"]
+__all__ = ["Traced", "trace", "trace_layers"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def trace(net: nn.Module, splits: Sequence[str]) -> Traced:
     try:
         graph = tracer.trace(net)
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0]
         raise UserError(
             f"split {' and '.join(map(repr, splits))}: torch.fx cannot follow the forward of {type(net).__name__} "
             f"around it ({reason}); choose a module further out, or write that forward without control flow on values."
@@ -58,6 +58,24 @@ def trace(net: nn.Module, splits: Sequence[str]) -> Traced:
     positions = {node: at for at, node in enumerate(graph.nodes)}
     starts = {split: tracer.entered[split] for split in splits}
     return Traced(graph, starts, positions)
+
+
+def trace_layers(net: nn.Module) -> fx.Graph:
+    """Return the forward of `net`, one input to one output, in its present mode, opened down to torch's own layers.
+
+    Raises:
+        UserError: torch.fx cannot follow it.
+    """
+    layers = fx.Tracer()
+    inner = {name for name, part in net.named_modules() if name and not layers.is_leaf_module(part, name)}
+    try:
+        return _Tracer(inner).trace(net)
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"torch.fx cannot follow the forward of {type(net).__name__} down to its layers ({reason}): write it "
+            "without control flow on values."
+        ) from error
 
 
 class _Tracer(fx.Tracer):

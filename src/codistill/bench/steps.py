@@ -1,0 +1,123 @@
+"""The steps that are timed: a whole training step, a network's convolutions alone, an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from codistill import execution, methods, models
+from codistill.execution import LoopExecutor
+from codistill.peers import NetworkGroup
+from codistill.training.batches import EVALUATION_BATCH
+from codistill.training.metrics import EvaluationMeter
+from codistill.types import Progress
+
+__all__ = ["LARGE", "TINY", "Size", "bare_convolutions", "bare_predictions", "evaluation", "training_step"]
+
+
+@dataclass(frozen=True)
+class Size:
+    """Networks and images of a measurement: `image` is channels, height, width."""
+
+    name: str
+    model: str
+    image: tuple[int, int, int]
+    batch: int
+    classes: int
+
+
+LARGE = Size("ResNet-32, batch 128, 3 × 32 × 32", "resnet32", (3, 32, 32), 128, 100)
+TINY = Size("tiny ResNet-8, batch 32, 1 × 8 × 8", "resnet8_tiny", (1, 8, 8), 32, 10)
+
+
+def training_step(
+    size: Size, peers: int, method: str = "okddip", executor: str = "loop", batch: int | None = None
+) -> Callable[[], object]:
+    """A step of `peers` networks: gradients to zero, forward, method, backward, optimizer."""
+    group, loss, runner = _parts(size, peers, method, executor)
+    trained = [*group.parameters(), *loss.parameters()]
+    optimizer = torch.optim.SGD(trained, lr=1e-3, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    images, labels = _batch(size, batch or size.batch)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        runner.train_step(images, labels, Progress(150, 300))
+        optimizer.step()
+
+    return step
+
+
+def evaluation(size: Size, peers: int, batches: int = 1) -> Callable[[], object]:
+    """All scores of `peers` networks, their ensembles, diversity and calibration, on batches as training's."""
+    group, _, runner = _parts(size, peers, "ind", "loop")
+    group.eval()
+    images, labels = _batch(size, EVALUATION_BATCH)
+
+    def step() -> object:
+        meter = EvaluationMeter(peers, size.classes, images.device)
+        for _ in range(batches):
+            meter.update(runner.predict(images).logits_PBC, labels)
+        return meter.result()
+
+    return step
+
+
+def bare_predictions(size: Size, peers: int, batches: int = 1) -> Callable[[], object]:
+    """The forward passes alone, on the same batches."""
+    networks = [models.build(size.model, size.classes, size.image[0]).eval() for _ in range(peers)]
+    images, _ = _batch(size, EVALUATION_BATCH)
+
+    @torch.no_grad()
+    def step() -> object:
+        return [network(images) for _ in range(batches) for network in networks]
+
+    return step
+
+
+def bare_convolutions(size: Size) -> Callable[[], object]:
+    """Forward and backward kernels of every convolution of one network, on inputs of the right shape."""
+    found: list[tuple[Tensor, Tensor, nn.Conv2d]] = []
+
+    def record(conv: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        assert isinstance(conv, nn.Conv2d)
+        found.append((torch.randn_like(inputs[0]), torch.randn_like(output), conv))
+
+    network = models.build(size.model, size.classes, size.image[0])
+    hooks = [part.register_forward_hook(record) for part in network.modules() if isinstance(part, nn.Conv2d)]
+    with torch.no_grad():
+        network(_batch(size, size.batch)[0])
+    for hook in hooks:
+        hook.remove()
+
+    @torch.no_grad()
+    def step() -> None:
+        for i, (x, gradient, conv) in enumerate(found):
+            settings = (conv.stride, conv.padding, conv.dilation)
+            functional.conv2d(x, conv.weight, None, *settings, conv.groups)  # pyright: ignore[reportCallIssue, reportArgumentType]
+            # The images themselves need no gradient.
+            torch.ops.aten.convolution_backward(
+                gradient, x, conv.weight, None, *settings, False, [0, 0], conv.groups, [i > 0, True, False]
+            )
+
+    return step
+
+
+def _parts(size: Size, peers: int, method: str, executor: str) -> tuple[NetworkGroup, methods.Method, LoopExecutor]:
+    networks = [models.build(size.model, size.classes, size.image[0]) for _ in range(peers)]
+    group = NetworkGroup(networks).train()
+    loss = methods.build(method, group).train()
+    if loss.held_out > 0:
+        # KDCL-General's weights would come from held-out images; their values do not change what a step costs.
+        prob_PNC = torch.rand(peers, 64, size.classes).softmax(-1)
+        loss.renew(prob_PNC, torch.randint(size.classes, (64,)))
+    return group, loss, execution.build(executor, group, loss)
+
+
+def _batch(size: Size, batch: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(batch, *size.image, generator=generator)
+    return images, torch.randint(size.classes, (batch,), generator=generator)

@@ -1,0 +1,131 @@
+"""The suites of `codistill bench`: what is compared, and the goal of each ratio."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from codistill.bench.memory import peak_bytes, resident_bytes
+from codistill.bench.race import Ratio, race, ratio
+from codistill.bench.steps import (
+    LARGE,
+    TINY,
+    bare_convolutions,
+    bare_predictions,
+    evaluation,
+    training_step,
+)
+from codistill.errors import UserError, unknown
+
+__all__ = ["SUITES", "Setting", "run_suites"]
+
+METHODS = ("okddip", "kdcl_naive", "kdcl_linear", "kdcl_minlogit", "kdcl_general")
+MANY_STEPS = 10_000
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How long and by which clock: `turns` of everything, "wall" or "cpu" time, `threads` of torch."""
+
+    turns: int = 7
+    clock: str = "wall"
+    threads: int = 1
+
+
+def methods_suite(setting: Setting) -> Iterator[Ratio]:
+    """What distillation adds to a step of independent networks."""
+    for size, goal, calls in ((LARGE, "≤ 1.05", 1), (TINY, "≤ 1.15", 10)):
+        steps = {name: training_step(size, 4, name) for name in ("ind", *METHODS)}
+        times = race(steps, setting.turns, calls, setting.clock)
+        for name in METHODS:
+            yield ratio(times, name, "ind", "methods", f"a step of four {size.name}", goal)
+
+
+def floor_suite(setting: Setting) -> Iterator[Ratio]:
+    """A step of one network against its convolutions alone."""
+    steps = {"step": training_step(LARGE, 1, "ind"), "convolutions": bare_convolutions(LARGE)}
+    times = race(steps, setting.turns, 1, setting.clock)
+    yield ratio(times, "step", "convolutions", "floor", f"one {LARGE.name}", "≤ 1.25")
+
+
+def executors_suite(setting: Setting) -> Iterator[Ratio]:
+    """Executors against `loop`: time, and the memory of `recompute`."""
+    for peers in (4, 8):
+        steps = {name: training_step(TINY, peers, executor=name) for name in ("loop", "fused")}
+        times = race(steps, setting.turns, 10, setting.clock)
+        yield ratio(times, "loop", "fused", "executors", f"a step of {peers} {TINY.name}", "≥ 2")
+    steps = {name: training_step(LARGE, 8, executor=name) for name in ("loop", "recompute")}
+    times = race(steps, max(setting.turns // 2, 1), 1, setting.clock)
+    yield ratio(times, "recompute", "loop", "executors", f"a step of eight {LARGE.name}", "≤ 1.45")
+    peak, one = peak_bytes(steps["recompute"]), peak_bytes(training_step(LARGE, 1, "baseline"))
+    yield _of_bytes(peak, one, "recompute, eight peers", "loop, one peer", "executors", "peak of activations", "≤ 1.5")
+
+
+def evaluation_suite(setting: Setting) -> Iterator[Ratio]:
+    """An evaluation with every score against the forward passes alone."""
+    for size, batches in ((LARGE, 1), (TINY, 4)):
+        steps = {"evaluation": evaluation(size, 4, batches), "forward": bare_predictions(size, 4, batches)}
+        times = race(steps, setting.turns, 1, setting.clock)
+        yield ratio(times, "evaluation", "forward", "evaluation", f"four {size.name}", "≤ 1.1")
+
+
+def growth_suite(setting: Setting) -> Iterator[Ratio]:
+    """Time is linear in peers and batch, memory flat over the steps."""
+    steps = {str(peers): training_step(TINY, peers, "ind" if peers == 1 else "okddip") for peers in (1, 2, 8)}
+    times = race(steps, setting.turns, 10, setting.clock)
+    each = {name: [seconds / int(name) for seconds in of_turns] for name, of_turns in times.items()}
+    yield ratio(each, "8", "2", "growth", f"time a peer, {TINY.name}", "≤ 1.1")
+    steps = {str(batch): training_step(LARGE, 1, "ind", batch=batch) for batch in (64, 256)}
+    times = race(steps, setting.turns, 1, setting.clock)
+    each = {name: [seconds / int(name) for seconds in of_turns] for name, of_turns in times.items()}
+    yield ratio(each, "256", "64", "growth", "time an image, one ResNet-32, by batch", "≤ 1.1")
+    step = training_step(TINY, 2, batch=8)
+    for _ in range(MANY_STEPS // 10):
+        step()
+    early = resident_bytes()
+    for _ in range(MANY_STEPS - MANY_STEPS // 10):
+        step()
+    names = (f"after {MANY_STEPS:,} steps", f"after {MANY_STEPS // 10:,}")
+    yield _of_bytes(resident_bytes(), early, *names, "growth", "resident memory of the process", "≤ 1.01")
+
+
+SUITES: dict[str, Callable[[Setting], Iterator[Ratio]]] = {
+    "methods": methods_suite,
+    "floor": floor_suite,
+    "executors": executors_suite,
+    "evaluation": evaluation_suite,
+    "growth": growth_suite,
+}
+"""Name -> suite."""
+
+
+def run_suites(names: Sequence[str], setting: Setting) -> Iterator[Ratio]:
+    """Measure, ratio by ratio, on the CPU.
+
+    Args:
+        names: suites; all if empty.
+        setting: see `Setting`.
+
+    Raises:
+        UserError: an unknown suite, or a number out of range.
+    """
+    for name in names:
+        if name not in SUITES:
+            raise unknown("suite", name, SUITES)
+    for what, value in (("turns", setting.turns), ("threads", setting.threads)):
+        if value < 1:
+            raise UserError(f"{what} {value}: it must be at least 1.")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(setting.threads)
+    try:
+        for name in names or SUITES:
+            yield from SUITES[name](setting)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _of_bytes(above: int, below: int, over: str, under: str, suite: str, what: str, goal: str) -> Ratio:
+    value, mib = above / below, 2.0**20
+    return Ratio(suite, f"{what}, MiB", over, under, value, value, value, above / mib, below / mib, goal)

@@ -1,0 +1,93 @@
+"""What a forward pass costs, counted on tensors without values: multiply-accumulates, and memory held for backward."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from codistill.peers.probe import without_values
+
+__all__ = ["Cost", "count_macs", "forward_cost", "trainable"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one forward pass.
+
+    Attributes:
+        macs: multiply-accumulates of its convolutions, linear layers and attention; norms and activations are left out.
+        held_bytes: what autograd keeps for the backward pass, each storage once, parameters and buffers left out.
+    """
+
+    macs: int
+    held_bytes: int
+
+
+def trainable(module: nn.Module) -> int:
+    """Return the number of trainable parameters, each counted once."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def count_macs(forward: Callable[[], object]) -> int:
+    """Return the multiply-accumulates of a call: of convolutions and matrix products, forward only."""
+    with FlopCounterMode(display=False) as counter:
+        forward()
+    return counter.get_total_flops() // 2
+
+
+def forward_cost(
+    net: nn.Module, shapes: Sequence[Sequence[int]], device: torch.device, amp: torch.dtype | None = None
+) -> Cost:
+    """Return the cost of `net` on its inputs in training mode; nothing of it changes, and no random number is drawn.
+
+    Fake tensors, which have no values, go through the very operations that the device would run, so that the bytes are
+    those of a real step. A network that looks at values runs once for real, a copy on zeros.
+
+    Args:
+        net: a network or a group.
+        shapes: one image batch [B, C, H, W] for all peers, or one a peer.
+        device: where the training is to run.
+        amp: dtype of mixed precision, or None.
+    """
+    # Constants that are no buffers stay real.
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+
+    def fake_like(tensor: Tensor) -> Tensor:
+        with fake:
+            return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
+
+    with torch.random.fork_rng():
+        ghost = without_values(net, fake_like).train()
+        try:
+            with fake:
+                return _run(ghost, [torch.empty(*shape, device=device) for shape in shapes], amp)
+        except DataDependentOutputException:
+            real = copy.deepcopy(net).to(device).train()
+            return _run(real, [torch.zeros(*shape, device=device) for shape in shapes], amp)
+
+
+def _run(net: nn.Module, views: Sequence[Tensor], amp: torch.dtype | None) -> Cost:
+    fixed = {_storage(tensor) for tensor in (*net.parameters(), *net.buffers())}
+    held: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        # The storage itself is kept too: a freed one could lend its address to the next.
+        held[_storage(tensor)] = tensor.untyped_storage()
+        return tensor
+
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast(views[0].device.type, dtype=amp, enabled=amp is not None),
+    ):
+        macs = count_macs(lambda: net(views[0] if len(views) == 1 else views))
+    return Cost(macs, sum(storage.nbytes() for at, storage in held.items() if at not in fixed))
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
