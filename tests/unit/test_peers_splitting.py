@@ -233,7 +233,11 @@ def test_unknown_split_is_refused_with_candidates():
     ("net", "split", "message"),
     [
         (Base(), "second", "Base"),
-        (Iterates(), "second", r"torch.fx cannot follow the forward of Iterates around it \(Proxy [^.]* iterated\); cho"),
+        (
+            Iterates(),
+            "second",
+            r"torch.fx cannot follow the forward of Iterates around it \(Proxy [^.]* iterated\); cho",
+        ),
         (Reuses(), "second", "split 'second': the parameter 'first.weight' is used before and after it"),
         (ReturnsPair(), "second", r"the network returns a tuple: a peer must return one tensor of logits \[B, C\]"),
         (CrossesTuple(), "last", "split 'last': a tuple crosses it, and one tensor must"),

@@ -50,9 +50,10 @@ def probe(net: nn.Module, example: Tensor | None, look: Callable[[nn.Module, Ten
                 failure = failure if failure and not on_meta and tries else error
                 tries += [] if on_meta else [str(list(images.shape))]
     reason = str(failure).strip().partition("\n")[0]
+    remedy = "pass example=, a batch of images that it takes" if example is None else "give a network that takes them"
     raise UserError(
         f"{type(net).__name__} does not run on zeros of shape {' or '.join(tries)} "
-        f"({type(failure).__name__}: {reason}): pass example=, a batch of images that it takes."
+        f"({type(failure).__name__}: {reason}): {remedy}."
     ) from failure
 
 

@@ -170,12 +170,13 @@ def _escaped(text: str) -> str:
 
 def to_csv_rows(comparison: Comparison) -> list[dict[str, CsvValue]]:
     """Return one record a row of the comparison, with unrounded numbers; None where there is none."""
-    return [_csv_row(table.data, row) for table in comparison.tables for row in table.rows]
+    return [_csv_row(table, row) for table in comparison.tables for row in table.rows]
 
 
-def _csv_row(data: str, row: Row) -> dict[str, CsvValue]:
+def _csv_row(table: Table, row: Row) -> dict[str, CsvValue]:
     record: dict[str, CsvValue] = {
-        "data": data,
+        "data": table.data,
+        **({"part": table.heading} if table.heading else {}),
         "row": row.name,
         "method": row.method,
         "networks": " + ".join(dict.fromkeys(row.models)),

@@ -18,7 +18,7 @@ __all__ = ["write_csv"]
 Record = dict[str, CsvValue]
 
 
-def write_csv(runs: Sequence[Run], out_dir: Path) -> list[Path]:
+def write_csv(runs: Sequence[Run] | Comparison, out_dir: Path) -> list[Path]:
     """Write comparison, peers, epochs, loss_parts, attention and reliability `.csv`; a file without data is left out.
 
     Errors and ECE are in percent, losses in nats, times in seconds; every line names its data set, row and seed.
@@ -30,7 +30,7 @@ def write_csv(runs: Sequence[Run], out_dir: Path) -> list[Path]:
         UserError: `out_dir` is a file or cannot be written; see also `compare`.
     """
     out_dir = Path(out_dir)
-    comparison = compare(runs)
+    comparison = runs if isinstance(runs, Comparison) else compare(runs)
     files = {
         "comparison.csv": to_csv_rows(comparison),
         "peers.csv": list(_peers(comparison)),
@@ -61,9 +61,11 @@ def _csv(records: Sequence[Record]) -> str:
 
 
 def _each(comparison: Comparison) -> Iterator[tuple[Row, Run, Record]]:
-    for row in comparison.rows:
-        for run in row.runs:
-            yield row, run, {"data": run.data, "row": row.name, "seed": run.seed}
+    for table in comparison.tables:
+        part: Record = {"part": table.heading} if table.heading else {}
+        for row in table.rows:
+            for run in row.runs:
+                yield row, run, {"data": run.data, **part, "row": row.name, "seed": run.seed}
 
 
 def _peers(comparison: Comparison) -> Iterator[Record]:

@@ -94,7 +94,7 @@ def _measure(contrast: Contrast, numbers: Mapping[Place, Number]) -> Paired | No
 
 
 def _verdict(contrast: Contrast, result: Paired | None, p: float | None) -> str:
-    if result is None or p is None or result.difference.n < FEWEST:
+    if result is None or result.difference.n < FEWEST:
         return "undecided"
     gap = result.difference
     assert gap.low is not None
@@ -103,7 +103,7 @@ def _verdict(contrast: Contrast, result: Paired | None, p: float | None) -> str:
         if gap.low > -contrast.margin and gap.high < contrast.margin:
             return "confirmed"
         return "not confirmed" if gap.low > contrast.margin or gap.high < -contrast.margin else "undecided"
-    if p >= SIGNIFICANT:
+    if p is None or p >= SIGNIFICANT:
         return "undecided"
     return "confirmed" if (gap.mean < 0) == (contrast.expect == "below") else "not confirmed"
 

@@ -62,6 +62,8 @@ def run_studies(request: StudyRequest, console: Console) -> bool:
     """
     studies, seeds, jobs = _studies(request), _seeds(request), _jobs(request)
     folder = request.out / request.profile
+    if file := next((path for path in (folder, *folder.parents) if path.is_file()), None):
+        raise UserError(f"out {file} is a file: give the path of a folder.")
     plan = make_plan(studies, seeds, folder)
     if request.dry_run:
         _tell(plan, console)
@@ -74,31 +76,44 @@ def run_studies(request: StudyRequest, console: Console) -> bool:
     )
     started = time.perf_counter()
     results = run_cells(plan.cells, jobs, console, request.devices)
-    for study in studies:
-        out = report_study(study, folder, seeds, request.command)
-        console.print(f"report: {out}", highlight=False, soft_wrap=True)
     failed = [r for r in results if r.error is not None]
     for result in failed:
         console.print(f"[red]failed[/]: {result.run_dir / 'log.txt'}", highlight=False, soft_wrap=True)
+    for study in studies:
+        out = report_study(study, folder, seeds, request.command)
+        told = f"report: {out}" if out else f"no report of {study.name}: none of its runs has an epoch"
+        console.print(told, highlight=False, soft_wrap=True)
     console.print(f"{plain_duration(time.perf_counter() - started)} in all", highlight=False)
     return not failed
 
 
-def report_study(study: Study, folder: Path, seeds: int | None, command: str) -> Path:
-    """Write the report of one study from the runs in the profile's folder."""
+def report_study(study: Study, folder: Path, seeds: int | None, command: str) -> Path | None:
+    """Write the report of one study from the runs in the profile's folder; None where no run has begun."""
     store = Store(folder, seeds)
+    if not any(store.runs(study).values()):
+        return None
     whole = [find_study(name, study.profile) for name in STUDIES if name.startswith(study.paper)]
     out = folder / study.name.replace("/", "-")
     return write_study_report(study, store.runs(study), store.places(whole), out, command)
 
 
 def _studies(request: StudyRequest) -> list[Study]:
+    if not request.names:
+        raise UserError("no study: name one or several ('codistill study list'), or okddip, kdcl or all.")
     names: dict[str, None] = {}
     for name in request.names:
         papers = {"all": "", "okddip": "okddip/", "kdcl": "kdcl/"}
         names |= dict.fromkeys([n for n in STUDIES if n.startswith(papers[name])] if name in papers else [name])
-    studies = [find_study(name, request.profile) for name in names]
-    return [select(study, request.only, request.methods) for study in studies]
+    studies, refusals = [], []
+    for study in [find_study(name, request.profile) for name in names]:
+        try:
+            studies.append(select(study, request.only, request.methods))
+        except UserError as refusal:
+            refusals.append(refusal)
+    # Of several studies, those without such a row or method are left out.
+    if not studies:
+        raise refusals[0]
+    return studies
 
 
 def _seeds(request: StudyRequest) -> int:

@@ -70,7 +70,9 @@ def select(study: Study, only: Sequence[str] = (), methods: Sequence[str] = ()) 
     used = {e.variant for e in entries}
     used |= {teacher for name in used if (teacher := study.variants[name].teacher)}
     variants = {name: variant for name, variant in study.variants.items() if name in used}
-    return dataclasses.replace(study, entries=entries, variants=variants)
+    models = {model for variant in variants.values() for model in variant.config.model}
+    networks = {name: ours for name, ours in study.networks.items() if ours in models}
+    return dataclasses.replace(study, entries=entries, variants=variants, networks=networks)
 
 
 def make_plan(studies: Sequence[Study], seeds: int, out: Path) -> Plan:

@@ -71,6 +71,8 @@ class StudyProgress:
         total = sum(self.work) - self.kept_work
         done = sum(w * self._share_done(c) for c, w in enumerate(self.work)) - self.kept_work
         elapsed = time.perf_counter() - self.began
+        if len(self.ended) == len(self.configs):
+            return 0.0
         return elapsed * (total - done) / done if done > 0 else None
 
     def _last_record(self, cell: int) -> tuple[int, dict[str, Any] | None]:

@@ -54,10 +54,11 @@ def write_study_report(study: Study, runs: Runs, places: Mapping[Place, Number],
     begun = [run for of_variant in runs.values() for run in of_variant]
     # Variants that share a run directory share its runs.
     begun = list({run.directory: run for run in begun}.values())
-    write_csv(begun, out)
+    comparison = _comparison(study, runs)
+    write_csv(comparison, out)
     write_tables(study, found, judged, begun, out, command)
     front = [_notice(study), _beside_the_paper(study, found), _claims(study, judged)]
-    return write_page(_comparison(study, runs), out / "report.html", f"{study.name}: {study.title}", front)
+    return write_page(comparison, out / "report.html", f"{study.name}: {study.title}", front)
 
 
 def findings(paper: str, places: Mapping[Place, Number]) -> list[Finding]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
+import os
+import threading
 import time
 import traceback
 from collections.abc import Sequence
@@ -66,18 +68,24 @@ def run_cells(
     return _Runner([c if isinstance(c, Cell) else Cell(c) for c in cells], jobs, console, devices).run()
 
 
+@dataclass
+class _Worker:
+    """A pool of one process, which takes no other cell with it where it is killed, and the device that it runs on."""
+
+    device: str | None
+    pool: ProcessPoolExecutor
+
+
 class _Runner:
     def __init__(self, cells: list[Cell], jobs: int, console: Console, devices: Sequence[str]) -> None:
-        self.cells, self.jobs, self.console = cells, jobs, console
+        self.cells, self.console = cells, console
         self.progress = StudyProgress([cell.config for cell in cells], jobs)
-        # As many turns of every device as there are jobs; a cell gives its own back when it ends.
-        self.free = [devices[i % len(devices)] if devices else None for i in range(jobs)]
+        self.workers = [_Worker(devices[i % len(devices)] if devices else None, _new_pool()) for i in range(jobs)]
+        self.free = list(self.workers)
         self.waiting = list(range(len(cells)))
-        self.running: dict[Future[CellResult], tuple[int, str | None]] = {}
+        self.running: dict[Future[CellResult], tuple[int, _Worker]] = {}
         self.results: dict[int, CellResult] = {}
         self.deaths = [0] * len(cells)
-        self.pool = self._new_pool()
-        self.broken = False
 
     def run(self) -> list[CellResult]:
         """Run all cells."""
@@ -90,35 +98,33 @@ class _Runner:
                         self._end(future)
                     live.update(self.progress.table(), refresh=self.console.is_terminal)
         finally:
-            self.pool.shutdown(cancel_futures=True)
+            for worker in self.workers:
+                worker.pool.shutdown(cancel_futures=True)
         return [self.results[cell] for cell in range(len(self.cells))]
-
-    def _new_pool(self) -> ProcessPoolExecutor:
-        # Workers are spawned, since a forked child inherits torch's thread pools in an unusable state.
-        return ProcessPoolExecutor(self.jobs, mp_context=multiprocessing.get_context("spawn"))
 
     def _submit(self) -> None:
         """Start the cells whose teachers are there, as long as a worker is free; drop those whose teacher failed."""
-        if self.broken and not self.running:
-            self.pool, self.broken = self._new_pool(), False
         for cell in list(self.waiting):
             needs = [self.results.get(teacher) for teacher in self.cells[cell].after]
             if any(need is not None and need.error for need in needs):
                 self.waiting.remove(cell)
                 failed = self.cells[self.cells[cell].after[0]].config.out
                 self._keep(cell, CellResult(self._out(cell), f"not begun: its teacher {failed} failed"))
-            elif all(needs) and self.free and not self.broken:
-                try:
-                    future = self.pool.submit(_run_cell, self.cells[cell].config, self.free[0])
-                except BrokenProcessPool:
-                    self.broken = True
-                    return
+            elif all(needs) and self.free:
                 self.waiting.remove(cell)
-                self.running[future] = (cell, self.free.pop(0))
+                worker = self.free.pop(0)
+                self.running[self._start(cell, worker)] = (cell, worker)
+
+    def _start(self, cell: int, worker: _Worker) -> Future[CellResult]:
+        try:
+            return worker.pool.submit(_run_cell, self.cells[cell].config, worker.device)
+        except BrokenProcessPool:
+            worker.pool = _new_pool()
+            return worker.pool.submit(_run_cell, self.cells[cell].config, worker.device)
 
     def _end(self, future: Future[CellResult]) -> None:
-        cell, device = self.running.pop(future)
-        self.free.append(device)
+        cell, worker = self.running.pop(future)
+        self.free.append(worker)
         error = future.exception()
         if isinstance(error, BrokenProcessPool):
             self._revive(cell)
@@ -126,8 +132,7 @@ class _Runner:
             self._keep(cell, CellResult(self._out(cell), str(error)) if error else future.result())
 
     def _revive(self, cell: int) -> None:
-        """A worker was killed, and the pool with it: the cells that ran go on in a new one, a few times at most."""
-        self.broken = True
+        """Its worker was killed: the cell goes on in a new one, a few times at most."""
         self.deaths[cell] += 1
         if self.deaths[cell] > DEATHS:
             self._keep(cell, CellResult(self._out(cell), "its process was killed; the memory may be too small"))
@@ -136,15 +141,35 @@ class _Runner:
 
     def _keep(self, cell: int, result: CellResult) -> None:
         self.results[cell] = result
+        log = result.run_dir / "log.txt"
         if result.error is not None:
             result.run_dir.mkdir(parents=True, exist_ok=True)
-            (result.run_dir / "log.txt").write_text(result.error, encoding="utf-8")
+            log.write_text(result.error, encoding="utf-8")
+        else:
+            log.unlink(missing_ok=True)
         self.console.print(self.progress.finished(cell, result.error, result.kept), highlight=False, soft_wrap=True)
 
     def _out(self, cell: int) -> Path:
         out = self.cells[cell].config.out
         assert out is not None
         return out
+
+
+def _new_pool() -> ProcessPoolExecutor:
+    # Workers are spawned, since a forked child inherits torch's thread pools in an unusable state.
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """Let a killed study leave no process behind, which would write into the run that the next call goes on with."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _run_cell(config: Config, device: str | None) -> CellResult:
@@ -164,7 +189,7 @@ def _run_cell(config: Config, device: str | None) -> CellResult:
 
 
 def _same(found: Config, wanted: Config) -> bool:
-    """Whether a run directory's configuration is the wanted one with its defaults filled in, on whichever device."""
+    """Whether a run directory has the wanted configuration, defaults filled in, on whichever device and executor."""
     wanted = check_config(wanted)
     filled = {
         "epochs": wanted.epochs or found.epochs,
@@ -175,6 +200,7 @@ def _same(found: Config, wanted: Config) -> bool:
             }
         ),
         "device": found.device,
+        "executor": found.executor,
         "amp": found.amp if wanted.device != found.device else wanted.amp,
         # A study's folder may have moved: a teacher's own folder name says what it is.
         "teachers": tuple(Path(teacher).name for teacher in wanted.teachers),

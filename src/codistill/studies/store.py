@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 
+from codistill.errors import UserError
 from codistill.reports.run import Run, is_run, read_run
 from codistill.studies.claims import Place
 from codistill.studies.plan import folder_stem
@@ -27,7 +29,10 @@ class Store:
         for directory in sorted((folder / "runs").glob("*-seed*")):
             name = re.fullmatch(r"(.+)-seed(\d+)", directory.name)
             if name and is_run(directory) and (seeds is None or int(name[2]) < seeds):
-                self.by_stem.setdefault(name[1], []).append(read_run(directory))
+                try:
+                    self.by_stem.setdefault(name[1], []).append(read_run(directory))
+                except UserError as damage:
+                    warnings.warn(f"left out of the report: {damage}", stacklevel=2)
 
     def runs(self, study: Study) -> dict[str, list[Run]]:
         """Variant -> its runs that have begun, by seed."""

@@ -68,7 +68,7 @@ def plan(config: Config) -> Plan:
     """
     config = check_config(config)
     image, classes = _image_and_classes(config)
-    group = build_group(config, classes, image[0])
+    group = build_group(config, classes, image)
     shape = dataclasses.replace(group.shape, teachers=len(config.teachers))
     method = methods.build(config.method, shape, **config.method_options)
     peers = group.shape.peers

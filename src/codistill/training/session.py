@@ -177,7 +177,7 @@ def build_session(config: Config, dataset: DataSource | None = None) -> Session:
         dataset = data.from_torch(dataset, image_size=config.image_size, memory=config.data_memory)
     config, policy = _fill_from_data(config, dataset)
     channels = dataset.train.shape[0]
-    group = build_group(config, len(dataset.classes), channels)
+    group = build_group(config, len(dataset.classes), dataset.train.shape)
     if config.teachers:
         group = TaughtGroup(group, load_teachers(config, len(dataset.classes), channels))
     method_generator = generator_for(config.seed, "method")

@@ -36,7 +36,7 @@ def load_group(run_dir: Path, checkpoint: str = "last") -> tuple[Config, PeerGro
     """
     config, facts = read_config(run_dir / "config.yaml"), read_json(run_dir / "input.json")
     folder = checkpoint_folder(run_dir, checkpoint)
-    group = build_group(config, len(facts["classes"]), facts["channels"])
+    group = build_group(config, len(facts["classes"]), (facts["channels"], facts["height"], facts["width"]))
     shape = dataclasses.replace(group.shape, teachers=len(config.teachers))
     method = methods.build(config.method, shape, **config.method_options)
     load_weights(folder, {"group": group, "method": method})
