@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from codistill.errors import UserError
 from codistill.reports import Comparison, compare, write_csv
 from codistill.reports.details import Grid, GridCell
 from codistill.reports.front import Front, Statement
@@ -162,4 +163,6 @@ def _comparison(study: Study, runs: Runs) -> Comparison:
         if of_part:
             made = compare(list(of_part.values()))  # pyright: ignore[reportArgumentType]
             tables += [dataclasses.replace(table, heading=part) for table in made.tables]
+    if not tables:
+        raise UserError(f"{study.name} has no runs to compare: run it first, without --dry-run.")
     return Comparison(tuple(tables))
