@@ -78,9 +78,12 @@ def _evidence(study: Study, runs: Sequence[Run], command: str) -> list[tuple[str
     facts = [("command", f"`{command}`"), ("reference", reference(study.paper))]
     if done:
         first = done[0]
-        images = {f"{s.images['train']:,} training, {s.images['validation']:,} validation" for s in done}
+        images = ", ".join(
+            f"{_span([s.images[part] for s in done])} {name}"
+            for part, name in (("train", "training"), ("validation", "validation"), ("test", "test images"))
+        )
         facts += [
-            ("data", f"{first.data}; {' or '.join(sorted(images))}, {first.images['test']:,} test images"),
+            ("data", f"{first.data}; {images}"),
             ("protocol", f"last epoch of {_span([s.epochs for s in done])}; the test set is read once"),
             ("seeds", ", ".join(str(seed) for seed in sorted({s.seed for s in done}))),
             ("runs", f"{len(done)} finished, {sum(s.seconds['training'] for s in done) / 3600:.1f} h of training"),
@@ -92,7 +95,7 @@ def _evidence(study: Study, runs: Sequence[Run], command: str) -> list[tuple[str
 
 def _span(values: Sequence[int]) -> str:
     low, high = min(values), max(values)
-    return str(low) if low == high else f"{low} to {high}"
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _number_record(study: Study, n: Number) -> dict[str, Any]:
