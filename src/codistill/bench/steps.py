@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch.nn import functional
 
 from codistill import execution, methods, models
 from codistill.execution import LoopExecutor
+from codistill.models.resnet import BasicBlock, ResNet
 from codistill.peers import NetworkGroup
 from codistill.training.batches import EVALUATION_BATCH
 from codistill.training.metrics import EvaluationMeter
@@ -21,17 +23,21 @@ __all__ = ["LARGE", "TINY", "Size", "bare_convolutions", "bare_predictions", "ev
 
 @dataclass(frozen=True)
 class Size:
-    """Networks and images of a measurement: `image` is channels, height, width."""
+    """Networks and images of a measurement: `make(num_classes, in_channels)`; `image` is channels, height, width."""
 
     name: str
-    model: str
+    make: Callable[[int, int], nn.Module]
     image: tuple[int, int, int]
     batch: int
     classes: int
 
 
-LARGE = Size("ResNet-32, batch 128, 3 × 32 × 32", "resnet32", (3, 32, 32), 128, 100)
-TINY = Size("tiny ResNet-8, batch 32, 1 × 8 × 8", "resnet8_tiny", (1, 8, 8), 32, 10)
+def _width_8(num_classes: int, in_channels: int) -> nn.Module:
+    return ResNet(BasicBlock, (1, 1, 1), num_classes, in_channels, planes=(8, 16, 32))
+
+
+LARGE = Size("ResNet-32, batch 128, 3 × 32 × 32", partial(models.build, "resnet32"), (3, 32, 32), 128, 100)
+TINY = Size("ResNet-8 of width 8, batch 32, 1 × 8 × 8", _width_8, (1, 8, 8), 32, 10)
 
 
 def training_step(
@@ -68,7 +74,7 @@ def evaluation(size: Size, peers: int, batches: int = 1) -> Callable[[], object]
 
 def bare_predictions(size: Size, peers: int, batches: int = 1) -> Callable[[], object]:
     """The forward passes alone, on the same batches."""
-    networks = [models.build(size.model, size.classes, size.image[0]).eval() for _ in range(peers)]
+    networks = [size.make(size.classes, size.image[0]).eval() for _ in range(peers)]
     images, _ = _batch(size, EVALUATION_BATCH)
 
     @torch.no_grad()
@@ -86,7 +92,7 @@ def bare_convolutions(size: Size) -> Callable[[], object]:
         assert isinstance(conv, nn.Conv2d)
         found.append((torch.randn_like(inputs[0]), torch.randn_like(output), conv))
 
-    network = models.build(size.model, size.classes, size.image[0])
+    network = size.make(size.classes, size.image[0])
     hooks = [part.register_forward_hook(record) for part in network.modules() if isinstance(part, nn.Conv2d)]
     with torch.no_grad():
         network(_batch(size, size.batch)[0])
@@ -107,7 +113,7 @@ def bare_convolutions(size: Size) -> Callable[[], object]:
 
 
 def _parts(size: Size, peers: int, method: str, executor: str) -> tuple[NetworkGroup, methods.Method, LoopExecutor]:
-    networks = [models.build(size.model, size.classes, size.image[0]) for _ in range(peers)]
+    networks = [size.make(size.classes, size.image[0]) for _ in range(peers)]
     group = NetworkGroup(networks).train()
     loss = methods.build(method, group).train()
     if loss.held_out > 0:

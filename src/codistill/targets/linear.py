@@ -66,7 +66,7 @@ def _solve(logits_PBC: Tensor, labels_B: Tensor, per_batch: bool) -> tuple[Tenso
         if left_R.numel():
             weights_BP[left_R] = interior_point((D_BPC[left_R] + largest_B11[left_R]).unsqueeze(2))
     weights_B1P = weights_BP.unsqueeze(1)
-    target_BC = torch.baddbmm(torch.bmm(weights_B1P, shift_BP1), weights_B1P, D_BPC).squeeze(1)
+    target_BC = torch.bmm(weights_B1P, D_BPC).add_(torch.bmm(weights_B1P, shift_BP1)).squeeze(1)
     return target_BC.to(dtype), weights_BP.T.contiguous()
 
 

@@ -71,7 +71,7 @@ def newton(D_BPC: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
         else:
             at, value, moments, gradient = alpha, new_value, new_moments, new_gradient
         open_N11 = flags_N12[:, :, :1]
-        if last or left <= 0.75 * N:
+        if last or left <= 0.5 * N:
             result_BP1[rows_N] = alpha
             certified_B[rows_N] = (along_N12 <= limit_N12)[:, 0, 0]  # not if they are no numbers
             if last:
