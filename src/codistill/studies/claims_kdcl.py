@@ -53,7 +53,9 @@ def _beats_branches(rival: str) -> tuple[Contrast, ...]:
 
 def _large_gains() -> tuple[Contrast, ...]:
     cells = [(T2, f"kdcl_{rule}", "vanilla", "resnet50") for rule in RULES]
-    cells += [(T6, "kdcl", "vanilla", "resnet50"), (T4, "10", "9", "top1_1"), (T4, "11", "9", "top1_1")]
+    cells.append((T6, "kdcl", "vanilla", "resnet50"))
+    small = "resnet50 + mobilenetv2_x0.5"
+    cells += [(T4, f"{small}*, {rule}", f"{small}, vanilla", "top1_1") for rule in ("linear", "minlogit")]
     return tuple(
         difference(f"ResNet-50, row {row}, {table[5:]}", table, (row, column), (base, column), lower=False)
         for table, row, base, column in cells

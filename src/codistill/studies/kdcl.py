@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from codistill.studies.paper import pairs, printed_table
+from codistill.studies.paper import pair_name, pairs, printed_table
 from codistill.studies.profiles import Profile
 from codistill.studies.study import Entry, Study, Variant
 from codistill.training import Config
@@ -113,20 +113,20 @@ def table3(profile: Profile) -> Study:
 def table4(profile: Profile) -> Study:
     """Table 4: pairs of networks of like and unlike size. A line's two accuracies are two rows here."""
     b = _Builder(profile, "table4")
-    for line, (first, _, second, _, method) in enumerate(pairs()):
+    vanilla = ""
+    for line in pairs():
+        first, _, second, _, method = line
         # Only the ResNets with a star train for 100 instead of 200 epochs.
-        short = first.startswith("resnet50*")
+        short, row = first.startswith("resnet50*"), pair_name(line)
         two = [_network(name.rstrip("*")) for name in (first, second)]
-        vanilla = line - line % 3
         if method == "vanilla":
+            vanilla = row
             for network, column in zip(two, ("top1_1", "top1_2"), strict=True):
-                variant = b.alone(network, short=short)
-                b.entries.append(Entry(str(line), column, variant))
+                b.entries.append(Entry(row, column, b.alone(network, short=short)))
             continue
-        row = f"kdcl_{method}"
-        group = b.group(row, two, short=short, method=row, icl=True)
+        group = b.group(f"kdcl_{method}", two, short=short, method=f"kdcl_{method}", icl=True)
         for peer, column in enumerate(("top1_1", "top1_2")):
-            b.entries.append(Entry(str(line), column, group, f"peer {peer}", base=(str(vanilla), column)))
+            b.entries.append(Entry(row, column, group, f"peer {peer}", base=(vanilla, column)))
     return b.study(VANILLA, ICL, OPTIONS)
 
 

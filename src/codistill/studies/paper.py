@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["Printed", "PrintedTable", "printed_table", "reference"]
+__all__ = ["Printed", "PrintedTable", "pair_name", "pairs", "printed_table", "reference"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Printed:
 
 @dataclass(frozen=True)
 class PrintedTable:
-    """One table: `cells[row, column]`; rows of a list have no names and are numbered."""
+    """One table: `cells[row, column]`; a line of KDCL's table 4 has the name "MODEL1 + MODEL2, METHOD"."""
 
     title: str
     metric: str
@@ -60,8 +60,14 @@ def pairs() -> list[list[Any]]:
     return _papers()["kdcl"]["table4"]["rows"]
 
 
+def pair_name(line: list[Any]) -> str:
+    """How a line of KDCL's table 4 is called."""
+    first, _, second, _, method = line
+    return f"{first} + {second}, {method}"
+
+
 def _rows(rows: Any) -> list[tuple[str, list[Any]]]:
-    return list(rows.items()) if isinstance(rows, dict) else [(str(i), row) for i, row in enumerate(rows)]
+    return list(rows.items()) if isinstance(rows, dict) else [(pair_name(line), line) for line in rows]
 
 
 @functools.cache
