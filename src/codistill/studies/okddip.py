@@ -38,30 +38,27 @@ DML = "DML as in the comparison of OKDDip's authors: the target is the mean of t
 
 def tables(profile: Profile, name: str) -> Study:
     """Tables 1 to 3: every method on every network."""
-    printed = printed_table("okddip", name)
-    base = profile.settings("okddip", printed.dataset)
-    variants, entries = {}, []
-    for row in dict.fromkeys(row for row, _ in printed.cells):
-        for column in printed.columns:
-            key = f"{row}/{column}"
-            variants[key] = _variant(base, profile, row, column)
-            entries.append(Entry(row, column, key, base=None if column == "baseline" else (row, "baseline")))
-    return _study(profile, name, variants, entries, FOUR, HEADLINE, DML)
+    return _study(profile, name, *_grid(profile, name, "baseline", "headline"), FOUR, HEADLINE, DML)
 
 
 def table4(profile: Profile) -> Study:
     """Table 4: the error of the ensembles."""
-    printed = printed_table("okddip", "table4")
-    base = profile.settings("okddip", printed.dataset)
+    ensemble = "The ensemble is the mean of the softmax outputs of all students; for ONE, what its gate weighs."
+    return _study(profile, "table4", *_grid(profile, "table4", "ind", "ensemble"), FOUR, ensemble)
+
+
+def _grid(profile: Profile, name: str, base: str, who: str) -> tuple[dict[str, Variant], list[Entry]]:
+    """Every column of a printed table for every row, compared with the column `base`."""
+    printed = printed_table("okddip", name)
+    settings = profile.settings("okddip", printed.dataset)
     variants, entries = {}, []
     for row in dict.fromkeys(row for row, _ in printed.cells):
         for column in printed.columns:
             key = f"{row}/{column}"
-            variants[key] = _variant(base, profile, row, column)
-            who = "ensemble_own" if column == "one" else "ensemble"
-            entries.append(Entry(row, column, key, who, base=None if column == "ind" else (row, "ind")))
-    ensemble = "The ensemble is the mean of the softmax outputs of all students; for ONE, what its gate weighs."
-    return _study(profile, "table4", variants, entries, FOUR, ensemble)
+            variants[key] = _variant(settings, profile, row, column)
+            own = "ensemble_own" if (column, who) == ("one", "ensemble") else who
+            entries.append(Entry(row, column, key, own, base=None if column == base else (row, base)))
+    return variants, entries
 
 
 def table5(profile: Profile) -> Study:
