@@ -133,7 +133,8 @@ def _claims(study: Study, judged: Sequence[Finding]) -> Front:
 def _summary(finding: Finding) -> str:
     measured = finding.measured
     if not measured:
-        return f"no runs yet for its {len(finding.judged)} comparisons"
+        count = len(finding.judged)
+        return "no runs yet for its comparison" if count == 1 else f"no runs yet for its {count} comparisons"
     counts = {v: sum(j.verdict == v for j in measured) for v in ("confirmed", "not confirmed", "undecided")}
     told = ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n)
     missing = len(finding.judged) - len(measured)
