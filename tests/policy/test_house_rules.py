@@ -23,7 +23,7 @@ LAYERS = {
     "export": {"training", "models", "peers"},
     "reports": {"errors"},
     "console": {"training"},
-    "studies": {"training", "reports", "export", "console", "models", "data"},
+    "studies": {"training", "reports", "export", "console", "models", "peers", "data"},
     "bench": {"training", "execution", "methods", "models", "peers", "types"},
     "cli": {"bench", "training", "reports", "export", "console", "peers", "data", "methods", "studies"},
 }

@@ -17,14 +17,13 @@ from codistill.reports.files import write_whole
 from codistill.reports.front import Front
 from codistill.reports.numbers import count, number
 from codistill.reports.run import Run
+from codistill.reports.statistics import SIGNIFICANT
 from codistill.reports.tables import Cell, Column, columns_for, footnotes
 
 if TYPE_CHECKING:
     from codistill.reports.sections import Section
 
 __all__ = ["TablePage", "render_page", "write_page", "write_report"]
-
-SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-__all__ = ["CONFIDENCE", "Estimate", "Paired", "estimate", "holm", "paired"]
+__all__ = ["CONFIDENCE", "SIGNIFICANT", "Estimate", "Paired", "estimate", "holm", "paired"]
 
 CONFIDENCE = 0.95
+
+SIGNIFICANT = 0.05
+"""Below it, a p-value after correction decides."""
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from codistill.errors import UserError
 from codistill.reports.comparison import Comparison, Row, compare
-from codistill.reports.files import write_whole
+from codistill.reports.files import csv_text, write_whole
 from codistill.reports.run import Run
 from codistill.reports.tables import CsvValue, to_csv_rows
 
@@ -43,21 +41,13 @@ def write_csv(runs: Sequence[Run] | Comparison, out_dir: Path) -> list[Path]:
         out_dir.mkdir(parents=True, exist_ok=True)
         for name, records in files.items():
             if records:
-                write_whole(out_dir / name, _csv(records))
+                write_whole(out_dir / name, csv_text(records))
     except OSError as error:
         raise UserError(
             f"{out_dir} cannot be written ({error.strerror}): the tables need a folder that you may write to; "
             "give another folder."
         ) from error
     return [out_dir / name for name, records in files.items() if records]
-
-
-def _csv(records: Sequence[Record]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return text.getvalue()
 
 
 def _each(comparison: Comparison) -> Iterator[tuple[Row, Run, Record]]:

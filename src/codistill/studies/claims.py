@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from codistill.reports.statistics import Paired, holm, paired
+from codistill.reports.comparison import FEW_SEEDS
+from codistill.reports.statistics import SIGNIFICANT, Paired, holm, paired
 from codistill.studies.results import Number
 
 __all__ = ["Claim", "Contrast", "Finding", "Judged", "judge"]
 
-SIGNIFICANT = 0.05
-FEWEST = 3
 Place = tuple[str, str, str]
 """Study, row, column."""
 
@@ -94,7 +93,7 @@ def _measure(contrast: Contrast, numbers: Mapping[Place, Number]) -> Paired | No
 
 
 def _verdict(contrast: Contrast, result: Paired | None, p: float | None) -> str:
-    if result is None or result.difference.n < FEWEST:
+    if result is None or result.difference.n < FEW_SEEDS:
         return "undecided"
     gap = result.difference
     assert gap.low is not None

@@ -79,22 +79,23 @@ def run_studies(request: StudyRequest, console: Console) -> bool:
     failed = [r for r in results if r.error is not None]
     for result in failed:
         console.print(f"[red]failed[/]: {result.run_dir / 'log.txt'}", highlight=False, soft_wrap=True)
+    store = Store(folder, seeds)
     for study in studies:
-        out = report_study(study, folder, seeds, request.command)
+        out = report_study(study, store, folder, request.command)
         told = f"report: {out}" if out else f"no report of {study.name}: none of its runs has an epoch"
         console.print(told, highlight=False, soft_wrap=True)
     console.print(f"{plain_duration(time.perf_counter() - started)} in all", highlight=False)
     return not failed
 
 
-def report_study(study: Study, folder: Path, seeds: int | None, command: str) -> Path | None:
-    """Write the report of one study from the runs in the profile's folder; None where no run has begun."""
-    store = Store(folder, seeds)
-    if not any(store.runs(study).values()):
+def report_study(study: Study, store: Store, folder: Path, command: str) -> Path | None:
+    """Write the report of one study from the runs of the profile's folder; None where no run has begun."""
+    runs = store.runs(study)
+    if not any(runs.values()):
         return None
     whole = [find_study(name, study.profile) for name in STUDIES if name.startswith(study.paper)]
     out = folder / study.name.replace("/", "-")
-    return write_study_report(study, store.runs(study), store.places(whole), out, command)
+    return write_study_report(study, runs, store.places(whole), out, command)
 
 
 def _studies(request: StudyRequest) -> list[Study]:

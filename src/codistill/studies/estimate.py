@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from codistill import models
 from codistill.data import SOURCES
 from codistill.errors import unknown
+from codistill.peers.defaults import default_split
 from codistill.studies.plan import make_plan
 from codistill.studies.study import Study
 from codistill.training import Config
@@ -90,10 +91,8 @@ def _group_macs(config: Config) -> int:
 
 
 def _default_split(name: str) -> str:
-    # torchvision's ResNets carry no default of their own.
-    make = models.OWN.get(name)
     with torch.device("meta"):
-        return make(num_classes=2).default_split if make else "layer4"  # pyright: ignore[reportReturnType]
+        return default_split({**models.OWN, **models.TORCHVISION}[name](num_classes=2, in_channels=3))
 
 
 @functools.cache

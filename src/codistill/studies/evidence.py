@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import datetime
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from codistill.reports.files import write_whole
-from codistill.reports.numbers import interval, mean_std, number, p_value
+from codistill.reports.files import csv_text, write_whole
+from codistill.reports.numbers import MISSING, interval, mean_std, number, p_value
 from codistill.reports.run import Run
 from codistill.studies.claims import Finding
 from codistill.studies.paper import reference
-from codistill.studies.profiles import find_profile
-from codistill.studies.results import UNITS, Number
+from codistill.studies.results import Number
 from codistill.studies.study import Study
+from codistill.studies.texts import column_text, networks_text, printed_text, profile_text, seeds_text
 
 __all__ = ["write_tables"]
 
@@ -26,20 +24,18 @@ def write_tables(
 ) -> None:
     """Write table.md, numbers.csv and claims.csv."""
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / "numbers.csv", _csv([_number_record(study, n) for n in found]))
-    write_whole(out / "claims.csv", _csv([record for finding in judged for record in _claim_records(finding)]))
+    write_whole(out / "numbers.csv", csv_text([_number_record(study, n) for n in found]))
+    write_whole(out / "claims.csv", csv_text([record for finding in judged for record in _claim_records(finding)]))
     write_whole(out / "table.md", _markdown(study, found, judged, runs, command))
 
 
 def _markdown(
     study: Study, found: Sequence[Number], judged: Sequence[Finding], runs: Sequence[Run], command: str
 ) -> str:
-    profile = find_profile(study.profile)
     lines = [
         f"# {study.name}: {study.title}", "", "| evidence | |", "|---|---|",
         *(f"| {name} | {text} |" for name, text in _evidence(study, runs, command)), "",
-        f"Profile {profile.name}: {profile.what}. "
-        f"Networks: {', '.join(f'{ours} for {name}' for name, ours in study.networks.items())}.", "",
+        f"{profile_text(study)} {networks_text(study)}", "",
         f"| row | column | ours ({study.metric}, %) | 95 % interval | seeds | paper | against base | p, Holm |",
         "|---|---|---:|---:|---:|---:|---:|---:|", *map(_markdown_line, found), "",
         "Against base: seed by seed, with the 95 % interval of the difference. † fewer than 3 seeds.", "",
@@ -59,15 +55,10 @@ def _markdown(
 
 
 def _markdown_line(n: Number) -> str:
-    paper = "–"
-    if n.printed:
-        paper = number(n.printed.value) + (f" ± {number(n.printed.std)}" if n.printed.std is not None else "")
     gap = n.paired.difference if n.paired else None
-    against = f"{number(gap.mean, sign=True)} ({interval(gap) or 'one seed'})" if gap else "–"
-    few = " †" if len(n.values) < 3 else ""
-    column = f"{n.column}, {UNITS[n.metric]}" if n.metric in UNITS else n.column
+    against = f"{number(gap.mean, sign=True)} ({interval(gap) or 'one seed'})" if gap else MISSING
     cells = (
-        n.row, column, mean_std(n.ours), interval(n.ours) or "–", f"{len(n.values)}{few}", paper, against,
+        n.row, column_text(n), mean_std(n.ours), interval(n.ours) or MISSING, seeds_text(n), printed_text(n), against,
         p_value(n.p_holm),
     )  # fmt: skip
     return "| " + " | ".join(cells) + " |"
@@ -119,11 +110,3 @@ def _claim_records(finding: Finding) -> list[dict[str, Any]]:
             | {"p_holm": j.p_holm}
         )
     return records
-
-
-def _csv(records: Sequence[dict[str, Any]]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return text.getvalue()

@@ -8,20 +8,23 @@ from pathlib import Path
 
 from codistill.errors import UserError
 from codistill.reports import Comparison, compare, write_csv
+from codistill.reports.comparison import FEW_SEEDS
 from codistill.reports.details import Grid, GridCell
 from codistill.reports.front import Front, Statement
-from codistill.reports.numbers import MISSING, interval, mean_std, number, p_value
+from codistill.reports.numbers import interval, mean_std, number, p_value
 from codistill.reports.page import write_page
 from codistill.reports.picture import Picture
+from codistill.reports.run import Run
+from codistill.reports.tables import FEW_MARK
 from codistill.studies.claims import Finding, Judged, Place, judge
 from codistill.studies.claims_kdcl import CLAIMS as KDCL
 from codistill.studies.claims_okddip import CLAIMS as OKDDIP
 from codistill.studies.evidence import write_tables
 from codistill.studies.paper import reference
-from codistill.studies.profiles import find_profile
-from codistill.studies.results import UNITS, Number, Runs, numbers
+from codistill.studies.results import Number, Runs, numbers
 from codistill.studies.sizes import size_picture
 from codistill.studies.study import Study
+from codistill.studies.texts import column_text, few_seeds, networks_text, printed_text, profile_text, seeds_text
 
 __all__ = ["findings", "number_grid", "write_study_report"]
 
@@ -77,30 +80,22 @@ def number_grid(found: Sequence[Number]) -> Grid:
 
 
 def _line(n: Number) -> list[str]:
-    digits = 2
-    paper = MISSING
-    if n.printed:
-        spread = f" ± {number(n.printed.std)}" if n.printed.std is not None else ""
-        paper = f"{number(n.printed.value, digits)}{spread}"
     gap = n.paired.difference if n.paired else None
-    few = " †" if len(n.values) < 3 else ""
     return [
-        n.row, f"{n.column}, {UNITS[n.metric]}" if n.metric in UNITS else n.column,
-        mean_std(n.ours, digits), interval(n.ours), f"{len(n.values)}{few}", paper, number(n.off, digits, sign=True),
-        number(gap.mean if gap else None, digits, sign=True), interval(gap), p_value(n.p_holm),
-        number(n.paired.effect if n.paired else None, 1), mean_std(n.selected, digits),
+        n.row, column_text(n), mean_std(n.ours), interval(n.ours), seeds_text(n), printed_text(n),
+        number(n.off, sign=True), number(gap.mean if gap else None, sign=True), interval(gap), p_value(n.p_holm),
+        number(n.paired.effect if n.paired else None, 1), mean_std(n.selected),
     ]  # fmt: skip
 
 
 def _notice(study: Study) -> Front:
-    profile = find_profile(study.profile)
-    text = [f"Profile {profile.name}: {profile.what}."]
-    if profile.name != "paper":
+    text = [profile_text(study)]
+    if study.profile != "paper":
         text.append(
             "The paper’s numbers were measured on other data with larger networks, and stand here for orientation: "
             "only the differences between methods can be compared, not the numbers."
         )
-        text.append(f"Networks: {', '.join(f'{ours} for {name}' for name, ours in study.networks.items())}.")
+        text.append(networks_text(study))
     return Front("", text, notice=True)
 
 
@@ -116,9 +111,9 @@ def _beside_the_paper(study: Study, found: Sequence[Number]) -> Front:
         "smallest group in a study of sizes), seed by seed; p from the paired t-test after Holm’s correction for the "
         "whole table; d_z is the mean difference in standard deviations of the differences."
     ]
-    if any(len(n.values) < 3 for n in found):
-        notes.append("† Fewer than 3 finished seeds: no conclusion can rest on this number.")
-    notes += [f"{choice}" for choice in study.choices]
+    if any(map(few_seeds, found)):
+        notes.append(f"{FEW_MARK} Fewer than {FEW_SEEDS} finished seeds: no conclusion can rest on this number.")
+    notes += study.choices
     return Front("Beside the paper", text, grid=number_grid(found), pictures=pictures, notes=notes)
 
 
@@ -156,13 +151,13 @@ def _contrasts(judged: Sequence[Judged]) -> Grid:
 
 def _comparison(study: Study, runs: Runs) -> Comparison:
     """The runs part by part, each compared with its own baseline."""
-    parts: dict[str, dict[Path, object]] = {}
+    parts: dict[str, dict[Path, Run]] = {}
     for name, variant in study.variants.items():
         parts.setdefault(variant.part, {}).update({run.directory: run for run in runs[name]})
     tables = []
     for part, of_part in parts.items():
         if of_part:
-            made = compare(list(of_part.values()))  # pyright: ignore[reportArgumentType]
+            made = compare(list(of_part.values()))
             tables += [dataclasses.replace(table, heading=part) for table in made.tables]
     if not tables:
         raise UserError(f"{study.name} has no runs to compare: run it first, without --dry-run.")

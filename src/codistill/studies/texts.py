@@ -1,0 +1,45 @@
+"""What the page and the Markdown table of a study both say, in one place."""
+
+from __future__ import annotations
+
+from codistill.reports.comparison import FEW_SEEDS
+from codistill.reports.numbers import MISSING, number
+from codistill.reports.tables import FEW_MARK
+from codistill.studies.profiles import find_profile
+from codistill.studies.results import UNITS, Number
+from codistill.studies.study import Study
+
+__all__ = ["column_text", "few_seeds", "networks_text", "printed_text", "profile_text", "seeds_text"]
+
+
+def few_seeds(n: Number) -> bool:
+    """Whether fewer than 3 seeds are finished, so that the number carries no conclusion."""
+    return len(n.values) < FEW_SEEDS
+
+
+def column_text(n: Number) -> str:
+    """The column, with its unit where that is not a percentage."""
+    return f"{n.column}, {UNITS[n.metric]}" if n.metric in UNITS else n.column
+
+
+def seeds_text(n: Number) -> str:
+    """How many seeds are finished, marked where they are few."""
+    return f"{len(n.values)} {FEW_MARK}" if few_seeds(n) else str(len(n.values))
+
+
+def printed_text(n: Number) -> str:
+    """The paper's number, with its deviation where it has one."""
+    if n.printed is None:
+        return MISSING
+    return number(n.printed.value) + (f" ± {number(n.printed.std)}" if n.printed.std is not None else "")
+
+
+def profile_text(study: Study) -> str:
+    """The profile and what it is."""
+    profile = find_profile(study.profile)
+    return f"Profile {profile.name}: {profile.what}."
+
+
+def networks_text(study: Study) -> str:
+    """Which network stands for which of the paper's."""
+    return f"Networks: {', '.join(f'{ours} for {name}' for name, ours in study.networks.items())}."
