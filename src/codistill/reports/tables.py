@@ -13,7 +13,17 @@ from codistill.reports.comparison import FEW_SEEDS, Comparison, Row, Table
 from codistill.reports.numbers import MISSING, count, interval, mean_std, number, p_value
 from codistill.reports.statistics import Estimate
 
-__all__ = ["COLUMNS", "FEW_MARK", "Cell", "Column", "columns_for", "footnotes", "render_table", "to_csv_rows", "to_markdown"]
+__all__ = [
+    "COLUMNS",
+    "FEW_MARK",
+    "Cell",
+    "Column",
+    "columns_for",
+    "footnotes",
+    "render_table",
+    "to_csv_rows",
+    "to_markdown",
+]
 
 CsvValue = str | int | float | None
 FEW_MARK = "†"

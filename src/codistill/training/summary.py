@@ -14,6 +14,7 @@ import torch
 import torchvision
 
 import codistill
+from codistill.peers.cost import trainable
 from codistill.training.checkpoint import load_weights
 from codistill.training.configfile import config_digest
 from codistill.training.loop import evaluate, has_leader
@@ -48,8 +49,8 @@ def summarise(session: Session) -> dict[str, Any]:
         "last": last,
         "selected": selected,
         "parameters": {
-            "training": _count(session.group) + _count(session.method),
-            "deployed": _count(session.group.student(leader)),
+            "training": trainable(session.group) + trainable(session.method),
+            "deployed": trainable(session.group.student(leader)),
         },
         "peak_memory": _peak_memory(session.device),
         "executor": {
@@ -81,10 +82,6 @@ def _rule(session: Session) -> str:
     if session.group.shape.peers == 1:
         return "only network"
     return "lowest validation error" if session.method.leader is None else "group leader"
-
-
-def _count(module: torch.nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def _peak_memory(device: torch.device) -> int:
