@@ -8,6 +8,7 @@ from codistill.errors import unknown
 from codistill.execution.auto import Trial, free_bytes, try_executors
 from codistill.execution.base import Executor, through_boundary
 from codistill.execution.fused import FusedExecutor
+from codistill.execution.layout import lay_out
 from codistill.execution.loop import LoopExecutor
 from codistill.execution.recompute import RecomputeExecutor
 from codistill.methods import Method
@@ -23,6 +24,7 @@ __all__ = [
     "build",
     "find",
     "free_bytes",
+    "lay_out",
     "through_boundary",
     "try_executors",
 ]

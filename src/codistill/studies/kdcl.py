@@ -38,7 +38,7 @@ class _Builder:
         """The network without peers; `short` for half the epochs."""
         config = replace(self._base(short), model=(self._network(network),), method="baseline", peers=1)
         name = f"vanilla, {network}" + ("*" if short else "")
-        return self._add(name, replace(config, label="vanilla" + (", half the epochs" if short else "")))
+        return self._add(name, replace(config, label="baseline" + (", half the epochs" if short else "")))
 
     def group(self, row: str, networks: Sequence[str], *, short: bool = False, **settings: Any) -> str:
         """Networks (or heads of one) that learn together."""

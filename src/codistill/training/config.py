@@ -128,6 +128,9 @@ class Config:
     """Recompute: images that pass at once. The method sees the whole batch, batch norm only these images."""
     memory_limit: float | None = None
     """Auto: GiB that the students' activations may take; 80 percent of what is free if left out."""
+    channels_last: bool | None = None
+    """Channels-last layout of the networks in memory, faster where they run on a CPU and the default there; networks
+    whose forward needs planar activations keep them. Changes results by rounding only."""
     threads: int | None = None
     """CPU threads of this run; PyTorch's choice if left out. Results repeat exactly for the same number only."""
     out: Path | None = None

@@ -18,7 +18,7 @@ from codistill.execution import LoopExecutor, Trial
 from codistill.methods import Method
 from codistill.peers import PeerGroup, TaughtGroup
 from codistill.training.check import check_config
-from codistill.training.config import Config
+from codistill.training.config import Config, OptimConfig
 from codistill.training.configfile import identity
 from codistill.training.groups import build_group
 from codistill.training.seeds import generator_for
@@ -185,17 +185,27 @@ def build_session(config: Config, dataset: DataSource | None = None) -> Session:
     splits = split_data(config, dataset, method.held_out)
     group.to(device)
     method.to(device)
+    execution.lay_out(group, dataset.train.shape, config.channels_last)
     # Until a trial has settled it, "auto" is "loop"; see training/executor.py.
     name = "loop" if config.executor == "auto" else config.executor
     executor = execution.build(name, group, method, amp_dtype(config), config.micro_batch)
-    optim = config.optim
-    trained = [p for module in (group, method) for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(
-        trained, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov, weight_decay=optim.weight_decay
-    )
+    optimizer = _make_optimizer(config.optim, [*group.parameters(), *method.parameters()], device)
     generators = {name: generator_for(config.seed, name) for name in ("order", "augmentation")}
     generators["method"] = method_generator
     return Session(config, dataset, splits, policy, device, group, method, executor, optimizer, generators)
+
+
+def _make_optimizer(optim: OptimConfig, parameters: list[nn.Parameter], device: torch.device) -> torch.optim.Optimizer:
+    """One optimizer over all students and the method: SGD treats each number alone, so it equals one for each."""
+    return torch.optim.SGD(
+        [p for p in parameters if p.requires_grad],
+        lr=optim.lr,
+        momentum=optim.momentum,
+        nesterov=optim.nesterov,
+        weight_decay=optim.weight_decay,
+        # One call for all parameters, where torch has it.
+        fused=device.type in ("cpu", "cuda"),
+    )
 
 
 def _fill_from_data(config: Config, dataset: Dataset) -> tuple[Config, AugmentPolicy]:
