@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from codistill import data
+from codistill.execution import processes
 from codistill.training import Config, OptimConfig, train
 
 DROPOUT_NETWORK = """
@@ -53,6 +54,7 @@ def quick(dropout_network):
         epochs=3,
         batch_size=64,
         device="cpu",
+        deterministic=True,
         optim=OptimConfig(lr=0.05),
     )
 
@@ -63,3 +65,32 @@ def finished_run(quick, digits, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("finished") / "run"
     train(dataclasses.replace(quick, out=out), dataset=digits)
     return out
+
+
+@pytest.fixture(scope="session")
+def process_pool():
+    """Two processes of the executor `processes`; starting them takes seconds."""
+    pool = processes.Pool(2, 1)
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def lent_pool(process_pool, monkeypatch):
+    """All executors `processes` of a test use the same two processes, one after the other."""
+
+    class Lent:
+        def __init__(self, count, threads):
+            self.alive = True
+
+        def __len__(self):
+            return len(process_pool)
+
+        def ask(self, requests):
+            assert self.alive
+            return process_pool.ask(requests)
+
+        def close(self):
+            self.alive = False
+
+    monkeypatch.setattr(processes, "Pool", Lent)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
 
 from codistill.errors import UserError, unknown
 
-__all__ = ["load_class", "load_name"]
+__all__ = ["load_again", "load_class", "load_name", "loaded_files"]
 
 C = TypeVar("C")
+PREFIX = "codistill_user_"
 
 
 def load_name(reference: str) -> object:
@@ -24,14 +28,9 @@ def load_name(reference: str) -> object:
     path = Path(path_text)
     if not path.is_file():
         raise UserError(f"{reference!r}: there is no file {path}; give path/to/file.py:Name.")
-    # Registered under a name of its own, which dataclasses and inspect look up while and after the file runs.
-    module_name = f"codistill_user_{path.stem}_{abs(hash(path.resolve()))}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    spec.loader.exec_module(module)
+    # By place and content: a file that has not changed is run once, and its classes stay the same.
+    mark = hashlib.sha256(str(path.resolve()).encode() + path.read_bytes()).hexdigest()[:16]
+    module = _run_once(f"{PREFIX}{path.stem}_{mark}", path)
     if not hasattr(module, name):
         raise unknown(f"name in {path}", name, (n for n in vars(module) if not n.startswith("_")))
     return getattr(module, name)
@@ -43,3 +42,31 @@ def load_class(reference: str, base: type[C]) -> type[C]:
     if not (isinstance(found, type) and issubclass(found, base)):
         raise UserError(f"{reference!r} is no subclass of codistill.methods.{base.__name__}: derive it from that.")
     return found
+
+
+def loaded_files() -> dict[str, str]:
+    """Name of the module -> path of every user's file that was run here, for `load_again` in another process."""
+    return {name: str(m.__file__) for name, m in sys.modules.items() if name.startswith(PREFIX)}
+
+
+def load_again(files: Mapping[str, str]) -> None:
+    """Run the files of `loaded_files`, so that what was pickled there by its name is found here."""
+    for name, path in files.items():
+        _run_once(name, Path(path))
+
+
+def _run_once(module_name: str, path: Path) -> ModuleType:
+    if module_name in sys.modules:
+        return sys.modules[module_name]
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Registered under a name of its own, which dataclasses, inspect and pickle look up while and after the file runs.
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module_name]
+        raise
+    return module

@@ -10,6 +10,7 @@ from codistill.execution.base import Executor, through_boundary
 from codistill.execution.fused import FusedExecutor
 from codistill.execution.layout import lay_out
 from codistill.execution.loop import LoopExecutor
+from codistill.execution.processes import ProcessExecutor
 from codistill.execution.recompute import RecomputeExecutor
 from codistill.methods import Method
 from codistill.peers import PeerGroup
@@ -19,6 +20,7 @@ __all__ = [
     "Executor",
     "FusedExecutor",
     "LoopExecutor",
+    "ProcessExecutor",
     "RecomputeExecutor",
     "Trial",
     "build",
@@ -33,6 +35,7 @@ EXECUTORS: dict[str, type[LoopExecutor]] = {
     "loop": LoopExecutor,
     "fused": FusedExecutor,
     "recompute": RecomputeExecutor,
+    "processes": ProcessExecutor,
 }
 
 

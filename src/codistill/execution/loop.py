@@ -35,7 +35,7 @@ class LoopExecutor:
         boundary = outputs.at_boundary()
         step = self.method(boundary, labels_B, progress)
         (step.loss if only is None else step.loss_by_peer[only]).backward()
-        through_boundary(outputs, boundary)
+        self._carry_back(outputs, boundary)
         return step, boundary
 
     @torch.no_grad()
@@ -50,3 +50,6 @@ class LoopExecutor:
 
     def _run(self, views: Tensor | Sequence[Tensor]) -> PeerOutputs:
         return self.group(views)
+
+    def _carry_back(self, outputs: PeerOutputs, boundary: PeerOutputs) -> None:
+        through_boundary(outputs, boundary)

@@ -41,6 +41,7 @@ def check_config(config: Config) -> Config:
     _check_micro_batch(config)
     _check_augmentation(config, peers)
     device = resolve_device(config.device)
+    _check_processes(config, device)
     amp = config.amp
     if amp == "auto":
         amp = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "off"
@@ -143,6 +144,14 @@ def _check_micro_batch(config: Config) -> None:
         )
     if size < 2 or config.batch_size % size:
         raise UserError(f"micro_batch {size} of a batch of {config.batch_size}: give a divisor of it, 2 or more.")
+
+
+def _check_processes(config: Config, device: torch.device) -> None:
+    if config.executor == "processes" and (config.group != "networks" or device.type != "cpu"):
+        raise UserError(
+            f"executor 'processes' with {config.group} on {device}: it shares the cores of a CPU among networks; use "
+            "--executor auto, or --group networks --device cpu."
+        )
 
 
 def _check_numbers(config: Config) -> None:

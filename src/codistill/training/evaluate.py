@@ -42,7 +42,9 @@ def evaluate_run(
         raise unknown("split", split, SPLITS)
     config = read_config(run_dir / "config.yaml")
     folder = checkpoint_folder(run_dir, checkpoint)
-    session = build_session(dataclasses.replace(config, device=device or config.device), dataset)
+    # Processes would take seconds to start, and run on a CPU only.
+    executor = "loop" if config.executor == "processes" else config.executor
+    session = build_session(dataclasses.replace(config, device=device or config.device, executor=executor), dataset)
     load_weights(folder, session.modules)
     leader = session.method.leader
     if leader is None and (run_dir / "summary.json").is_file():

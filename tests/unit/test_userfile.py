@@ -1,0 +1,42 @@
+"""A user's own file is run once as long as it stays the same, so that its classes can be pickled by name."""
+
+import pickle
+import sys
+
+import pytest
+
+from codistill.userfile import load_again, load_name, loaded_files
+
+
+def test_a_class_of_a_users_file_is_the_same_until_the_file_changes(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text("class Net:\n    width = 1\n")
+    first = load_name(f"{path}:Net")
+    assert load_name(f"{path}:Net") is first
+    assert pickle.loads(pickle.dumps(first())).width == 1
+    path.write_text("class Net:\n    width = 2\n")
+    assert load_name(f"{path}:Net").width == 2
+    assert first.width == 1
+
+
+def test_another_process_finds_a_users_class_under_its_name(tmp_path, monkeypatch):
+    path = tmp_path / "own.py"
+    path.write_text("class Net:\n    width = 3\n")
+    packed = pickle.dumps(load_name(f"{path}:Net")())
+    files = {name: file for name, file in loaded_files().items() if file == str(path)}
+    assert len(files) == 1
+    # As in a process that has run nothing yet.
+    monkeypatch.delitem(sys.modules, next(iter(files)))
+    with pytest.raises(ModuleNotFoundError):
+        pickle.loads(packed)
+    load_again(files)
+    assert pickle.loads(packed).width == 3
+
+
+def test_a_file_that_fails_is_run_again(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(f"from pathlib import Path\nclass Net:\n    there = Path({str(path) + '.x'!r}).read_text()\n")
+    with pytest.raises(FileNotFoundError):
+        load_name(f"{path}:Net")
+    (tmp_path / "own.py.x").write_text("here")
+    assert load_name(f"{path}:Net").there == "here"
