@@ -115,13 +115,21 @@ class Bench:
     """Measure the library on this machine: ratios of times that take turns in one run."""
 
     suite: tuple[str, ...] = ()
-    """methods, floor, executors, evaluation, growth; all if left out (half an hour)."""
+    """methods, floor, executors, processes, evaluation, growth, others; all if left out (half an hour)."""
     turns: int = 7
     """Turns of everything; medians are taken over them."""
     clock: Literal["wall", "cpu"] = "wall"
     """wall for an idle machine; cpu, the time of this process alone, for a busy one."""
     threads: int = 1
     """CPU threads."""
+    batches: int = 4
+    """others: batches of 128 in an epoch; those of tiny networks have ten times as many, of 32."""
+    okddip: Path | None = None
+    """others: folder of the code that OKDDip's authors released."""
+    pytorch_dml: Path | None = None
+    """others: folder that holds the package pydml."""
+    kdlib: Path | None = None
+    """others: folder that holds the package KD_Lib."""
     json: bool = False
     """Print JSON, with the machine and the versions."""
 
@@ -198,7 +206,8 @@ def _run(command: Any) -> None:
             )
             console.print(f"exported to {folder}: the plain network's outputs equal the trained student's to the bit")
         case Bench():
-            bench.report(command.suite, bench.Setting(command.turns, command.clock, command.threads), command.json)
+            setting = {f.name: getattr(command, f.name) for f in dataclasses.fields(bench.Setting)}
+            bench.report(command.suite, bench.Setting(**setting), command.json)
         case List():
             _list(command, console)
 

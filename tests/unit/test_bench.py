@@ -48,7 +48,7 @@ def test_the_bare_convolutions_are_those_of_the_network(monkeypatch):
     size = steps.Size("small", steps.TINY.make, (1, 8, 8), 2, 10)
     seen = []
     convolve = steps.functional.conv2d
-    step = steps.bare_convolutions(size)
+    step = steps.bare_convolutions(size, True)
     monkeypatch.setattr(steps.functional, "conv2d", lambda x, w, *rest: seen.append(w.shape) or convolve(x, w, *rest))
     step()
     wanted = [m.weight.shape for m in size.make(10, 1).modules() if isinstance(m, torch.nn.Conv2d)]
@@ -82,7 +82,7 @@ def test_bench_prints_json_with_machine_and_goals(monkeypatch, capsys):
     main(["bench", "--suite", "floor", "--json", "--turns", "2"])
     printed = json.loads(capsys.readouterr().out)
     assert printed["rows"][0]["reached"] is True
-    assert printed["setting"] == {"turns": 2, "clock": "wall", "threads": 1}
+    assert printed["setting"] == {"turns": 2, "clock": "wall", "threads": 1, "batches": 4}
     assert printed["machine"]["torch"] == torch.__version__
     main(["bench", "--suite", "floor"])
     assert "1.200 (1.100 to 1.300)  goal ≤ 1.25: reached" in capsys.readouterr().out

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ __all__ = ["report"]
 def report(suites: Sequence[str], setting: Setting, as_json: bool = False) -> None:
     """Measure and print; see `run_suites` for the errors."""
     if not as_json:
-        print(f"{machine()}\n{dataclasses.asdict(setting)}")
+        print(f"{machine()}\n{given(setting)}")
     found = []
     for ratio in run_suites(suites, setting):
         found.append(ratio)
@@ -29,7 +30,7 @@ def report(suites: Sequence[str], setting: Setting, as_json: bool = False) -> No
             print(line(ratio), flush=True)
     if as_json:
         rows = [{**dataclasses.asdict(ratio), "reached": ratio.reached} for ratio in found]
-        print(json.dumps({"machine": machine(), "setting": dataclasses.asdict(setting), "rows": rows}, indent=1))
+        print(json.dumps({"machine": machine(), "setting": given(setting), "rows": rows}, indent=1))
 
 
 def line(ratio: Ratio) -> str:
@@ -40,6 +41,12 @@ def line(ratio: Ratio) -> str:
         f"{ratio.suite:<11}{ratio.what}: {ratio.above} {ratio.above_ms:.1f} / {ratio.below} {ratio.below_ms:.1f} = "
         f"{ratio.median:.3f} ({ratio.least:.3f} to {ratio.most:.3f}){goal}"
     )
+
+
+def given(setting: Setting) -> dict[str, Any]:
+    """What the setting says, as JSON takes it; without the paths that were left out."""
+    values = dataclasses.asdict(setting)
+    return {name: str(v) if isinstance(v, Path) else v for name, v in values.items() if v is not None}
 
 
 def machine() -> dict[str, Any]:

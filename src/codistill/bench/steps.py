@@ -14,8 +14,10 @@ from codistill import execution, methods, models
 from codistill.execution import LoopExecutor
 from codistill.models.resnet import BasicBlock, ResNet
 from codistill.peers import NetworkGroup
+from codistill.training import OptimConfig
 from codistill.training.batches import EVALUATION_BATCH
 from codistill.training.metrics import EvaluationMeter
+from codistill.training.optimizer import make_optimizer
 from codistill.types import Progress
 
 __all__ = ["LARGE", "TINY", "Size", "bare_convolutions", "bare_predictions", "evaluation", "training_step"]
@@ -45,8 +47,7 @@ def training_step(
 ) -> Callable[[], object]:
     """A step of `peers` networks: gradients to zero, forward, method, backward, optimizer."""
     group, loss, runner = _parts(size, peers, method, executor)
-    trained = [*group.parameters(), *loss.parameters()]
-    optimizer = torch.optim.SGD(trained, lr=1e-3, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    optimizer = make_optimizer(OptimConfig(lr=1e-3), group, loss)
     images, labels = _batch(size, batch or size.batch)
 
     def step() -> None:
@@ -73,8 +74,8 @@ def evaluation(size: Size, peers: int, batches: int = 1) -> Callable[[], object]
 
 
 def bare_predictions(size: Size, peers: int, batches: int = 1) -> Callable[[], object]:
-    """The forward passes alone, on the same batches."""
-    networks = [size.make(size.classes, size.image[0]).eval() for _ in range(peers)]
+    """The forward passes alone, on the same batches, of networks that lie in memory as those of an evaluation."""
+    networks = _group(size, peers).eval().networks
     images, _ = _batch(size, EVALUATION_BATCH)
 
     @torch.no_grad()
@@ -84,15 +85,15 @@ def bare_predictions(size: Size, peers: int, batches: int = 1) -> Callable[[], o
     return step
 
 
-def bare_convolutions(size: Size) -> Callable[[], object]:
-    """Forward and backward kernels of every convolution of one network, on inputs of the right shape."""
+def bare_convolutions(size: Size, channels_last: bool) -> Callable[[], object]:
+    """Forward and backward kernels of every convolution of one network, on inputs of the right shape and layout."""
     found: list[tuple[Tensor, Tensor, nn.Conv2d]] = []
 
     def record(conv: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         assert isinstance(conv, nn.Conv2d)
         found.append((torch.randn_like(inputs[0]), torch.randn_like(output), conv))
 
-    network = size.make(size.classes, size.image[0])
+    network = _group(size, 1, channels_last)
     hooks = [part.register_forward_hook(record) for part in network.modules() if isinstance(part, nn.Conv2d)]
     with torch.no_grad():
         network(_batch(size, size.batch)[0])
@@ -113,14 +114,20 @@ def bare_convolutions(size: Size) -> Callable[[], object]:
 
 
 def _parts(size: Size, peers: int, method: str, executor: str) -> tuple[NetworkGroup, methods.Method, LoopExecutor]:
-    networks = [size.make(size.classes, size.image[0]) for _ in range(peers)]
-    group = NetworkGroup(networks).train()
+    group = _group(size, peers)
     loss = methods.build(method, group).train()
     if loss.held_out > 0:
         # KDCL-General's weights would come from held-out images; their values do not change what a step costs.
         prob_PNC = torch.rand(peers, 64, size.classes).softmax(-1)
         loss.renew(prob_PNC, torch.randint(size.classes, (64,)))
     return group, loss, execution.build(executor, group, loss)
+
+
+def _group(size: Size, peers: int, channels_last: bool | None = None) -> NetworkGroup:
+    """In the layout of a run where none is given."""
+    group = NetworkGroup([size.make(size.classes, size.image[0]) for _ in range(peers)]).train()
+    execution.lay_out(group, size.image, channels_last)
+    return group
 
 
 def _batch(size: Size, batch: int) -> tuple[Tensor, Tensor]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from codistill.bench.memory import peak_bytes, resident_bytes
+from codistill.bench.others import others_suite
 from codistill.bench.race import Ratio, race, ratio
 from codistill.bench.steps import (
     LARGE,
@@ -27,11 +30,23 @@ MANY_STEPS = 10_000
 
 @dataclass(frozen=True)
 class Setting:
-    """How long and by which clock: `turns` of everything, "wall" or "cpu" time, `threads` of torch."""
+    """How long and by which clock, and where the code of others lies.
+
+    Attributes:
+        turns: of everything.
+        clock: "wall" or "cpu" time.
+        threads: of torch.
+        batches: of a whole epoch, where one is measured; epochs of tiny networks have ten times as many.
+        okddip, pytorch_dml, kdlib: folders; what is not given is left out.
+    """
 
     turns: int = 7
     clock: str = "wall"
     threads: int = 1
+    batches: int = 4
+    okddip: Path | None = None
+    pytorch_dml: Path | None = None
+    kdlib: Path | None = None
 
 
 def methods_suite(setting: Setting) -> Iterator[Ratio]:
@@ -44,10 +59,12 @@ def methods_suite(setting: Setting) -> Iterator[Ratio]:
 
 
 def floor_suite(setting: Setting) -> Iterator[Ratio]:
-    """A step of one network against its convolutions alone."""
-    steps = {"step": training_step(LARGE, 1, "ind"), "convolutions": bare_convolutions(LARGE)}
-    times = race(steps, setting.turns, 1, setting.clock)
-    yield ratio(times, "step", "convolutions", "floor", f"one {LARGE.name}", "≤ 1.25")
+    """A step of one network against its convolutions alone, in the layout of the step and in the other one."""
+    bare = {"convolutions": True, "planar convolutions": False}
+    steps = {name: bare_convolutions(LARGE, layout) for name, layout in bare.items()}
+    times = race({"step": training_step(LARGE, 1, "ind"), **steps}, setting.turns, 1, setting.clock)
+    for name in bare:
+        yield ratio(times, "step", name, "floor", f"one {LARGE.name}", "≤ 1.25")
 
 
 def executors_suite(setting: Setting) -> Iterator[Ratio]:
@@ -61,6 +78,19 @@ def executors_suite(setting: Setting) -> Iterator[Ratio]:
     yield ratio(times, "recompute", "loop", "executors", f"a step of eight {LARGE.name}", "≤ 1.45")
     peak, one = peak_bytes(steps["recompute"]), peak_bytes(training_step(LARGE, 1, "baseline"))
     yield _of_bytes(peak, one, "recompute, eight peers", "loop, one peer", "executors", "peak of activations", "≤ 1.5")
+
+
+def processes_suite(setting: Setting) -> Iterator[Ratio]:
+    """All cores, whatever `setting.threads` is: two networks one after the other, and side by side in processes.
+
+    By the wall, since no clock of one process counts the others.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(cores)
+    steps = {name: training_step(LARGE, 2, "dml", name) for name in ("loop", "processes")}
+    times = race(steps, setting.turns, 1, "wall")
+    torch.set_num_threads(setting.threads)
+    yield ratio(times, "loop", "processes", "processes", f"a step of two {LARGE.name}, {cores} cores")
 
 
 def evaluation_suite(setting: Setting) -> Iterator[Ratio]:
@@ -95,8 +125,10 @@ SUITES: dict[str, Callable[[Setting], Iterator[Ratio]]] = {
     "methods": methods_suite,
     "floor": floor_suite,
     "executors": executors_suite,
+    "processes": processes_suite,
     "evaluation": evaluation_suite,
     "growth": growth_suite,
+    "others": others_suite,
 }
 """Name -> suite."""
 
@@ -114,14 +146,15 @@ def run_suites(names: Sequence[str], setting: Setting) -> Iterator[Ratio]:
     for name in names:
         if name not in SUITES:
             raise unknown("suite", name, SUITES)
-    for what, value in (("turns", setting.turns), ("threads", setting.threads)):
+    for what, value in (("turns", setting.turns), ("threads", setting.threads), ("batches", setting.batches)):
         if value < 1:
             raise UserError(f"{what} {value}: it must be at least 1.")
     threads = torch.get_num_threads()
     torch.set_num_threads(setting.threads)
     try:
-        for name in names or SUITES:
-            yield from SUITES[name](setting)
+        # Called before any is measured: "others" refuses a wrong path when it is called.
+        for ratios in [SUITES[name](setting) for name in names or SUITES]:
+            yield from ratios
     finally:
         torch.set_num_threads(threads)
 

@@ -22,7 +22,7 @@ from codistill.training.seeds import derive_seed
 from codistill.training.session import Session
 from codistill.types import PeerOutputs, Progress
 
-__all__ = ["Observer", "evaluate", "layer_randomness", "train_epochs"]
+__all__ = ["Observer", "evaluate", "layer_randomness", "train_epoch", "train_epochs"]
 
 
 class Observer(Protocol):
@@ -45,7 +45,7 @@ def train_epochs(session: Session, observers: Sequence[Observer]) -> None:
     """Train from the session's epoch to the end, with a checkpoint after every epoch."""
     while session.epoch < session.epochs:
         start = time.perf_counter()
-        record = _train_epoch(session, observers)
+        record = train_epoch(session, observers)
         if session.method.held_out > 0:
             _renew_method(session)
         record["validation"] = evaluate(session, _part(session, session.splits.validation_N), session.method.leader)
@@ -59,7 +59,8 @@ def train_epochs(session: Session, observers: Sequence[Observer]) -> None:
         save_checkpoint(session.out, session.epoch, session.modules, session.state())
 
 
-def _train_epoch(session: Session, observers: Sequence[Observer]) -> dict[str, Any]:
+def train_epoch(session: Session, observers: Sequence[Observer]) -> dict[str, Any]:
+    """One pass over the training part; its learning rate, speed, metrics and diagnostics. Writes nothing."""
     s, part, start = session, session.splits.train_N, time.perf_counter()
     # The mode is set here, where the epoch starts, since evaluation has changed it.
     s.group.train()

@@ -18,9 +18,10 @@ from codistill.execution import LoopExecutor, Trial
 from codistill.methods import Method
 from codistill.peers import PeerGroup, TaughtGroup
 from codistill.training.check import check_config
-from codistill.training.config import Config, OptimConfig
+from codistill.training.config import Config
 from codistill.training.configfile import identity
 from codistill.training.groups import build_group
+from codistill.training.optimizer import make_optimizer
 from codistill.training.seeds import generator_for
 from codistill.training.teachers import load_teachers
 
@@ -189,23 +190,10 @@ def build_session(config: Config, dataset: DataSource | None = None) -> Session:
     # Until a trial has settled it, "auto" is "loop"; see training/executor.py.
     name = "loop" if config.executor == "auto" else config.executor
     executor = execution.build(name, group, method, amp_dtype(config), config.micro_batch)
-    optimizer = _make_optimizer(config.optim, [*group.parameters(), *method.parameters()], device)
+    optimizer = make_optimizer(config.optim, group, method)
     generators = {name: generator_for(config.seed, name) for name in ("order", "augmentation")}
     generators["method"] = method_generator
     return Session(config, dataset, splits, policy, device, group, method, executor, optimizer, generators)
-
-
-def _make_optimizer(optim: OptimConfig, parameters: list[nn.Parameter], device: torch.device) -> torch.optim.Optimizer:
-    """One optimizer over all students and the method: SGD treats each number alone, so it equals one for each."""
-    return torch.optim.SGD(
-        [p for p in parameters if p.requires_grad],
-        lr=optim.lr,
-        momentum=optim.momentum,
-        nesterov=optim.nesterov,
-        weight_decay=optim.weight_decay,
-        # One call for all parameters, where torch has it.
-        fused=device.type in ("cpu", "cuda"),
-    )
 
 
 def _fill_from_data(config: Config, dataset: Dataset) -> tuple[Config, AugmentPolicy]:
