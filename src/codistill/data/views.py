@@ -123,14 +123,15 @@ def normalise(
     images = images_u8.to(device, non_blocking=True)
     if out is None:
         return images.to(torch.float32, memory_format=torch.contiguous_format).sub_(shift).div_(scale)
+    pixels, result = images.flatten(0, -4), out.flatten(0, -4)
+    if result.is_contiguous(memory_format=torch.channels_last):
+        # As rows [N, H, W*C]: elementwise operations are fast only between operands that lie in memory alike.
+        pixels, result = (x_NCHW.permute(0, 2, 3, 1).flatten(2) for x_NCHW in (pixels, result))
+        shift, scale = (constant.flatten().repeat(out.shape[-1]) for constant in (shift, scale))
     # A few images at a time stay in the processor's cache.
-    flat_NCHW, out_NCHW = images.flatten(0, -4), out.flatten(0, -4)
-    if out_NCHW.is_contiguous(memory_format=torch.channels_last):
-        # Elementwise operations are fast only between operands that lie in memory alike.
-        shift, scale = (_side_by_side(constant, out_NCHW[:1]) for constant in (shift, scale))
-    few = max(_FEW_PIXELS // flat_NCHW[0].numel(), 1) if out.device.type == "cpu" else len(flat_NCHW)
-    for pixels, part in zip(flat_NCHW.split(few), out_NCHW.split(few), strict=True):
-        part.copy_(pixels).sub_(shift).div_(scale)
+    few = max(_FEW_PIXELS // pixels[0].numel(), 1) if out.device.type == "cpu" else len(pixels)
+    for some, part in zip(pixels.split(few), result.split(few), strict=True):
+        part.copy_(some).sub_(shift).div_(scale)
     return out
 
 
@@ -156,10 +157,6 @@ def _cutout(view_BCHW: Tensor, size: int | None, generator: torch.Generator) -> 
         place_N = torch.arange(n)
         mask = mask & ((place_N >= start_B1) & (place_N < start_B1 + size)).view(shape)
     return view_BCHW.masked_fill_(mask.to(view_BCHW.device, non_blocking=True), 0.0)
-
-
-def _side_by_side(constant_C11: Tensor, like_1CHW: Tensor) -> Tensor:
-    return torch.empty_like(like_1CHW).copy_(constant_C11)
 
 
 @lru_cache(maxsize=16)
