@@ -1,6 +1,7 @@
 """Runs under every executor: resumed to the bit, and the choice of `auto` is part of the run."""
 
 import dataclasses
+import functools
 import json
 
 import pytest
@@ -30,13 +31,13 @@ def losses_of(run_dir):
 
 @pytest.fixture(scope="module")
 def short(quick):
-    return dataclasses.replace(quick, epochs=2)
+    return dataclasses.replace(quick, epochs=2, deterministic=False)
 
 
 @pytest.fixture(scope="module")
 def by_loop(short, digits, tmp_path_factory):
     out = tmp_path_factory.mktemp("loop") / "run"
-    train(dataclasses.replace(short, model=("resnet8_tiny",), out=out), dataset=digits)
+    train(dataclasses.replace(short, model=("resnet8_tiny",), executor="loop", out=out), dataset=digits)
     return out
 
 
@@ -103,7 +104,7 @@ def test_auto_recomputes_where_memory_is_short_or_micro_batches_are_asked_for(sh
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"micro_batch": 16}, "micro_batch 16 with the executor 'loop'"),
+        ({"micro_batch": 16, "executor": "loop"}, "micro_batch 16 with the executor 'loop'"),
         ({"micro_batch": 24, "executor": "recompute"}, "micro_batch 24 of a batch of 64"),
         ({"micro_batch": 1, "executor": "recompute"}, "micro_batch 1 of a batch of 64"),
         ({"memory_limit": 0.0}, r"memory_limit 0\.0: it must be above 0 GiB"),
@@ -113,3 +114,26 @@ def test_auto_recomputes_where_memory_is_short_or_micro_batches_are_asked_for(sh
 def test_a_wrong_choice_is_refused_in_one_sentence(short, digits, tmp_path, change, sentence):
     with pytest.raises(UserError, match=sentence):
         train(dataclasses.replace(short, out=tmp_path / "run", **change), dataset=digits)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # of the tracer's own looking
+@pytest.mark.parametrize("executor", ["loop", "fused"])
+def test_a_compiled_run_gives_the_same_losses(short, digits, by_loop, tmp_path, monkeypatch, executor):
+    found = []
+
+    def traced_only(module, backend):
+        found.append(type(module).__name__)
+        torch.nn.Module.compile.__wrapped__(module, backend="eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", functools.wraps(torch.nn.Module.compile)(traced_only))
+    config = dataclasses.replace(short, model=("resnet8_tiny",), executor=executor, compile=True, out=tmp_path / "run")
+    train(config, dataset=digits)
+    assert found == ["NetworkGroup" if executor == "loop" else "FusedNetwork"]
+    for losses, expected in zip(losses_of(tmp_path / "run"), losses_of(by_loop), strict=True):
+        assert losses["loss_by_peer"] == pytest.approx(expected["loss_by_peer"], rel=1e-3)
+
+
+@pytest.mark.parametrize("executor", ["recompute", "processes"])
+def test_what_cannot_be_compiled_is_refused(short, digits, tmp_path, executor):
+    with pytest.raises(UserError, match=f"compile with executor '{executor}': only 'loop' and 'fused' can be"):
+        train(dataclasses.replace(short, executor=executor, compile=True, out=tmp_path / "run"), dataset=digits)

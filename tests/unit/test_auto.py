@@ -7,6 +7,7 @@ from codistill import methods, models
 from codistill.errors import UserError
 from codistill.execution import auto, try_executors
 from codistill.peers import BranchedGroup, NetworkGroup
+from codistill.peers.cost import forward_cost
 from codistill.types import Progress
 
 
@@ -14,10 +15,10 @@ def networks(*names):
     return NetworkGroup([models.build(name, 4, 1) for name in names])
 
 
-def trial(group, allowed=None, method="okddip"):
+def trial(group, allowed=None, method="okddip", timed=True):
     own = methods.build(method, group, generator=torch.Generator().manual_seed(0))
     x, labels = torch.randn(4, 1, 8, 8), torch.zeros(4, dtype=torch.int64)
-    return try_executors(group, own, x, labels, Progress(1, 2), allowed_bytes=allowed)
+    return try_executors(group, own, x, labels, Progress(1, 2), allowed_bytes=allowed, timed=timed)
 
 
 def clock(monkeypatch, **seconds):
@@ -39,6 +40,20 @@ def test_a_group_that_cannot_be_fused_runs_in_a_loop_and_the_reason_is_kept(monk
     assert found.chosen == "loop"
     assert "cannot fuse peers 0 and 1" in found.refused["fused"]
     assert "cannot fuse peers 0 and 1" in str(found)
+
+
+def test_without_a_clock_students_of_little_work_are_fused(monkeypatch):
+    monkeypatch.setattr(auto, "_times", None)
+    students = networks(*["resnet8_tiny"] * 3)
+    assert trial(students, timed=False).chosen == "fused"
+    found = trial(networks("resnet8_tiny", "wrn10_1", "wrn10_1"), timed=False)
+    assert found.chosen == "loop"
+    assert "cannot fuse peers 0 and 1" in found.refused["fused"]
+    # Multiply-accumulates of one student on this batch: three of them are not more work for each.
+    monkeypatch.setattr(auto, "SMALL", forward_cost(students.networks[0], [(4, 1, 8, 8)], torch.device("cpu")).macs)
+    assert trial(students, timed=False).chosen == "loop"
+    monkeypatch.setattr(auto, "SMALL", auto.SMALL + 1)
+    assert trial(students, timed=False).chosen == "fused"
 
 
 def test_one_peer_is_not_tried():

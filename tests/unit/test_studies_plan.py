@@ -18,7 +18,7 @@ from codistill.training import Config, OptimConfig
 BASE = Config(method="baseline", model=("resnet8_tiny",), peers=1, data="digits", epochs=2, label="vanilla")
 ELSEWHERE = {
     "seed": 3, "label": "another", "device": "cuda:1", "threads": 2, "executor": "fused", "out": Path("x"),
-    "channels_last": False, "teachers": ("runs/x",),
+    "channels_last": False, "deterministic": True, "compile": True, "teachers": ("runs/x",),
 }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from codistill.errors import unknown
+from codistill.errors import UserError, unknown
 from codistill.execution.auto import Trial, free_bytes, try_executors
 from codistill.execution.base import Executor, through_boundary
 from codistill.execution.fused import FusedExecutor
@@ -47,7 +47,12 @@ def find(name: str) -> type[LoopExecutor]:
 
 
 def build(
-    name: str, group: PeerGroup, method: Method, amp: torch.dtype | None = None, micro_batch: int | None = None
+    name: str,
+    group: PeerGroup,
+    method: Method,
+    amp: torch.dtype | None = None,
+    micro_batch: int | None = None,
+    compiled: bool = False,
 ) -> LoopExecutor:
     """Return the executor of that name for a group on its device.
 
@@ -57,10 +62,19 @@ def build(
         method: the loss on their outputs.
         amp: dtype of mixed precision, or None.
         micro_batch: for `recompute` only, see there.
+        compiled: by torch.compile; for `loop` and `fused` only.
 
     Raises:
-        UserError: an unknown name, or a group that this executor does not run.
+        UserError: an unknown name, a group that this executor does not run, or one that cannot be compiled.
     """
+    if compiled and name not in ("loop", "fused"):
+        raise UserError(
+            f"compile with executor {name!r}: only 'loop' and 'fused' can be; leave one out."
+        )
     if name == "recompute":
-        return RecomputeExecutor(group, method, amp, micro_batch)
-    return find(name)(group, method, amp)
+        executor: LoopExecutor = RecomputeExecutor(group, method, amp, micro_batch)
+    else:
+        executor = find(name)(group, method, amp)
+    if compiled:
+        executor.compile()
+    return executor

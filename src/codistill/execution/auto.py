@@ -1,4 +1,4 @@
-"""`auto`: a short trial of the executors that fit, on copies of the very group that is to be trained."""
+"""`auto`: a short trial of the executors that fit, on copies of the very group that is to be trained; or a rule."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ WARM_UP, ROUNDS, SECONDS = 2, 7, 10.0
 
 WORTH = 0.95
 """Another executor is taken where its step takes less than this share of a step of `loop`."""
+
+SMALL = 30_000_000
+"""Multiply-accumulates of a student's forward pass on a batch, below which `fused` was faster when it was measured."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ def try_executors(
     progress: Progress,
     amp: torch.dtype | None = None,
     allowed_bytes: int | None = None,
+    timed: bool = True,
 ) -> Trial:
     """Find the fastest executor whose activations fit; group, method and random state stay as they are.
 
@@ -75,17 +79,20 @@ def try_executors(
         progress: a position in the run.
         amp: dtype of mixed precision, or None.
         allowed_bytes: what the activations may take; None for no limit.
+        timed: take the one whose steps are fastest; False for a rule that gives the same answer every time: `fused`
+            for students of fewer than `SMALL` multiply-accumulates a step.
 
     Raises:
         UserError: what `loop` itself refuses.
     """
     students = group.students if isinstance(group, TaughtGroup) else group
     shapes = [views.shape] if isinstance(views, Tensor) else [view.shape for view in views]
-    held = forward_cost(students, shapes, labels_B.device, amp).held_bytes
+    cost = forward_cost(students, shapes, labels_B.device, amp)
+    held, few = cost.held_bytes, cost.macs < SMALL * group.shape.peers
     if allowed_bytes is not None and held > allowed_bytes:
         reason = f"all activations take {held / 2**30:.2f} GiB, and {allowed_bytes / 2**30:.2f} GiB are allowed"
         return Trial("recompute", {}, {"loop": reason}, held, allowed_bytes)
-    if group.shape.peers == 1:
+    if group.shape.peers == 1 or not (timed or few):
         return Trial("loop", {}, {}, held, allowed_bytes)
     device, seconds, refused = labels_B.device, {}, {}
     steps: dict[str, Callable[[], None]] = {}
@@ -96,7 +103,7 @@ def try_executors(
                 step = _step(kind(twin.train(), loss.train(), amp), views, labels_B, progress)
                 step()
                 steps["loop" if kind is LoopExecutor else "fused"] = step
-            seconds = _times(steps, device)
+            seconds = _times(steps, device) if timed else {}
         except torch.OutOfMemoryError:
             refused["fused" if steps else "loop"] = "out of memory"
         except UserError as error:
@@ -105,8 +112,8 @@ def try_executors(
             refused["fused"] = str(error)
     if "loop" in refused:
         return Trial("recompute", seconds, refused, held, allowed_bytes)
-    chosen = "fused" if seconds and seconds["fused"] < WORTH * seconds["loop"] else "loop"
-    return Trial(chosen, seconds, refused, held, allowed_bytes)
+    faster = seconds["fused"] < WORTH * seconds["loop"] if seconds else not refused
+    return Trial("fused" if faster else "loop", seconds, refused, held, allowed_bytes)
 
 
 def free_bytes(device: torch.device) -> int | None:

@@ -52,6 +52,10 @@ class FusedExecutor(LoopExecutor):
         self.network.hand_gradients_over()
         return done
 
+    def compile(self, backend: str = "inductor") -> None:
+        """See `LoopExecutor.compile`; what lies before the fused network stays as it is."""
+        self.network.compile(backend=backend)
+
     def _run(self, views: Tensor | Sequence[Tensor]) -> PeerOutputs:
         if self.network.training != self.group.training:
             self.network.train(self.group.training)

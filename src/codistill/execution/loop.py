@@ -44,6 +44,10 @@ class LoopExecutor:
         outputs = self._forward(images, images.device)
         return PeerOutputs(outputs.logits_PBC.float(), outputs.features, outputs.trunk_features)
 
+    def compile(self, backend: str = "inductor") -> None:
+        """Compile the networks' forward and backward passes with torch.compile, at the first step of each kind."""
+        self.group.compile(backend=backend)
+
     def _forward(self, views: Tensor | Sequence[Tensor], device: torch.device) -> PeerOutputs:
         with torch.autocast(device.type, dtype=self.amp, enabled=self.amp is not None):
             return self._run(views)

@@ -53,6 +53,7 @@ def cells(demo: Demo) -> list[Config]:
         batch_size=20,
         device="cpu",
         threads=1,
+        deterministic=True,
         optim=OptimConfig(lr=0.05, schedule="cosine"),
     )
     variants = [

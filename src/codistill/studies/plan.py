@@ -18,7 +18,8 @@ from codistill.training.check import check_config, default_label
 __all__ = ["Cell", "Plan", "folder_stem", "make_plan", "select"]
 
 # Where and how fast a run goes, and what it is called, do not make another experiment of it.
-NOT_PART_OF_IT = ("out", "label", "device", "threads", "executor", "channels_last", "teachers", "seed")
+NOT_PART_OF_IT = ("out", "label", "device", "threads", "teachers", "seed")
+NOT_PART_OF_IT += ("executor", "deterministic", "compile", "channels_last")
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,8 @@ class Profile:
 
     def settings(self, paper: str, dataset: str) -> Config:
         """Data, length, batch and optimizer for an experiment of a paper on a data set (its seeds share them)."""
-        config = PAPER[paper, dataset]
+        # A study that is repeated gives the same numbers.
+        config = dataclasses.replace(PAPER[paper, dataset], deterministic=True)
         if self.name == "paper":
             return dataclasses.replace(config, validation=PAPER_VALIDATION)
         optim = dataclasses.replace(config.optim, warmup_epochs=0.0, weight_decay=5e-4)

@@ -201,6 +201,8 @@ def _same(found: Config, wanted: Config) -> bool:
         ),
         "device": found.device,
         "executor": found.executor,
+        "deterministic": found.deterministic,
+        "compile": found.compile,
         "channels_last": found.channels_last,
         "amp": found.amp if wanted.device != found.device else wanted.amp,
         # A study's folder may have moved: a teacher's own folder name says what it is.

@@ -121,9 +121,14 @@ class Config:
     """cpu, cuda, cuda:1, mps; auto takes a GPU where there is one."""
     amp: Literal["auto", "off", "bf16"] = "auto"
     """Mixed precision of the networks; auto: bfloat16 on CUDA devices that have it, off elsewhere."""
-    executor: Literal["loop", "fused", "recompute", "auto"] = "loop"
+    executor: Literal["loop", "fused", "recompute", "processes", "auto"] = "auto"
     """How the students run: one after the other; as one network (small ones, faster); again for the backward pass
-    (memory of one student); or what a short trial finds fastest, which is then stored in the run (auto)."""
+    (memory of one student); side by side in processes of their own (networks on a CPU of many cores); or what a short
+    trial finds fastest, which is then stored in the run (auto)."""
+    deterministic: bool = False
+    """Auto: choose by a rule, never by the clock, so that every start with the same seed gives the same numbers."""
+    compile: bool = False
+    """Compile the networks with torch.compile (loop, fused): minutes at the start; measure first whether it pays."""
     micro_batch: int | None = None
     """Recompute: images that pass at once. The method sees the whole batch, batch norm only these images."""
     memory_limit: float | None = None

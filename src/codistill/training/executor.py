@@ -20,8 +20,9 @@ SHARE = 0.8
 def settle_executor(session: Session) -> None:
     """Put the executor that a trial on random images finds best into the session and its configuration.
 
-    Nothing happens where the configuration names one. The chosen name is what config.yaml and the checkpoints hold, so
-    that a resumed or repeated run uses the same executor; what the trial measured goes to summary.json.
+    With `deterministic` it is chosen by a rule. Nothing happens where the configuration names one. The chosen name is
+    what config.yaml and the checkpoints hold, so that a resumed or repeated run uses the same executor; what the trial
+    measured goes to summary.json.
 
     Raises:
         UserError: a step of this group is refused.
@@ -31,8 +32,8 @@ def settle_executor(session: Session) -> None:
     trial = _try(session) if session.config.micro_batch is None else Trial("recompute")
     session.config = dataclasses.replace(session.config, executor=trial.chosen)
     session.trial = trial
-    amp, size = amp_dtype(session.config), session.config.micro_batch
-    session.executor = execution.build(trial.chosen, session.group, session.method, amp, size)
+    amp, size, compiled = amp_dtype(session.config), session.config.micro_batch, session.config.compile
+    session.executor = execution.build(trial.chosen, session.group, session.method, amp, size, compiled)
 
 
 def _try(session: Session) -> Trial:
@@ -46,4 +47,5 @@ def _try(session: Session) -> Trial:
     labels_B = torch.randint(s.group.shape.num_classes, shape[:1], generator=own).to(s.device)
     progress = Progress(s.epochs / 2, s.epochs)
     seen = views if s.config.icl else views[0]
-    return execution.try_executors(s.group, s.method, seen, labels_B, progress, amp_dtype(s.config), allowed)
+    amp, timed = amp_dtype(s.config), not s.config.deterministic
+    return execution.try_executors(s.group, s.method, seen, labels_B, progress, amp, allowed, timed)

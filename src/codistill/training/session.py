@@ -189,7 +189,8 @@ def build_session(config: Config, dataset: DataSource | None = None) -> Session:
     execution.lay_out(group, dataset.train.shape, config.channels_last)
     # Until a trial has settled it, "auto" is "loop"; see training/executor.py.
     name = "loop" if config.executor == "auto" else config.executor
-    executor = execution.build(name, group, method, amp_dtype(config), config.micro_batch)
+    compiled = config.compile and config.executor != "auto"
+    executor = execution.build(name, group, method, amp_dtype(config), config.micro_batch, compiled)
     optimizer = make_optimizer(config.optim, group, method)
     generators = {name: generator_for(config.seed, name) for name in ("order", "augmentation")}
     generators["method"] = method_generator
