@@ -19,7 +19,7 @@ import tyro
 from rich.console import Console
 from tyro.conf import Positional, Suppress, UseAppendAction, arg, subcommand
 
-from codistill import bench, data, methods, reports
+from codistill import data, methods, reports
 from codistill.console import RunProgress, plan_table, print_entries, print_studies, score_table, simple_table
 from codistill.errors import UserError
 from codistill.export import export_student
@@ -206,6 +206,8 @@ def _run(command: Any) -> None:
             )
             console.print(f"exported to {folder}: the plain network's outputs equal the trained student's to the bit")
         case Bench():
+            from codistill import bench  # late, for what it imports
+
             setting = {f.name: getattr(command, f.name) for f in dataclasses.fields(bench.Setting)}
             bench.report(command.suite, bench.Setting(**setting), command.json)
         case List():

@@ -68,9 +68,7 @@ def build(
         UserError: an unknown name, a group that this executor does not run, or one that cannot be compiled.
     """
     if compiled and name not in ("loop", "fused"):
-        raise UserError(
-            f"compile with executor {name!r}: only 'loop' and 'fused' can be; leave one out."
-        )
+        raise UserError(f"compile with executor {name!r}: only 'loop' and 'fused' can be; leave one out.")
     if name == "recompute":
         executor: LoopExecutor = RecomputeExecutor(group, method, amp, micro_batch)
     else:

@@ -6,7 +6,6 @@ import importlib
 import inspect
 from typing import Any
 
-import torchvision
 from torch import nn
 
 from codistill.errors import UserError, unknown
@@ -28,11 +27,14 @@ def from_torchvision(name: str, num_classes: int, in_channels: int, **options: A
     Raises:
         UserError: torchvision has no such classification network.
     """
-    known = torchvision.models.list_models(module=torchvision.models)
+    # Imported late: it takes as long as the whole package, and commands without its networks need not wait for it.
+    from torchvision import models
+
+    known = models.list_models(module=models)
     if name not in known:
         raise unknown("torchvision model", name, known)
     options = {**_OPTIONS.get(name, {}), **options}
-    net = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **options)
+    net = models.get_model(name, weights=None, num_classes=num_classes, **options)
     return net if in_channels == 3 else replace_stem(net, in_channels)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 
 from torch import nn
-from torchvision.models import MobileNetV2
 
 from codistill.models.densenet import DenseNet
 from codistill.models.resnet import BasicBlock, Bottleneck, ResNet
@@ -19,6 +18,8 @@ __all__ = ["TINY"]
 
 def _mobilenet(num_classes: int, in_channels: int = 3, width_mult: float = 1.0) -> nn.Module:
     """MobileNetV2 of three stages; the stem keeps the resolution."""
+    from torchvision.models import MobileNetV2  # late, as in foreign.py
+
     # Expansion, channels, blocks, stride of every stage.
     settings = [[1, 12, 1, 1], [4, 24, 1, 2], [4, 48, 1, 2]]
     net = MobileNetV2(num_classes=num_classes, width_mult=width_mult, inverted_residual_setting=settings, dropout=0.0)

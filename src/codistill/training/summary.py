@@ -6,12 +6,12 @@ import dataclasses
 import platform
 import resource
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
-import torchvision
 
 import codistill
 from codistill.peers.cost import trainable
@@ -96,7 +96,7 @@ def _versions() -> dict[str, str]:
     return {
         "codistill": codistill.__version__,
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torchvision": version("torchvision"),
         "numpy": numpy.__version__,
         "python": platform.python_version(),
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torchvision
 from safetensors.torch import load_file
 from torch import nn
 
@@ -57,10 +56,12 @@ def _from_torchvision(name: str, num_classes: int, in_channels: int) -> nn.Modul
         raise UserError(
             f"teacher 'torchvision:{name}' sees RGB, the data has {in_channels} channel(s): use a run as teacher."
         )
-    if name not in torchvision.models.list_models(module=torchvision.models):
+    from torchvision import models as theirs  # late, as in models/foreign.py
+
+    if name not in theirs.list_models(module=theirs):
         raise UserError(f"teacher 'torchvision:{name}': torchvision has no such classification network.")
     try:
-        network = torchvision.models.get_model(name, weights="DEFAULT")
+        network = theirs.get_model(name, weights="DEFAULT")
     except OSError as error:
         raise UserError(
             f"teacher 'torchvision:{name}': its weights could not be downloaded ({error}); put the file in torch's hub "
