@@ -15,7 +15,7 @@ from codistill.execution import LoopExecutor
 from codistill.models.resnet import BasicBlock, ResNet
 from codistill.peers import NetworkGroup
 from codistill.training import OptimConfig
-from codistill.training.batches import EVALUATION_BATCH
+from codistill.training.batches import evaluation_batch
 from codistill.training.metrics import EvaluationMeter
 from codistill.training.optimizer import make_optimizer
 from codistill.types import Progress
@@ -62,7 +62,7 @@ def evaluation(size: Size, peers: int, batches: int = 1) -> Callable[[], object]
     """All scores of `peers` networks, their ensembles, diversity and calibration, on batches as training's."""
     group, _, runner = _parts(size, peers, "ind", "loop")
     group.eval()
-    images, labels = _batch(size, EVALUATION_BATCH)
+    images, labels = _batch(size, evaluation_batch(size.image, torch.device("cpu")))
 
     def step() -> object:
         meter = EvaluationMeter(peers, size.classes, images.device)
@@ -76,7 +76,7 @@ def evaluation(size: Size, peers: int, batches: int = 1) -> Callable[[], object]
 def bare_predictions(size: Size, peers: int, batches: int = 1) -> Callable[[], object]:
     """The forward passes alone, on the same batches, of networks that lie in memory as those of an evaluation."""
     networks = _group(size, peers).eval().networks
-    images, _ = _batch(size, EVALUATION_BATCH)
+    images, _ = _batch(size, evaluation_batch(size.image, torch.device("cpu")))
 
     @torch.no_grad()
     def step() -> object:

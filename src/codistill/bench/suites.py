@@ -95,7 +95,7 @@ def processes_suite(setting: Setting) -> Iterator[Ratio]:
 
 def evaluation_suite(setting: Setting) -> Iterator[Ratio]:
     """An evaluation with every score against the forward passes alone."""
-    for size, batches in ((LARGE, 1), (TINY, 4)):
+    for size, batches in ((LARGE, 4), (TINY, 4)):
         steps = {"evaluation": evaluation(size, 4, batches), "forward": bare_predictions(size, 4, batches)}
         times = race(steps, setting.turns, 1, setting.clock)
         yield ratio(times, "evaluation", "forward", "evaluation", f"four {size.name}", "≤ 1.1")
