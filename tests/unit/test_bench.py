@@ -11,6 +11,7 @@ from codistill.bench.memory import peak_bytes
 from codistill.bench.race import Ratio, ratio
 from codistill.cli import main
 from codistill.errors import UserError
+from codistill.execution import auto
 
 
 def test_steps_take_turns_after_one_call_of_each(monkeypatch):
@@ -53,6 +54,13 @@ def test_the_bare_convolutions_are_those_of_the_network(monkeypatch):
     step()
     wanted = [m.weight.shape for m in size.make(10, 1).modules() if isinstance(m, torch.nn.Conv2d)]
     assert sorted(seen) == sorted(wanted)
+
+
+@pytest.mark.parametrize("best", ["loop", "fused"])
+def test_the_choice_of_auto_is_that_of_its_trial(monkeypatch, best):
+    times = {"loop": 1.0, "fused": 1.0, best: 0.1}
+    monkeypatch.setattr(auto, "_times", lambda tried, device: {name: times[name] for name in tried})
+    assert steps.chosen_executor(steps.Size("small", steps.TINY.make, (1, 8, 8), 2, 10), 2, "dml") == best
 
 
 @pytest.mark.parametrize("executor", ["loop", "fused", "recompute"])

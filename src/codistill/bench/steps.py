@@ -20,7 +20,17 @@ from codistill.training.metrics import EvaluationMeter
 from codistill.training.optimizer import make_optimizer
 from codistill.types import Progress
 
-__all__ = ["LARGE", "TINY", "Size", "bare_convolutions", "bare_predictions", "evaluation", "training_step"]
+__all__ = [
+    "LARGE",
+    "SMALL",
+    "TINY",
+    "Size",
+    "bare_convolutions",
+    "bare_predictions",
+    "chosen_executor",
+    "evaluation",
+    "training_step",
+]
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,7 @@ def _width_8(num_classes: int, in_channels: int) -> nn.Module:
 
 
 LARGE = Size("ResNet-32, batch 128, 3 × 32 × 32", partial(models.build, "resnet32"), (3, 32, 32), 128, 100)
+SMALL = Size("ResNet-8 of width 12, batch 64, 1 × 16 × 16", partial(models.build, "resnet8_tiny"), (1, 16, 16), 64, 100)
 TINY = Size("ResNet-8 of width 8, batch 32, 1 × 8 × 8", _width_8, (1, 8, 8), 32, 10)
 
 
@@ -56,6 +67,12 @@ def training_step(
         optimizer.step()
 
     return step
+
+
+def chosen_executor(size: Size, peers: int, method: str = "okddip") -> str:
+    """The name that `auto` finds by its trial."""
+    group, loss, _ = _parts(size, peers, method, "loop")
+    return execution.try_executors(group, loss, *_batch(size, size.batch), Progress(150, 300)).chosen
 
 
 def evaluation(size: Size, peers: int, batches: int = 1) -> Callable[[], object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,11 @@ from codistill.bench.others import others_suite
 from codistill.bench.race import Ratio, race, ratio
 from codistill.bench.steps import (
     LARGE,
+    SMALL,
     TINY,
     bare_convolutions,
     bare_predictions,
+    chosen_executor,
     evaluation,
     training_step,
 )
@@ -68,11 +71,14 @@ def floor_suite(setting: Setting) -> Iterator[Ratio]:
 
 
 def executors_suite(setting: Setting) -> Iterator[Ratio]:
-    """Executors against `loop`: time, and the memory of `recompute`."""
-    for peers in (4, 8):
-        steps = {name: training_step(TINY, peers, executor=name) for name in ("loop", "fused")}
-        times = race(steps, setting.turns, 10, setting.clock)
-        yield ratio(times, "loop", "fused", "executors", f"a step of {peers} {TINY.name}", "≥ 2")
+    """Executors against `loop`: time, what `auto` takes, and the memory of `recompute`."""
+    for size, peers, calls, goal in ((TINY, 4, 10, "≥ 2"), (TINY, 8, 10, "≥ 2"), (SMALL, 4, 2, "")):
+        steps = {name: training_step(size, peers, executor=name) for name in ("loop", "fused")}
+        times = race(steps, setting.turns, calls, setting.clock)
+        yield ratio(times, "loop", "fused", "executors", f"a step of {peers} {size.name}", goal)
+        best, chosen = min(times, key=lambda name: statistics.median(times[name])), chosen_executor(size, peers)
+        what = f"a step of {peers} {size.name}, auto's choice against the best"
+        yield ratio(times, chosen, best, "executors", what, "≤ 1.05")
     steps = {name: training_step(LARGE, 8, executor=name) for name in ("loop", "recompute")}
     times = race(steps, max(setting.turns // 2, 1), 1, setting.clock)
     yield ratio(times, "recompute", "loop", "executors", f"a step of eight {LARGE.name}", "≤ 1.45")
