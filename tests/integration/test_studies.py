@@ -209,7 +209,9 @@ def test_teachers_run_before_those_that_learn_from_them_and_a_failed_one_stops_o
 
 
 def test_a_study_killed_in_the_middle_of_a_cell_goes_on_to_the_same_numbers(tmp_path, network, monkeypatch):
-    config = dataclasses.replace(BASE, method="dml", peers=2, model=f"{network}:stops", out=tmp_path / "run")
+    config = dataclasses.replace(
+        BASE, method="dml", peers=2, model=f"{network}:stops", executor="loop", out=tmp_path / "run"
+    )
     train(dataclasses.replace(config, out=tmp_path / "whole"))
     write_config(config, tmp_path / "config.yaml")
     command = [sys.executable, "-c", STUDY, str(tmp_path / "config.yaml")]
