@@ -7,8 +7,8 @@ memory: crop, flip and normalise of a batch in memory, m views, the cost of one 
     run once for every view. Goal: at most 1/6.
 files: decode, random resized crop to 224, flip and normalise of JPEGs in a folder: a step of four views against a step
     of one view. Goal: at most 1.6. The JPEGs are made here, of the sizes named: smooth noise with as many bits a pixel
-    as ImageNet's files. In one process first; then as a run does it, with its loading processes, by the wall.
-Time is that of the process but for the last, since the machine may be busy.
+    as ImageNet's files.
+Time is that of the process, since the machine may be busy.
 """
 
 from __future__ import annotations
@@ -47,8 +47,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     rows = [memory_ratio(args.batch, views, args.repeats) for views in (1, args.views)]
-    for workers in (0, data.default_workers()):
-        rows += [files_ratio(name, args.batch, args.views, args.repeats, workers) for name in SIZES]
+    rows += [files_ratio(name, args.batch, args.views, args.repeats) for name in SIZES]
     if args.json:
         setting = {k: v for k, v in vars(args).items() if k != "json"}
         versions = {"torch": torch.__version__, "torchvision": torchvision.__version__, "PIL": Image.__version__}
@@ -56,7 +55,7 @@ def main() -> None:
         return
     for row in rows:
         print(
-            f"{row['what']:<76} {row['ours_us']:8.1f} µs, {row['other']}: {row['other_us']:8.1f} µs, ratio "
+            f"{row['what']:<44} {row['ours_us']:8.1f} µs, {row['other']}: {row['other_us']:8.1f} µs, ratio "
             f"{row['ratio']:.3f} ({row['least']:.3f} to {row['most']:.3f}), goal {row['goal']:.3f}"
         )
 
@@ -88,7 +87,7 @@ def memory_ratio(batch: int, views: int, repeats: int) -> dict[str, float | str]
     return {"what": what, "other": "torchvision's PIL pipeline", "goal": 1 / 6, **row}
 
 
-def files_ratio(name: str, batch: int, views: int, repeats: int, workers: int) -> dict[str, float | str]:
+def files_ratio(name: str, batch: int, views: int, repeats: int) -> dict[str, float | str]:
     """Time of one image with `views` views, over that with one view."""
     with tempfile.TemporaryDirectory() as folder:
         write_jpegs(Path(folder), SIZES[name], batch)
@@ -104,29 +103,22 @@ def files_ratio(name: str, batch: int, views: int, repeats: int, workers: int) -
             def run() -> None:
                 device = torch.device("cpu")
                 for frames, _ in training_frames(
-                    images, order, policy, views=count, generator=generator, workers=workers, device=device
+                    images, order, policy, views=count, generator=generator, workers=0, device=device
                 ):
                     finish_views(frames, policy, MEAN, STD, generator, device, memory)
 
             return run
 
-        clock = time.perf_counter if workers else time.process_time
-        row = compare(step(views), step(1), len(images), len(images), repeats, clock)
-    where = f", {workers} loading process(es)" if workers else ""
-    return {"what": f"files, {name}, {views} views of one image{where}", "other": "one view", "goal": 1.6, **row}
+        row = compare(step(views), step(1), len(images), len(images), repeats)
+    return {"what": f"files, {name}, {views} views of one image", "other": "one view", "goal": 1.6, **row}
 
 
 def compare(
-    ours: Callable[[], None],
-    other: Callable[[], None],
-    ours_count: int,
-    other_count: int,
-    repeats: int,
-    clock: Callable[[], float] = time.process_time,
+    ours: Callable[[], None], other: Callable[[], None], ours_count: int, other_count: int, repeats: int
 ) -> dict[str, float]:
     """Medians in µs and of the ratio; the two take turns."""
     ours(), other()
-    pairs = [(timed(ours, clock) / ours_count, timed(other, clock) / other_count) for _ in range(repeats)]
+    pairs = [(timed(ours) / ours_count, timed(other) / other_count) for _ in range(repeats)]
     ratios = [first / second for first, second in pairs]
     return {
         "ours_us": 1e6 * statistics.median(first for first, _ in pairs),
@@ -137,10 +129,10 @@ def compare(
     }
 
 
-def timed(run: Callable[[], None], clock: Callable[[], float]) -> float:
-    start = clock()
+def timed(run: Callable[[], None]) -> float:
+    start = time.process_time()
     run()
-    return clock() - start
+    return time.process_time() - start
 
 
 def write_jpegs(folder: Path, sizes: list[tuple[int, int]], count: int) -> None:
