@@ -90,12 +90,13 @@ def test_evaluation_sees_torchvisions_resize_and_centre_crop(imagenet, folder):
 
 
 def test_a_view_is_torchvisions_resized_crop_of_the_box_drawn(imagenet):
-    generator = torch.Generator().manual_seed(3)
-    made = imagenet.train.decode_views(torch.tensor([4, 7]), 3, 0.08, True, generator)
-    draws = torch.rand(2, 3, 23, generator=torch.Generator().manual_seed(3))
-    assert made.shape == (3, 2, 3, 24, 24)
-    for b, index in enumerate((4, 7)):
-        pixels = imagenet.train.read(index)
+    # Among the boxes of all images are some that shrink, that grow, and that do one in height and one in width.
+    N = len(imagenet.train)
+    made = imagenet.train.decode_views(torch.arange(N), 3, 0.08, True, torch.Generator().manual_seed(3))
+    draws = torch.rand(N, 3, 23, generator=torch.Generator().manual_seed(3))
+    assert made.shape == (3, N, 3, 24, 24)
+    for b in range(N):
+        pixels = imagenet.train.read(b)
         for v in range(3):
             draw = draws[b, v].tolist()
             expected = v2.functional.resized_crop(pixels, *crop_box(draw, *pixels.shape[1:], 0.08), [24, 24])
