@@ -92,10 +92,10 @@ class LazyImages:
         shape = (views, B, *self.shape)
         frames_VBCHW = self._empty(views * B).unflatten(0, (views, B)) if out is None or out.shape != shape else out
         for b, index in enumerate(self.index_N[index_B].tolist()):
-            pixels = self.read(index)
+            pixels_HWC = self.read(index).permute(1, 2, 0)
             for v, draw in enumerate(draws_BVK[b].tolist()):
-                top, left, height, width = crop_box(draw, pixels.shape[1], pixels.shape[2], min_area)
-                crop_HWC = pixels[:, top : top + height, left : left + width].permute(1, 2, 0)
+                top, left, height, width = crop_box(draw, pixels_HWC.shape[0], pixels_HWC.shape[1], min_area)
+                crop_HWC = pixels_HWC[top : top + height, left : left + width]
                 crop_HWC = crop_HWC.flip(1) if flip and draw[-1] < 0.5 else crop_HWC.contiguous()
                 # torch's fast way of resizing wants colours side by side, and strides that leave no doubt of it.
                 crop_1CHW = crop_HWC.unsqueeze(0).permute(0, 3, 1, 2)
