@@ -14,6 +14,7 @@ from codistill.reports import compare, find_runs
 from codistill.reports.figures.attention import last_attention
 from codistill.reports.figures.calibration import pooled
 from codistill.reports.figures.curves import curve_figure, line_over_seeds
+from codistill.reports.figures.forest import forest_figure
 from codistill.reports.figures.pens import Pen, pens_for, plain_pens
 from codistill.reports.records import Bins
 
@@ -49,6 +50,18 @@ def test_values_far_apart_get_a_logarithmic_axis_with_plain_numbers(tmp_path: Pa
     assert all(f">{tick}</text>" in drawn for tick in ("0.1", "1", "10"))
     assert ">0</text>" not in drawn
     assert ">0</text>" in curve_figure([flat], "b", "flat", y="%")
+
+
+def test_a_long_name_is_cut_before_it_runs_into_the_error_beside_it(tmp_path: Path) -> None:
+    names = ["dml", "kdcl_minlogit, ICL, resnet20_tiny + resnet8_tiny + mobilenet_v2_tiny"]
+    for name in names:
+        write_run(tmp_path / name, name)
+    rows = compare(find_runs([tmp_path])).tables[0].rows
+    pens = pens_for(rows)
+    drawn = forest_figure(rows, pens, "a", "errors")
+    assert ">dml</text>" in drawn
+    assert ">kdcl_minlogit, ICL, resnet20_tiny + resnet8_tiny +…</text>" in drawn
+    assert f">{names[1]}</text>" in forest_figure(rows, pens, "a", "errors", width=800)
 
 
 def test_attention_is_the_mean_over_seeds_of_the_last_epoch(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ __all__ = ["forest_figure"]
 PITCH = 50.0
 SEEDS_BELOW = 0.11
 ENSEMBLE_BELOW = 0.3
+LETTER, VALUE = 5.3, 100.0
+"""Width of a letter of a row's name, about, and of the error beside it."""
 
 
 def forest_figure(rows: Sequence[Row], pens: dict[str, Pen], ident: str, label: str, width: float = HALF) -> str:
@@ -37,7 +39,8 @@ def forest_figure(rows: Sequence[Row], pens: dict[str, Pen], ident: str, label: 
         pen = pens[row.name]
         halo = {"facecolor": PAPER, "edgecolor": "none", "pad": 2.0}
         axes.text(
-            0, y - 0.36, row.name, transform=level, color=INK, fontsize=10, va="center", bbox=halo, parse_math=False
+            0, y - 0.36, _fitting(row.name, width), transform=level, color=INK, fontsize=10, va="center", bbox=halo,
+            parse_math=False,
         )  # fmt: skip
         axes.text(
             1, y - 0.36, f"{mean_std(row.error)} %", transform=level, color=MUTED, fontsize=10, va="center",
@@ -50,6 +53,12 @@ def forest_figure(rows: Sequence[Row], pens: dict[str, Pen], ident: str, label: 
         if row.is_baseline and row.error:
             axes.axvline(row.error.mean, color=MUTED, linewidth=0.8, dashes=(2, 3), zorder=0)
     return inline(figure, ident, label)
+
+
+def _fitting(name: str, width: float) -> str:
+    """The name, cut where it would run into the error; the key above has it whole."""
+    room = int((width - VALUE) / LETTER)
+    return name if len(name) <= room else f"{name[: room - 1].rstrip()}…"
 
 
 def _range(rows: Sequence[Row]) -> tuple[float, float]:
