@@ -2,31 +2,15 @@
 
 import dataclasses
 import functools
-import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from interrupted_runs import Stop, losses_of, weights_of
 
 from codistill.errors import UserError
 from codistill.execution import auto
-from codistill.training import Silent, load_student, read_config, resume, train
-from codistill.training.checkpoint import latest
+from codistill.training import load_student, read_config, resume, train
 from codistill.training.evaluate import evaluate_run
-
-
-class Stop(Silent):
-    def on_step(self, session, step, steps):
-        if session.epoch == 1 and step == steps // 2:
-            raise KeyboardInterrupt
-
-
-def weights_of(run_dir):
-    return load_file(latest(run_dir) / "weights.safetensors")
-
-
-def losses_of(run_dir):
-    return [json.loads(line)["train"] for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +112,8 @@ def test_a_compiled_run_gives_the_same_losses(short, digits, by_loop, tmp_path, 
     monkeypatch.setattr(torch.nn.Module, "compile", functools.wraps(torch.nn.Module.compile)(traced_only))
     config = dataclasses.replace(short, model=("resnet8_tiny",), executor=executor, compile=True, out=tmp_path / "run")
     train(config, dataset=digits)
+    # An evaluation is over before it would be compiled.
+    evaluate_run(tmp_path / "run", dataset=digits)
     assert found == ["NetworkGroup" if executor == "loop" else "FusedNetwork"]
     for losses, expected in zip(losses_of(tmp_path / "run"), losses_of(by_loop), strict=True):
         assert losses["loss_by_peer"] == pytest.approx(expected["loss_by_peer"], rel=1e-3)

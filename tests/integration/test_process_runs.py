@@ -1,12 +1,11 @@
 """Whole runs whose students live in processes."""
 
 import dataclasses
-import json
 import multiprocessing
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from interrupted_runs import Stop, losses_of, weights_of
 
 from codistill.bench import suites
 from codistill.bench.steps import TINY
@@ -14,8 +13,7 @@ from codistill.cli import main
 from codistill.errors import UserError
 from codistill.execution import processes
 from codistill.execution.pool import Pool
-from codistill.training import Silent, load_student, resume, train
-from codistill.training.checkpoint import latest
+from codistill.training import load_student, resume, train
 from codistill.training.evaluate import evaluate_run
 
 CLASS_WITH_DROPOUT = """
@@ -31,20 +29,6 @@ class Net(nn.Module):
     def forward(self, x):
         return self.fc(self.body(x).mean((2, 3)))
 """
-
-
-class Stop(Silent):
-    def on_step(self, session, step, steps):
-        if session.epoch == 1 and step == steps // 2:
-            raise KeyboardInterrupt
-
-
-def weights_of(run_dir):
-    return load_file(latest(run_dir) / "weights.safetensors")
-
-
-def losses_of(run_dir):
-    return [json.loads(line)["train"] for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture

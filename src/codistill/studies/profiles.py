@@ -78,7 +78,7 @@ class Profile:
                 device="cpu", optim=dataclasses.replace(optim, lr=0.05),
             )  # fmt: skip
         # KDCL's first step of the rate, at 30 %, leaves a run of 24 epochs too few steps at the high rate: networks
-        # trained alone then err by a twelfth more, and what has not converged only suffers from being distilled.
+        # trained alone then err more (docs/studies.md), and what has not converged only suffers from distillation.
         optim = dataclasses.replace(optim, milestones=OKDDIP.milestones)
         return dataclasses.replace(
             config, data="fashion_mnist" if dataset == "cifar10" else "glyphs", image_size=16, train_subset=10000,

@@ -42,9 +42,10 @@ def evaluate_run(
         raise unknown("split", split, SPLITS)
     config = read_config(run_dir / "config.yaml")
     folder = checkpoint_folder(run_dir, checkpoint)
-    # Processes would take seconds to start, and run on a CPU only.
+    # Processes would take seconds to start, and run on a CPU only; compiling would take minutes.
     executor = "loop" if config.executor == "processes" else config.executor
-    session = build_session(dataclasses.replace(config, device=device or config.device, executor=executor), dataset)
+    changed = {"device": device or config.device, "executor": executor, "compile": False}
+    session = build_session(dataclasses.replace(config, **changed), dataset)
     load_weights(folder, session.modules)
     leader = session.method.leader
     if leader is None and (run_dir / "summary.json").is_file():
