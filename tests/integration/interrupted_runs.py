@@ -1,10 +1,13 @@
-"""Stops a run in its second epoch, and reads what a run has left."""
+"""Stops a run in its second epoch, resumes it, and reads what a run has left."""
 
+import dataclasses
 import json
 
+import pytest
+import torch
 from safetensors.torch import load_file
 
-from codistill.training import Silent
+from codistill.training import Silent, resume, train
 from codistill.training.checkpoint import latest
 
 
@@ -20,3 +23,17 @@ def weights_of(run_dir):
 
 def losses_of(run_dir):
     return [json.loads(line)["train"] for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def cut_and_resumed(config, dataset, folder):
+    """A run in FOLDER/whole, and one in FOLDER/cut that was interrupted: the same numbers and weights to the bit."""
+    whole = train(dataclasses.replace(config, out=folder / "whole"), dataset=dataset)
+    with pytest.raises(KeyboardInterrupt):
+        train(dataclasses.replace(config, out=folder / "cut"), dataset=dataset, observers=[Stop()])
+    result = resume(folder / "cut", dataset=dataset)
+    assert losses_of(folder / "cut") == losses_of(folder / "whole")
+    a, b = weights_of(folder / "cut"), weights_of(folder / "whole")
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert result.summary["last"] == whole.summary["last"]
+    return whole, result

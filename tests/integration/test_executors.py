@@ -5,11 +5,11 @@ import functools
 
 import pytest
 import torch
-from interrupted_runs import Stop, losses_of, weights_of
+from interrupted_runs import cut_and_resumed, losses_of
 
 from codistill.errors import UserError
 from codistill.execution import auto
-from codistill.training import load_student, read_config, resume, train
+from codistill.training import load_student, read_config, train
 from codistill.training.evaluate import evaluate_run
 
 
@@ -33,15 +33,7 @@ def fused_wins(monkeypatch):
 @pytest.mark.parametrize("executor", ["fused", "recompute", "auto"])
 def test_a_run_resumes_to_the_bit_under_every_executor(short, digits, tmp_path, fused_wins, executor):
     config = dataclasses.replace(short, executor=executor, memory_limit=1.0)
-    whole = train(dataclasses.replace(config, out=tmp_path / "whole"), dataset=digits)
-    with pytest.raises(KeyboardInterrupt):
-        train(dataclasses.replace(config, out=tmp_path / "cut"), dataset=digits, observers=[Stop()])
-    result = resume(tmp_path / "cut", dataset=digits)
-    assert losses_of(tmp_path / "cut") == losses_of(tmp_path / "whole")
-    a, b = weights_of(tmp_path / "cut"), weights_of(tmp_path / "whole")
-    assert a.keys() == b.keys()
-    assert all(torch.equal(a[name], b[name]) for name in a)
-    assert result.summary["last"] == whole.summary["last"]
+    whole, result = cut_and_resumed(config, digits, tmp_path)
     assert result.summary["executor"] == whole.summary["executor"]
 
 

@@ -5,7 +5,7 @@ import multiprocessing
 
 import pytest
 import torch
-from interrupted_runs import Stop, losses_of, weights_of
+from interrupted_runs import cut_and_resumed, losses_of
 
 from codistill.bench import suites
 from codistill.bench.steps import TINY
@@ -13,7 +13,7 @@ from codistill.cli import main
 from codistill.errors import UserError
 from codistill.execution import processes
 from codistill.execution.pool import Pool
-from codistill.training import load_student, resume, train
+from codistill.training import load_student, train
 from codistill.training.evaluate import evaluate_run
 
 CLASS_WITH_DROPOUT = """
@@ -38,14 +38,7 @@ def short(quick, tmp_path):
 
 
 def test_a_run_in_processes_resumes_to_the_bit(short, digits, tmp_path, lent_pool):
-    whole = train(dataclasses.replace(short, out=tmp_path / "whole"), dataset=digits)
-    with pytest.raises(KeyboardInterrupt):
-        train(dataclasses.replace(short, out=tmp_path / "cut"), dataset=digits, observers=[Stop()])
-    result = resume(tmp_path / "cut", dataset=digits)
-    assert losses_of(tmp_path / "cut") == losses_of(tmp_path / "whole")
-    a, b = weights_of(tmp_path / "cut"), weights_of(tmp_path / "whole")
-    assert all(torch.equal(a[name], b[name]) for name in a)
-    assert result.summary["last"] == whole.summary["last"]
+    _, result = cut_and_resumed(short, digits, tmp_path)
     record = evaluate_run(tmp_path / "cut", dataset=digits)
     assert record["leader"]["nll"] == pytest.approx(result.summary["last"]["test"]["leader"]["nll"], rel=1e-6)
 

@@ -15,11 +15,13 @@ from codistill.studies.study import Study, Variant
 from codistill.training import Config, config_to_dict
 from codistill.training.check import check_config, default_label
 
-__all__ = ["Cell", "Plan", "folder_stem", "make_plan", "select"]
+__all__ = ["HOW_IT_RUNS", "Cell", "Plan", "folder_stem", "make_plan", "select"]
+
+HOW_IT_RUNS = ("device", "executor", "deterministic", "compile", "channels_last")
+"""Settings that change a run's numbers by no more than rounding (and random layers' draws)."""
 
 # Where and how fast a run goes, and what it is called, do not make another experiment of it.
-NOT_PART_OF_IT = ("out", "label", "device", "threads", "teachers", "seed")
-NOT_PART_OF_IT += ("executor", "deterministic", "compile", "channels_last")
+NOT_PART_OF_IT = ("out", "label", "threads", "teachers", "seed", *HOW_IT_RUNS)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from codistill.studies.plan import Cell
+from codistill.studies.plan import HOW_IT_RUNS, Cell
 from codistill.studies.progress import StudyProgress
 from codistill.training import AugmentConfig, Config, read_config, resume, train
 from codistill.training.check import check_config
@@ -199,11 +199,7 @@ def _same(found: Config, wanted: Config) -> bool:
                 for name, value in vars(wanted.augment).items()
             }
         ),
-        "device": found.device,
-        "executor": found.executor,
-        "deterministic": found.deterministic,
-        "compile": found.compile,
-        "channels_last": found.channels_last,
+        **{name: getattr(found, name) for name in HOW_IT_RUNS},
         "amp": found.amp if wanted.device != found.device else wanted.amp,
         # A study's folder may have moved: a teacher's own folder name says what it is.
         "teachers": tuple(Path(teacher).name for teacher in wanted.teachers),
