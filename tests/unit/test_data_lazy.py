@@ -39,14 +39,14 @@ def imagenet(folder):
     return data.load("imagenet", folder, image_size=24)
 
 
-def frames(images, seed=0, views=2, workers=0, **policy):
+def views(images, seed=0, count=2, workers=0, mean=(0.0,) * 3, std=(1 / 255,) * 3, **policy):
+    """Two steps' views; with these constants they are pixels."""
     generator = torch.Generator().manual_seed(seed)
     steps = torch.arange(len(images)).split(5)[:2]
-    made = data.training_frames(
-        images, steps, AugmentPolicy(0, True, **policy), views=views, generator=generator, workers=workers, device=CPU
-    )
-    # Frames hold until the next step only.
-    return [(pixels.clone(), labels) for pixels, labels in made], generator.get_state()
+    options = {"views": count, "generator": generator, "workers": workers, "device": CPU}
+    made = data.training_views(images, steps, AugmentPolicy(0, True, **policy), mean, std, **options)
+    # Views hold until the next step only.
+    return [(torch.stack(made_views), labels) for made_views, labels in made], generator.get_state()
 
 
 def test_imagenet_is_read_from_its_two_folders_at_224_pixels_with_the_usual_constants(folder):
@@ -135,25 +135,46 @@ def test_an_image_that_no_box_fits_gets_the_largest_centre_crop():
 def test_each_image_is_decoded_once_for_all_views(imagenet, monkeypatch):
     read, count = imagenet.train.read, []
     watched = dataclasses.replace(imagenet.train, read=lambda index: count.append(index) or read(index))
-    (first, _), _ = frames(watched, views=4)[0]
+    (first, _), _ = views(watched, count=4)[0]
     assert count == list(range(10))
     assert first.shape == (4, 5, 3, 24, 24)
     assert not torch.equal(first[0], first[1])
 
 
-def test_frames_depend_on_the_seed_and_not_on_the_number_of_processes(imagenet):
-    here, state = frames(imagenet.train)
-    for other, other_state in (frames(imagenet.train), frames(imagenet.train, workers=1)):
+def test_views_depend_on_the_seed_and_not_on_the_number_of_processes(imagenet):
+    # Without processes, crops are normalised one by one; with them, a step's at once.
+    constants = {"mean": imagenet.mean, "std": imagenet.std}
+    here, state = views(imagenet.train, **constants)
+    for other, other_state in (views(imagenet.train, **constants), views(imagenet.train, workers=1, **constants)):
         assert torch.equal(state, other_state)
         for (pixels, labels), (same, same_labels) in zip(here, other, strict=True):
             assert torch.equal(pixels, same)
             assert torch.equal(labels, same_labels)
-    assert not torch.equal(here[0][0], frames(imagenet.train, seed=1)[0][0][0])
+    assert not torch.equal(here[0][0], views(imagenet.train, seed=1, **constants)[0][0][0])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_views_are_the_crops_that_the_steps_seed_draws_normalised(imagenet, workers):
+    ((made, _), _), _ = views(imagenet.train, count=3, workers=workers, mean=imagenet.mean, std=imagenet.std)
+    seed = int(torch.randint(2**62, (2,), generator=torch.Generator().manual_seed(0))[0])
+    pixels = imagenet.train.decode_views(torch.arange(5), 3, 0.08, True, torch.Generator().manual_seed(seed))
+    mean, std = (
+        torch.tensor(constant, dtype=torch.float64)[:, None, None] for constant in (imagenet.mean, imagenet.std)
+    )
+    assert pixels.dtype == torch.uint8
+    assert made.dtype == torch.float32
+    assert (made - (pixels.double() / 255 - mean) / std).abs().max() < 1e-6
+
+
+def test_one_policy_a_view_is_asked_for_before_any_image_is_read(imagenet):
+    unread = dataclasses.replace(imagenet.train, read=pytest.fail)
+    with pytest.raises(UserError, match="2 augmentation policies for 3 views: give one for all, or one a view"):
+        views(unread, count=3, policies=("standard", "standard"))
 
 
 def test_loading_draws_nothing_from_the_global_generator(imagenet):
     before = torch.get_rng_state()
-    frames(imagenet.train, workers=1)
+    views(imagenet.train, workers=1)
     list(data.evaluation_batches(imagenet.test, 5, 1, CPU))
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -165,7 +186,7 @@ def test_an_image_that_cannot_be_decoded_is_named_in_one_sentence(tmp_path, work
     broken.write_bytes(broken.read_bytes()[:60])
     found = data.load("imagenet", folder, image_size=16)
     with pytest.raises(UserError) as caught:
-        frames(found.train, workers=workers)
+        views(found.train, workers=workers)
     assert str(caught.value).startswith(f"{broken} cannot be decoded (")
     assert str(caught.value).endswith("): replace or remove this image.")
 

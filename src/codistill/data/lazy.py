@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from codistill.data.normalise import Normaliser
+
 __all__ = ["LazyImages", "PixelReader", "crop_box"]
 
 _ATTEMPTS = 10
@@ -75,9 +77,10 @@ class LazyImages:
         min_area: float,
         flip: bool,
         generator: torch.Generator,
+        normaliser: Normaliser | None = None,
         out: Tensor | None = None,
     ) -> Tensor:
-        """Random resized crops (and flips) of the images, each image decoded once, uint8 [V, B, C, size, size].
+        """Random resized crops (and flips) of the images, each image decoded once, [V, B, C, size, size].
 
         Args:
             index_B: which images.
@@ -85,12 +88,15 @@ class LazyImages:
             min_area: least share of an image's area that a crop takes; sides' ratios are 3/4 to 4/3.
             flip: whether half of the crops are mirrored.
             generator: CPU generator; equal states give equal crops.
+            normaliser: makes float32 of the crops, each while it is in the processor's cache; None: they stay uint8.
             out: an earlier result to write into, if it has the shape: fresh memory costs as much as a crop.
         """
         B = len(index_B)
         draws_BVK = torch.rand(B, views, 2 * _ATTEMPTS + 3, generator=generator)
-        shape = (views, B, *self.shape)
-        frames_VBCHW = self._empty(views * B).unflatten(0, (views, B)) if out is None or out.shape != shape else out
+        if out is None or out.shape != (views, B, *self.shape):
+            dtype = torch.uint8 if normaliser is None else torch.float32
+            out = self._empty(views * B, dtype).unflatten(0, (views, B))
+        write = Tensor.copy_ if normaliser is None else normaliser.write
         for b, index in enumerate(self.index_N[index_B].tolist()):
             pixels_HWC = self.read(index).permute(1, 2, 0)
             for v, draw in enumerate(draws_BVK[b].tolist()):
@@ -102,12 +108,12 @@ class LazyImages:
                 # Where a crop grows there is nothing to smooth, and the same numbers take half the time.
                 shrinks = max(height, width) > self.size
                 made = functional.interpolate(crop_1CHW, (self.size, self.size), mode="bilinear", antialias=shrinks)
-                frames_VBCHW[v, b].copy_(made[0])
-        return frames_VBCHW
+                write(out[v, b : b + 1], made)
+        return out
 
-    def _empty(self, n: int) -> Tensor:
+    def _empty(self, n: int, dtype: torch.dtype = torch.uint8) -> Tensor:
         # Colours side by side in memory, as decoders give them and as resizing is fastest.
-        return torch.empty(n, self.size, self.size, self.channels, dtype=torch.uint8).permute(0, 3, 1, 2)
+        return torch.empty(n, self.size, self.size, self.channels, dtype=dtype).permute(0, 3, 1, 2)
 
 
 def _vision() -> ModuleType:

@@ -72,6 +72,18 @@ class AugmentPolicy:
         """ "mixup", "cutmix" or None; the same for all views."""
         return self._mix_of(self._names()[0])
 
+    @property
+    def distorts(self) -> bool:
+        """Whether some view gets more than crop and flip."""
+        return any(self.names(view) for view in range(len(self.policies)))
+
+    def check_views(self, views: int) -> None:
+        """Raise UserError where there are several policies, and not one a view."""
+        if len(self.policies) not in (1, views):
+            raise UserError(
+                f"{len(self.policies)} augmentation policies for {views} views: give one for all, or one a view."
+            )
+
     def names(self, view: int) -> frozenset[str]:
         """What the view gets beside crop and flip."""
         every = self._names()

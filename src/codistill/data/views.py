@@ -5,19 +5,16 @@ Distorting stays on uint8, which moves a quarter of the bytes, and no step loops
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from codistill.data.distort import randaugment, trivialaugment
+from codistill.data.normalise import normalise
 from codistill.data.policy import AugmentPolicy
 from codistill.errors import UserError
 
-__all__ = ["crop_and_flip", "finish_views", "make_views", "normalise"]
-
-_FEW_PIXELS = 2**17
+__all__ = ["crop_and_flip", "finish_views", "make_views"]
 
 
 def make_views(
@@ -87,17 +84,13 @@ def finish_views(
     Raises:
         UserError: there are several policies, and not one a view.
     """
-    if len(policy.policies) not in (1, len(frames_VBCHW)):
-        raise UserError(
-            f"{len(policy.policies)} augmentation policies for {len(frames_VBCHW)} views: give one for all, or one "
-            "a view."
-        )
+    policy.check_views(len(frames_VBCHW))
     frames = frames_VBCHW.to(device, non_blocking=True)
-    names = [policy.names(view) for view in range(len(frames))]
-    if not any(names):
+    if not policy.distorts:
         return normalise(frames, mean, std, device, out_VBCHW).unbind()
     views = []
-    for v, (frame_BCHW, wanted) in enumerate(zip(frames, names, strict=True)):
+    for v, frame_BCHW in enumerate(frames):
+        wanted = policy.names(v)
         if "randaugment" in wanted:
             ops, magnitude = policy.randaugment_ops, policy.randaugment_magnitude
             frame_BCHW = randaugment(frame_BCHW, ops, magnitude, generator)
@@ -106,33 +99,6 @@ def finish_views(
         view = normalise(frame_BCHW, mean, std, device, None if out_VBCHW is None else out_VBCHW[v])
         views.append(_cutout(view, policy.cutout_size, generator) if "cutout" in wanted else view)
     return tuple(views)
-
-
-def normalise(
-    images_u8: Tensor,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    device: torch.device | str,
-    out: Tensor | None = None,
-) -> Tensor:
-    """Return (x / 255 - mean) / std as float32 on `device`, for uint8 [..., C, H, W]; evaluation sees images so.
-
-    `out` is memory for the result: contiguous float32 of the images' shape on the device.
-    """
-    shift, scale = _constants(tuple(mean), tuple(std), torch.device(device))
-    images = images_u8.to(device, non_blocking=True)
-    if out is None:
-        return images.to(torch.float32, memory_format=torch.contiguous_format).sub_(shift).div_(scale)
-    pixels, result = images.flatten(0, -4), out.flatten(0, -4)
-    if result.is_contiguous(memory_format=torch.channels_last):
-        # As rows [N, H, W*C]: elementwise operations are fast only between operands that lie in memory alike.
-        pixels, result = (x_NCHW.permute(0, 2, 3, 1).flatten(2) for x_NCHW in (pixels, result))
-        shift, scale = (constant.flatten().repeat(out.shape[-1]) for constant in (shift, scale))
-    # A few images at a time stay in the processor's cache.
-    few = max(_FEW_PIXELS // pixels[0].numel(), 1) if out.device.type == "cpu" else len(pixels)
-    for some, part in zip(pixels.split(few), result.split(few), strict=True):
-        part.copy_(some).sub_(shift).div_(scale)
-    return out
 
 
 def _crop(images_BCHW: Tensor, padding: int, views: int, generator: torch.Generator) -> Tensor:
@@ -157,11 +123,3 @@ def _cutout(view_BCHW: Tensor, size: int | None, generator: torch.Generator) -> 
         place_N = torch.arange(n)
         mask = mask & ((place_N >= start_B1) & (place_N < start_B1 + size)).view(shape)
     return view_BCHW.masked_fill_(mask.to(view_BCHW.device, non_blocking=True), 0.0)
-
-
-@lru_cache(maxsize=16)
-def _constants(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    # Kept from step to step, since a copy from the host would make every step wait for the device.
-    both = torch.tensor([mean, std], dtype=torch.float64) * 255
-    shift, scale = both.to(torch.float32).to(device)[:, :, None, None]
-    return shift, scale

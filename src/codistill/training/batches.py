@@ -40,21 +40,18 @@ def training_batches(session: Session) -> Iterator[Batch]:
     s, part, dataset = session, session.splits.train_N, session.dataset
     order = data.batches(len(part), s.config.batch_size, s.generators["order"])
     generator = s.generators["augmentation"]
-    steps = data.training_frames(
+    steps = data.training_views(
         dataset.train,
         [part[index_B] for index_B in order],
         s.policy,
+        dataset.mean,
+        dataset.std,
         views=s.group.shape.peers if s.config.icl else 1,
         generator=generator,
         workers=s.workers,
         device=s.device,
     )
-    memory = None
-    for frames_VBCHW, classes_B in steps:
-        if memory is None or memory.shape != frames_VBCHW.shape:
-            # One piece of memory for all steps: a fresh one of this size costs as much as what is written into it.
-            memory = torch.empty_like(frames_VBCHW, dtype=torch.float32, device=s.device)
-        views = data.finish_views(frames_VBCHW, s.policy, dataset.mean, dataset.std, generator, s.device, memory)
+    for views, classes_B in steps:
         classes_B = classes_B.to(s.device, non_blocking=True)
         labels = classes_B
         if s.policy.mix is not None:
