@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from codistill.execution.base import through_boundary
+from codistill.execution.pointwise import safe_convolutions
 from codistill.methods import Method
 from codistill.peers import PeerGroup
 from codistill.types import PeerOutputs, Progress, StepOutput
@@ -26,6 +27,7 @@ class LoopExecutor:
 
     def __init__(self, group: PeerGroup, method: Method, amp: torch.dtype | None = None) -> None:
         self.group, self.method, self.amp = group, method, amp
+        self._safe = safe_convolutions(group)
 
     def train_step(
         self, views: Tensor | Sequence[Tensor], labels_B: Tensor, progress: Progress, only: int | None = None
@@ -49,7 +51,7 @@ class LoopExecutor:
         self.group.compile(backend=backend)
 
     def _forward(self, views: Tensor | Sequence[Tensor], device: torch.device) -> PeerOutputs:
-        with torch.autocast(device.type, dtype=self.amp, enabled=self.amp is not None):
+        with self._safe, torch.autocast(device.type, dtype=self.amp, enabled=self.amp is not None):
             return self._run(views)
 
     def _run(self, views: Tensor | Sequence[Tensor]) -> PeerOutputs:

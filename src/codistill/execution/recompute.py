@@ -60,16 +60,16 @@ class RecomputeExecutor(LoopExecutor):
         size = self.micro_batch or images
         one_pass = isinstance(views, Tensor) and size >= images
         parts = self.parts if self.trunk is None or one_pass else [self.trunk, *self.parts]
-        with _recomputed(parts):
+        with _recomputed(parts, self._safe):
             return _joined([super(RecomputeExecutor, self)._run(part) for part in _split(views, size)])
 
 
 @contextmanager
-def _recomputed(parts: Sequence[nn.Module]) -> Iterator[None]:
-    """A scope in which the forward of these modules keeps its inputs only."""
+def _recomputed(parts: Sequence[nn.Module], safe: AbstractContextManager[object]) -> Iterator[None]:
+    """A scope in which the forward of these modules keeps its inputs only; `safe`: see `safe_convolutions`."""
     for part in parts:
-        statistics = partial(_statistics, part)
-        part.forward = partial(checkpoint, part.forward, use_reentrant=False, context_fn=statistics)
+        scopes = partial(_scopes, part, safe)
+        part.forward = partial(checkpoint, part.forward, use_reentrant=False, context_fn=scopes)
     try:
         yield
     finally:
@@ -77,7 +77,9 @@ def _recomputed(parts: Sequence[nn.Module]) -> Iterator[None]:
             del part.forward
 
 
-def _statistics(part: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+def _scopes(
+    part: nn.Module, safe: AbstractContextManager[object]
+) -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
     """Scopes of the first and the second forward: the second one begins with the buffers (running statistics) that
     the first one began with, and leaves none of its changes."""
     buffers = list(part.buffers())
@@ -88,7 +90,8 @@ def _statistics(part: nn.Module) -> tuple[AbstractContextManager[None], Abstract
         after = [buffer.clone() for buffer in buffers]
         _put(buffers, before)
         try:
-            yield
+            with safe:
+                yield
         finally:
             _put(buffers, after)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from codistill.errors import UserError
+from codistill.execution.pointwise import safe_convolutions
 from codistill.execution.sharing import SharedTensors, address_of, unpack_module
 from codistill.peers import NetworkGroup
 from codistill.userfile import load_again
@@ -123,6 +124,7 @@ class _Peers:
         group = unpack_module(start.group, [*parameters, *start.buffers.tensors])
         assert isinstance(group, NetworkGroup)
         self.group, self.gradients = group, start.gradients
+        self.safe = safe_convolutions(group)
         self.parts, self.flags = list(group.modules()), b""
         self.address = {peer: address_of(list(group.networks[peer].modules())) for peer in start.gradients}
         self.views: list[Tensor] = []
@@ -146,6 +148,7 @@ class _Peers:
             torch.default_generator.manual_seed(request.seed + peer)
         view = self.views[peer if len(self.views) > 1 else 0]
         with (
+            self.safe,
             torch.set_grad_enabled(request.graph),
             torch.autocast("cpu", dtype=request.amp, enabled=request.amp is not None),
         ):
