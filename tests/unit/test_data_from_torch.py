@@ -1,5 +1,8 @@
 """Data sets of the user's own: map-style torch Datasets, in memory and not, and every refusal."""
 
+import threading
+
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -7,6 +10,7 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from codistill import data
 from codistill.data import ImageSet, LazyImages
+from codistill.data.labels import class_indices
 from codistill.errors import UserError
 
 
@@ -120,9 +124,112 @@ def test_images_of_other_kinds_are_refused(image, says):
     assert says in message((given, given))
 
 
-@pytest.mark.parametrize("label", ["cat", 1.0, -1, torch.tensor([1, 0])])
+@pytest.mark.parametrize("label", ["cat", 1.0, -1, 10000, 2**63, torch.tensor([1, 0])])
 def test_labels_that_are_no_class_indices_are_refused(label):
     given = Own(pictures(3), [0, label, 1])
     assert message((given, given)) == (
-        f"the label of image 1 of the training part is {label!r}: give class indices from 0 on."
+        f"the label of image 1 of the training part is {label!r}: give class indices from 0 on (below 10000 for 3 "
+        "images)."
     )
+
+
+@pytest.mark.parametrize("many", [10000, 20000])
+def test_labels_may_be_as_large_as_the_number_of_images_or_ten_thousand(many):
+    labels = torch.zeros(many, dtype=torch.int64)
+    labels[5] = many - 1
+    assert class_indices(labels, "the training part")[5] == many - 1
+    labels[5] = many
+    with pytest.raises(UserError, match=f"is {many}: give class indices from 0 on"):
+        class_indices(labels, "the training part")
+
+
+def test_classes_that_differ_between_the_parts_are_refused_by_the_first_of_them():
+    train = Own(pictures(3), [0, 1, 2], classes=["x", "y", "z"])
+    assert message((train, Own(pictures(3), [0, 1, 2], classes=["x", "z", "y"]))) == (
+        "label 1 is 'y' in the training part and 'z' in the test part: give both the same classes in the same order."
+    )
+    fewer = Own(pictures(2), [0, 1], classes=["x", "y"])
+    assert data.from_torch((train, fewer)).classes == ("x", "y", "z")
+
+
+def test_synonyms_of_a_class_are_joined_and_other_forms_of_names_refused():
+    named = Own(pictures(3), [0, 1, 1], classes=[("tench", "Tinca tinca"), ("goldfish",)])
+    assert data.from_torch((named, named)).classes == ("tench, Tinca tinca", "goldfish")
+    for names in (3, "ab", [], [1, 2], {"a": 0, "b": 1}):
+        given = Own(pictures(3), [0, 1, 1], classes=names)
+        assert message((given, given)) == (
+            f"the class names of the training part are {names!r}: give a list of texts, one a class."
+        )
+
+
+@pytest.mark.parametrize("targets", [5, [7], {0: 7, 1: 7, 2: 7}, iter([7, 7, 7])])
+def test_targets_that_are_no_list_of_all_labels_are_not_read(targets):
+    given = Own(pictures(3), [0, 1, 1], targets=targets)
+    assert data.from_torch((given, given)).train.labels_N.tolist() == [0, 1, 1]
+
+
+def test_targets_are_not_read_where_the_items_labels_are_transformed():
+    given = Own(pictures(3), [0, 1, 1], targets=[7, 8, 8], target_transform=lambda label: label - 7)
+    assert data.from_torch((given, given)).train.labels_N.tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("item", [{"image": 0, "label": 1}, torch.zeros(3, 8, 8), "text", (0,)])
+def test_items_that_are_no_pairs_are_refused(item):
+    class Other(Own):
+        def __getitem__(self, index):
+            return item
+
+    assert message(Other(pictures(2), [0, 1])) == (
+        f"item 0 of the training part is a {type(item).__name__}: give tuples (image, label)."
+    )
+    assert message({"train": Own(pictures(1), [0])}).startswith("dict has no length or no items by index")
+
+
+def test_a_data_set_is_asked_by_the_calling_thread_alone():
+    asked = set()
+
+    class Packed(Own):
+        def __getitem__(self, index):
+            asked.add(threading.get_ident())
+            return super().__getitem__(index)
+
+    given = Packed(pictures(12), [0, 1] * 6)
+    data.from_torch((given, given))
+    assert asked == {threading.get_ident()}
+
+
+def test_images_that_are_not_square_need_a_size_where_they_are_not_kept_in_memory():
+    given = Own(pictures(4), [0, 1, 0, 1])
+    assert data.from_torch((given, given)).train.shape == (3, 10, 12)
+    assert message((given, given), memory=0) == (
+        "images of 10 × 12 pixels, of which some side has 128 or more or which take more memory than data_memory: "
+        "these are decoded in every step as squares; set image_size to the side of the square."
+    )
+    assert data.from_torch((given, given), memory=0, image_size=12).train.shape == (3, 12, 12)
+    square = Own(pictures(4, (12, 12)), [0, 1, 0, 1])
+    assert data.from_torch((square, square), memory=0).train.shape == (3, 12, 12)
+
+
+def test_images_without_enough_pixels_are_refused():
+    given = Own(pictures(2, (20, 7)), [0, 1])
+    assert message((given, given)) == "the first image has 7 × 20 pixels: give at least 8, or set image_size."
+    empty = Own([torch.zeros(3, 0, 8)] * 2, [0, 1])
+    assert message((empty, empty)) == ("image 0 of the training part has shape [3, 0, 8]: give images with pixels.")
+
+
+@pytest.mark.parametrize("memory", [1, 0])
+def test_floats_in_0_to_1_and_sixteen_bits_are_scaled_and_other_numbers_refused(memory):
+    ramp = np.arange(64).reshape(8, 8)
+    for pixels in ((ramp / 63).astype(np.float32), (ramp * 65535 // 63).astype(np.uint16)):
+        given = Own([Image.fromarray(pixels)] * 2, [0, 1])
+        found = data.from_torch((given, given), memory=memory)
+        shown = found.train.images_NCHW if memory else torch.stack([found.train.read(0), found.train.read(1)])
+        assert (shown.float() - torch.from_numpy(ramp * 255 / 63)).abs().max() <= 1
+    for pixels, kind in ((ramp.astype(np.float32), "floats"), (ramp.astype(np.int32), "integers of 32 bits")):
+        given = Own([Image.fromarray(pixels)] * 2, [0, 1])
+        with pytest.raises(UserError) as caught:
+            data.from_torch((given, given), memory=memory)
+        assert str(caught.value) == (
+            f"image 0 of the training part cannot be decoded ({kind} from 0 to 63, where 8 bits, 16 bits (I;16) or "
+            "floats in 0 to 1 are taken): replace or remove this image."
+        )

@@ -99,6 +99,37 @@ def test_other_files_and_hidden_ones_are_ignored_and_suffixes_may_be_capitals(tm
     assert len(found.train) + len(found.test) == 11
 
 
+def test_folders_in_a_class_belong_to_it_and_links_are_not_followed_in_circles(tmp_path):
+    for part in ("train", "test"):
+        write_classes(tmp_path / part, ["a", "b"], 1)
+        write(tmp_path / part / "a" / "deep" / "er" / "x.png", (9, 9, 9))
+        (tmp_path / part / "a" / "deep" / "back").symlink_to(tmp_path / part / "a")
+    write(tmp_path / "elsewhere" / "y.png", (8, 8, 8))
+    (tmp_path / "train" / "a" / "link").symlink_to(tmp_path / "elsewhere")
+    found = data.load("image_folder", tmp_path, image_size=8)
+    assert found.train.images_NCHW[:, 2, 0, 0].tolist() == [30, 9, 8, 30]
+    assert (found.train.labels_N.tolist(), found.test.labels_N.tolist()) == ([0, 0, 0, 1], [0, 0, 1])
+
+
+@pytest.mark.parametrize("names", [("Training", "Testing"), ("Train", "Test")])
+def test_parts_of_other_names_are_not_taken_for_classes(tmp_path, names):
+    for name in names:
+        write_classes(tmp_path / name, ["a", "b"], 1)
+    assert message(tmp_path) == (
+        f"{tmp_path / sorted(names)[0]} has folders of its own and the name of a part: call the parts train and test "
+        "(or val), in small letters, or give the class another name."
+    )
+
+
+def test_a_class_that_is_not_named_in_utf_8_is_refused(tmp_path):
+    write_classes(tmp_path, ["a"], 1)
+    try:
+        (tmp_path / "caf\udce9").mkdir()
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    assert message(tmp_path) == f"the class folder 'caf\\udce9' of {tmp_path} is not named in UTF-8: rename it."
+
+
 @pytest.mark.parametrize("mode", ["L", "1"])
 def test_images_that_are_all_grey_get_one_channel(tmp_path, mode):
     write_classes(tmp_path, ["a", "b"], mode=mode, colour=1)
@@ -124,6 +155,12 @@ def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path):
     found = data.load("image_folder", tmp_path, image_size=8)
     assert found.train.images_NCHW.shape[1] == 1
     assert [found.train.images_NCHW[found.train.labels_N == c].unique().tolist() for c in (0, 1)] == [[100], [255]]
+
+
+def test_grey_with_alpha_is_grey(tmp_path):
+    write_classes(tmp_path, ["a", "b"], mode="LA", colour=(90, 0))
+    found = data.load("image_folder", tmp_path, image_size=8)
+    assert (found.train.shape, found.train.images_NCHW.unique().tolist()) == ((1, 8, 8), [90])
 
 
 def test_palettes_with_transparency_and_alpha_become_rgb(tmp_path):
@@ -207,9 +244,9 @@ def test_a_class_folder_without_images_is_refused_by_name(tmp_path, part):
     (tmp_path / "train" / "c").mkdir()
     if part == "test":
         write(tmp_path / "train" / "c" / "0.png")
-        write(folder / "deeper" / "0.png")
+        write(folder / ".hidden" / "0.png")
     assert message(tmp_path) == (
-        f"{folder} has no images ({SUFFIXES}): put images directly into the class folder, or remove it."
+        f"{folder} has no images ({SUFFIXES}): put images into the class folder, or remove it."
     )
 
 

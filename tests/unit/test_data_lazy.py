@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from codistill import data
-from codistill.data import AugmentPolicy, ImageSet, LazyImages
+from codistill.data import AugmentPolicy, ImageSet, LazyImages, gather
 from codistill.data.lazy import crop_box
 from codistill.data.pictures import FilePictures, PictureReader
 from codistill.errors import UserError
@@ -199,6 +199,34 @@ def test_a_folder_stays_in_its_files_where_images_are_large_or_too_many(folder):
     assert isinstance(data.load("image_folder", folder, memory=gib).train, ImageSet)
     assert isinstance(data.load("image_folder", folder, memory=gib * 0.99).train, LazyImages)
     assert isinstance(data.load("image_folder", folder, memory=0).train, LazyImages)
+
+
+def test_grey_images_are_kept_in_memory_where_they_fit_as_grey(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for i in range(5):
+            Image.new("L", (9, 9), 7).save(tmp_path / name / f"{i}.png")
+    gib = 10 * 8 * 8 / 2**30
+    assert isinstance(data.load("image_folder", tmp_path, image_size=8, memory=gib).train, ImageSet)
+    assert isinstance(data.load("image_folder", tmp_path, image_size=8, memory=gib * 0.99).train, LazyImages)
+
+
+@pytest.mark.parametrize("name", ["imagenet", "image_folder"])
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_files_that_are_no_images_are_found_before_training(tmp_path, name, part):
+    path = write_folder(tmp_path) / part / "bee" / "1.png"
+    path.write_bytes(b"not a picture")
+    with pytest.raises(UserError) as caught:
+        data.load(name, tmp_path, image_size=128)
+    assert str(caught.value).startswith(f"{path} cannot be decoded (cannot identify image file)")
+
+
+def test_all_headers_of_the_test_part_are_read_and_a_sample_of_the_training_part(folder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(gather, "SAMPLE", 2)
+    monkeypatch.setattr(gather, "all_grey", lambda pictures, indices: asked.append(indices) or True)
+    data.load("imagenet", folder, image_size=16)
+    assert asked == [[0, 6], list(range(12))]
 
 
 def test_a_lazy_folder_knows_mean_deviation_and_colour_of_its_images(folder, tmp_path):

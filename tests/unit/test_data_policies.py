@@ -198,7 +198,13 @@ def test_the_share_of_mixup_follows_the_beta_distribution():
         ({"randaugment_ops": 0}, "randaugment_ops 0: give at least 1 operation."),
         ({"randaugment_magnitude": 31}, "randaugment_magnitude 31: give 0 to 30."),
         ({"cutout_size": 0}, "cutout_size 0: give at least 1 pixel."),
-        ({"mix_alpha": 0.0}, "mix_alpha 0.0: give a number above 0."),
+        ({"mix_alpha": 0.0}, "mix_alpha 0.0: give a finite number above 0."),
+        ({"mix_alpha": math.inf}, "mix_alpha inf: give a finite number above 0."),
+        (
+            {"policies": "standard, x"},
+            "policies 'standard, x': give a tuple of names, one for all views or one a view.",
+        ),
+        ({"policies": (1,)}, "policies (1,): give a tuple of names, one for all views or one a view."),
     ],
 )
 def test_a_wrong_policy_is_refused_in_one_sentence(fields, says):

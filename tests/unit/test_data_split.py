@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from codistill.data import ImageSet, split_validation, take_subset
-from codistill.data.split import fixed_test_split
+from codistill.data.split import _apportion, fixed_test_split
 from codistill.errors import UserError
 
 
@@ -171,3 +171,27 @@ def test_splitting_leaves_the_global_generator_alone():
     take_subset(torch.arange(40), data.labels_N, 10, seeded(0))
     fixed_test_split(data.labels_N)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_shares_are_the_largest_remainders_one_image_at_a_time():
+    draws = torch.Generator().manual_seed(0)
+    for _ in range(200):
+        counts = torch.randint(0, 9, (7,), generator=draws).tolist()
+        for lowest, most in ((1, counts), (0, [max(count - 1, 0) for count in counts])):
+            total = int(torch.randint(sum(most) + 1, (), generator=draws))
+            total = max(total, sum(min(lowest, top) for top in most))
+            exact = [count * total / max(sum(counts), 1) for count in counts]
+            expected = [min(max(int(share), lowest), top) for share, top in zip(exact, most, strict=True)]
+            while sum(expected) != total:
+                step = 1 if sum(expected) < total else -1
+                free = [
+                    c for c in range(7) if (expected[c] < most[c] if step > 0 else expected[c] > min(lowest, most[c]))
+                ]
+                expected[max(free, key=lambda c: step * (exact[c] - expected[c]))] += step
+            assert _apportion(counts, total, lowest, most) == expected
+
+
+def test_a_hundred_thousand_classes_are_split():
+    # Work in the square of the number of classes would take hours.
+    kept, drawn = fixed_test_split(torch.arange(200_000) // 2)
+    assert (len(kept), len(drawn)) == (160_000, 40_000)

@@ -110,13 +110,106 @@ def test_a_table_without_images_or_labels_is_refused_with_its_columns(tmp_path, 
 
 def test_rows_without_a_label_and_new_test_classes_are_refused(tmp_path):
     path = write(tmp_path / "all.parquet", [0, None, 1])
-    assert message(f"parquet:{path}") == f"{path} has rows without a label in the column 'label': remove them."
+    assert message(f"parquet:{path}") == f"the training part of {path} has rows without a label: remove them."
     write(tmp_path / "two" / "train.parquet", ["a", "b"])
     write(tmp_path / "two" / "test.parquet", ["a", "c"])
     assert message(f"parquet:{tmp_path / 'two'}") == (
         f"{tmp_path / 'two'} has the classes c in its test part alone: add training images of them, or remove their "
         "rows."
     )
+
+
+def test_names_of_labels_that_differ_between_files_or_parts_are_refused(tmp_path):
+    write(tmp_path / "train-0.parquet", [0, 1], names=["cat", "dog"])
+    other = write(tmp_path / "train-1.parquet", [0, 1], names=["dog", "cat"])
+    said = "label 0 is 'cat' in the training part and 'dog' in {}: give both the same classes in the same order."
+    assert message(f"parquet:{tmp_path}") == said.format(other)
+    other.rename(tmp_path / "test.parquet")
+    assert message(f"parquet:{tmp_path}") == said.format(f"the test part of {tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("my-train.parquet", "my-test.parquet"),
+        ("Training_1.parquet", "eval.parquet"),
+        ("trainset.parquet", "testset.parquet"),
+        ("train/0.parquet", "test/0.parquet"),
+        ("train/test_like.parquet", None),
+        ("train.parquet", "dev-0.parquet"),
+    ],
+)
+def test_words_of_names_say_which_part_a_file_is(tmp_path, train, test):
+    write(tmp_path / train, [0, 1, 0, 1])
+    if test is None:
+        said = f"parquet:{tmp_path} has test_like.parquet and no file whose name says train: rename the training "
+        assert message(f"parquet:{tmp_path}") == said + "files to train-*.parquet, or name one file."
+        return
+    write(tmp_path / test, [1, 0, 1])
+    write(tmp_path / "unsupervised.parquet", [0] * 9)
+    found = data.load(f"parquet:{tmp_path}", image_size=8)
+    assert (found.train.labels_N.tolist(), found.test.labels_N.tolist()) == ([0, 1, 0, 1], [1, 0, 1])
+
+
+def test_a_test_part_without_labels_is_none(tmp_path):
+    write(tmp_path / "train.parquet", [0, 1] * 5)
+    write(tmp_path / "test.parquet", [-1, -1])
+    assert len(data.load(f"parquet:{tmp_path}", image_size=8).test) == 2  # a fifth of the training part
+    write(tmp_path / "validation.parquet", [0, 1, 1])
+    assert data.load(f"parquet:{tmp_path}", image_size=8).test.labels_N.tolist() == [0, 1, 1]
+    write(tmp_path / "test.parquet", [0, -1])
+    assert message(f"parquet:{tmp_path}") == (
+        f"the label of image 1 of the test part of {tmp_path} is -1: give class indices from 0 on (below 10000 for 2 "
+        "images)."
+    )
+
+
+@pytest.mark.parametrize("part", ["training", "test"])
+def test_parts_without_rows_are_refused(tmp_path, part):
+    for name in ("training", "test"):
+        path = write(tmp_path / f"{name}.parquet", [0, 1])
+        table = parquet.read_table(path)
+        parquet.write_table(table.slice(0, 0 if name == part else 2), path)
+    assert message(f"parquet:{tmp_path}") == (
+        f"the {part} part of {tmp_path} has no rows: add images, or remove the empty files."
+    )
+
+
+def test_types_that_do_not_go_together_are_refused_and_widths_of_integers_do(tmp_path):
+    write(tmp_path / "train-0.parquet", arrow.array([0, 1] * 5, arrow.int8()))
+    second = write(tmp_path / "train-1.parquet", arrow.array([0, 1] * 5, arrow.int64()))
+    assert len(data.load(f"parquet:{tmp_path}", image_size=8).train) == 16
+    write(second, ["a", "b"])
+    said = message(f"parquet:{tmp_path}")
+    assert said.startswith(f"the files train-0.parquet to train-1.parquet of {tmp_path} have columns of different ")
+    assert said.endswith("): write them anew with the same types.")
+    second.rename(tmp_path / "test.parquet")
+    assert message(f"parquet:{tmp_path}") == (
+        f"{tmp_path} has labels that are text in one part and numbers in the other: make them alike."
+    )
+
+
+@pytest.mark.parametrize("note", ["{no json", "[1]", '{"info": {"features": [1]}}', "\udce9"])
+def test_notes_in_the_schema_that_cannot_be_read_are_refused(tmp_path, note):
+    path = write(tmp_path / "all.parquet", [0, 1])
+    table = parquet.read_table(path).replace_schema_metadata({"huggingface": note.encode(errors="surrogateescape")})
+    parquet.write_table(table, path)
+    said = message(f"parquet:{path}")
+    assert said.startswith(f"{path} has notes of Hugging Face in its schema that cannot be read (")
+    assert said.endswith("): write the table anew.")
+
+
+def test_columns_without_a_usual_name_are_never_guessed(tmp_path):
+    path = write(tmp_path / "all.parquet", [0, 1] * 5, label="species")
+    table = parquet.read_table(path).append_column("id", [list(range(10))])
+    parquet.write_table(table, path)
+    assert message(f"parquet:{path}") == (
+        f"{path} has several columns that may be the labels (species, id): name the right one 'label'."
+    )
+    write(path, [0, 1] * 5, label="species", names=["cat", "dog"])
+    table = parquet.read_table(path).append_column("id", [list(range(10))])
+    parquet.write_table(table, path)
+    assert data.load(f"parquet:{path}", image_size=8).classes == ("cat", "dog")
 
 
 def test_missing_files_and_names_are_refused(tmp_path):

@@ -1,10 +1,11 @@
-"""Pictures to one uint8 tensor, in a pool of threads (Pillow's decoders let go of Python's lock)."""
+"""Pictures to one uint8 tensor, files in a pool of threads (Pillow's decoders let go of Python's lock)."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,11 +18,12 @@ __all__ = ["all_grey", "decode_images"]
 
 _THREADS = 16
 
+Result = TypeVar("Result")
+
 
 def all_grey(pictures: Pictures, indices: Sequence[int]) -> bool:
     """Whether these pictures are all grey by their headers; UserError for one that cannot be opened."""
-    with ThreadPoolExecutor(_pool_size()) as pool:
-        return all(list(pool.map(lambda index: read_picture(pictures, index, is_grey), indices)))
+    return all(_each(pictures, lambda index: read_picture(pictures, index, is_grey), indices))
 
 
 def decode_images(pictures: Pictures, indices: Sequence[int], channels: int, size: tuple[int, int]) -> Tensor:
@@ -45,14 +47,15 @@ def decode_images(pictures: Pictures, indices: Sequence[int], channels: int, siz
     def fill(place: int) -> None:
         array[place] = read_picture(pictures, indices[place], lambda image: _pixels(image, channels, size))
 
-    with ThreadPoolExecutor(_pool_size()) as pool:
-        for _ in pool.map(fill, range(len(indices))):
-            pass
+    _each(pictures, fill, range(len(indices)))
     return images_NCHW
 
 
-def _pool_size() -> int:
-    return min(_THREADS, os.cpu_count() or 1)
+def _each(pictures: Pictures, use: Callable[[int], Result], numbers: Sequence[int]) -> list[Result]:
+    if not pictures.light:
+        return [use(number) for number in numbers]
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+        return list(pool.map(use, numbers))
 
 
 def _pixels(image: Image.Image, channels: int, size: tuple[int, int]) -> np.ndarray:

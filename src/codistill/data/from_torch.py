@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from codistill.data.gather import Labelled, gather
+from codistill.data.gather import LARGE, Labelled, gather, stays_out
+from codistill.data.labels import class_indices, class_names, refuse_other_names
 from codistill.data.pictures import is_grey
+from codistill.data.pixels import MIN_SIDE
 from codistill.data.source import Parts, Request
 from codistill.errors import UserError
 
@@ -22,40 +23,67 @@ __all__ = ["MapDataset", "load_torch"]
 MapDataset = torch.utils.data.Dataset[Any]
 """Gives (PIL image or tensor, label) by index and has a length."""
 
+_PARTS = ("the training part", "the test part")
+
 
 def load_torch(given: MapDataset | Sequence[MapDataset], request: Request) -> Parts:
     """Take one data set, of which a fixed 20 % become the test part, or a pair (train, test).
 
     Images are PIL images, or tensors [C, H, W] (or [H, W]) of uint8, or of floats in 0 to 1. Labels come from
-    `.targets` if there are as many, otherwise every item is read once for its label; class names from `.classes`.
-    Without `request.image_size` the images' own size is kept, which all must then have.
+    `.targets` if there are as many and no `.target_transform`, otherwise every item is read once for its label; class
+    names from `.classes`, which both parts must then have alike. Without `request.image_size` the images' own size is
+    kept, which all must then have, and which must be square where images are not kept in memory. Items are asked for
+    by the calling thread alone.
 
     Raises:
-        UserError: no length, labels that are no class indices, or images of other kinds, channels or sizes.
+        UserError: no length, items that are no pairs, labels that are no class indices, names that differ between the
+            parts, or images of other kinds, channels or sizes.
     """
-    sets = list(given) if isinstance(given, (tuple, list)) else [given]
+    sets: list[Any] = list(given) if isinstance(given, (tuple, list)) else [given]
     if len(sets) not in (1, 2):
         raise UserError(f"{len(sets)} data sets: give one, or a pair (train, test).")
     for dataset in sets:
-        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
-            raise UserError(
-                f"{type(dataset).__name__} has no length or no items by index: give a map-style torch Dataset with "
-                "__len__ and __getitem__."
-            )
-        if not len(dataset):  # pyright: ignore[reportArgumentType]
-            raise UserError(f"{type(dataset).__name__} is empty: give a data set with images.")
-    first = _as_picture(sets[0][0][0], "image 0 of the training part")
+        _check_form(dataset)
+    first = _as_picture(_item(sets[0], 0, _PARTS[0])[0], f"image 0 of {_PARTS[0]}")
     grey, size = is_grey(first), (first.height, first.width)
-    parts = []
-    for dataset, part in zip(sets, ("training", "test"), strict=False):
-        pictures = _TorchPictures(dataset, f"the {part} part", grey, size if request.image_size is None else None)
-        parts.append(Labelled(pictures, _labels(dataset, part)))
-    names = getattr(sets[0], "classes", None)
+    if request.image_size is None:
+        _check_size(size, sum(len(dataset) for dataset in sets) * (1 if grey else 3), request.memory)
+    parts: list[Labelled] = []
+    names: list[tuple[str, ...] | None] = []
+    for dataset, part in zip(sets, _PARTS, strict=False):
+        pictures = _TorchPictures(dataset, part, grey, size if request.image_size is None else None)
+        parts.append(Labelled(pictures, class_indices(_labels(dataset, part), part)))
+        given_names = getattr(dataset, "classes", None)
+        names.append(None if given_names is None else class_names(given_names, part))
+    if names[0] and names[-1]:
+        refuse_other_names(names[0], names[-1], _PARTS[1])
     count = int(max(part.labels_N.max() for part in parts)) + 1
-    classes = tuple(str(name) for name in names) if names is not None else tuple(str(c) for c in range(count))
+    classes = names[0] or tuple(str(c) for c in range(count))
     test = parts[1] if len(parts) > 1 else None
     where = f"{type(sets[0]).__module__}.{type(sets[0]).__name__}"
     return gather(parts[0], test, classes, where, request, size=size, channels=1 if grey else 3)
+
+
+def _check_form(dataset: Any) -> None:
+    what = type(dataset).__name__
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")) or isinstance(dataset, Mapping):
+        raise UserError(
+            f"{what} has no length or no items by index: give a map-style torch Dataset with __len__ and __getitem__."
+        )
+    if not len(dataset):
+        raise UserError(f"{what} is empty: give a data set with images.")
+
+
+def _check_size(size: tuple[int, int], planes: int, memory: int) -> None:
+    """Refuse sizes of images that cannot be kept; `planes` is the number of images times channels."""
+    height, width = size
+    if min(size) < MIN_SIDE:
+        raise UserError(f"the first image has {height} × {width} pixels: give at least {MIN_SIDE}, or set image_size.")
+    if height != width and stays_out(planes * height * width, size, memory):
+        raise UserError(
+            f"images of {height} × {width} pixels, of which some side has {LARGE} or more or which take more memory "
+            "than data_memory: these are decoded in every step as squares; set image_size to the side of the square."
+        )
 
 
 @dataclass(frozen=True)
@@ -64,13 +92,15 @@ class _TorchPictures:
     part: str
     grey: bool
     size: tuple[int, int] | None
+    # A user's code may read all images through one file handle.
+    light: ClassVar[bool] = False
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def open(self, index: int) -> Image.Image:
         name = self.name(index)
-        image = _as_picture(self.dataset[index][0], name)
+        image = _as_picture(_item(self.dataset, index, self.part)[0], name)
         if is_grey(image) != self.grey:
             kinds = ("colour", "grey")
             raise UserError(
@@ -96,30 +126,34 @@ def _as_picture(image: Any, name: str) -> Image.Image:
     pixels = image.unsqueeze(0) if image.ndim == 2 else image
     if pixels.ndim != 3 or pixels.shape[0] not in (1, 3):
         raise UserError(f"{name} has shape {list(image.shape)}: give [C, H, W] with one channel (grey) or three (RGB).")
+    if not pixels.numel():
+        raise UserError(f"{name} has shape {list(image.shape)}: give images with pixels.")
     if pixels.is_floating_point():
-        low, high = (float(value) for value in torch.aminmax(pixels))
+        low, high = (float(value) for value in torch.aminmax(pixels.detach()))
         if not 0 <= low <= high <= 1:
             raise UserError(
                 f"{name} holds values from {low:.3g} to {high:.3g}: give uint8, or floats in 0 to 1; codistill "
                 "normalises by itself."
             )
-        pixels = (pixels * 255).round().to(torch.uint8)
+        pixels = (pixels.detach() * 255).round().to(torch.uint8)
     if pixels.dtype != torch.uint8:
         raise UserError(f"{name} is {pixels.dtype}: give uint8, or floats in 0 to 1.")
     array: np.ndarray = pixels.permute(1, 2, 0).cpu().numpy()
     return Image.fromarray(array[..., 0] if array.shape[2] == 1 else np.ascontiguousarray(array))
 
 
-def _labels(dataset: Any, part: str) -> Tensor:
+def _labels(dataset: Any, part: str) -> Any:
+    """`.targets` if they are as many and are what the items give, otherwise the items' own."""
     targets = getattr(dataset, "targets", None)
-    if targets is None or len(targets) != len(dataset):
-        targets = [dataset[index][1] for index in range(len(dataset))]
-    for index, label in enumerate(targets):
-        whole = isinstance(label, numbers.Integral) or (
-            isinstance(label, Tensor) and label.ndim == 0 and not label.is_floating_point()
-        )
-        if not whole or int(label) < 0:
-            raise UserError(
-                f"the label of image {index} of the {part} part is {label!r}: give class indices from 0 on."
-            )
-    return torch.tensor([int(label) for label in targets])
+    listed = isinstance(targets, (list, tuple, np.ndarray, Tensor)) and len(targets) == len(dataset)
+    # torchvision's `.targets` know nothing of a transform of the labels.
+    if listed and getattr(dataset, "target_transform", None) is None:
+        return targets
+    return [_item(dataset, index, part)[1] for index in range(len(dataset))]
+
+
+def _item(dataset: Any, index: int, part: str) -> Any:
+    item = dataset[index]
+    if not isinstance(item, (tuple, list)) or len(item) < 2:
+        raise UserError(f"item {index} of {part} is a {type(item).__name__}: give tuples (image, label).")
+    return item

@@ -14,7 +14,7 @@ from codistill.data.source import Parts, Request
 from codistill.data.split import fixed_test_split
 from codistill.data.types import Images, ImageSet
 
-__all__ = ["DEFAULT_SIZE", "LARGE", "SAMPLE", "Labelled", "gather", "spread_sample"]
+__all__ = ["DEFAULT_SIZE", "LARGE", "SAMPLE", "Labelled", "gather", "spread_sample", "stays_out"]
 
 DEFAULT_SIZE = 64
 """Side of the images in pixels where neither the user nor the data gives one."""
@@ -52,7 +52,8 @@ def gather(
         found_at: where all this is.
         request: the user's image size and memory.
         size: height and width in pixels where the user gives no size.
-        channels: 1 or 3; None: 1 where all pictures (or a sample of those that stay in files) are grey, else 3.
+        channels: 1 or 3; None: 1 where all pictures are grey, else 3 (of training pictures that stay in files a sample
+            tells).
         lazy: never into memory.
 
     Raises:
@@ -65,13 +66,14 @@ def gather(
         chosen = [(train, train_N), (train, test_N)]
     else:
         chosen = [(part, torch.arange(len(part.labels_N))) for part in (train, test)]
-    images = sum(len(index_N) for _, index_N in chosen)
-    stays = lazy or max(size) >= LARGE or images * 3 * size[0] * size[1] > request.memory
-    if channels is None:
-        grey = all(
-            all_grey(part.pictures, (spread_sample(index_N) if stays else index_N).tolist()) for part, index_N in chosen
-        )
-        channels = 1 if grey else 3
+    pixels = sum(len(index_N) for _, index_N in chosen) * size[0] * size[1]
+    # Damage that only a header shows would otherwise come to light in the test part when training is over.
+    if channels is None or train.pictures.light:
+        unread = lazy or stays_out(pixels, size, request.memory)
+        looked = [spread_sample(chosen[0][1]) if unread else chosen[0][1], chosen[1][1]]
+        grey = [all_grey(part.pictures, index_N.tolist()) for (part, _), index_N in zip(chosen, looked, strict=True)]
+        channels = channels or (1 if all(grey) else 3)
+    stays = lazy or stays_out(pixels * channels, size, request.memory)
     made: list[Images] = []
     for part, index_N in chosen:
         labels_N = part.labels_N[index_N]
@@ -81,6 +83,11 @@ def gather(
         else:
             made.append(ImageSet(decode_images(part.pictures, index_N.tolist(), channels, size), labels_N))
     return Parts(made[0], made[1], classes, found_at)
+
+
+def stays_out(taken: int, size: tuple[int, int], memory: int) -> bool:
+    """Whether images that would take so many bytes are decoded anew in every step, and not kept in memory."""
+    return max(size) >= LARGE or taken > memory
 
 
 def spread_sample(index_N: Tensor) -> Tensor:

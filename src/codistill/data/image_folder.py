@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from codistill.errors import UserError
 __all__ = ["find", "find_imagenet", "load", "load_imagenet"]
 
 _IMAGENET_SIZE = 224
+_PART_NAMES = ("train", "training", "test", "testing", "val", "valid", "validation", "eval", "dev")
 
 Entry = tuple[Path, int]
 """An image file and its label."""
@@ -34,13 +36,14 @@ def find_imagenet() -> str | None:
 def load(request: Request) -> Parts:
     """Read DIR/train/<class>/* and DIR/test/<class>/* (or DIR/val), or DIR/<class>/* with a fixed 20 % for the test.
 
+    A class has the images of all folders below its own, as torchvision's ImageFolder takes them.
     Where both DIR/test and DIR/val are there, DIR/val is not read: validation images come out of the training part.
-    DIR/train without either gives up a fixed 20 % too. Hidden folders and files with other suffixes are ignored.
+    DIR/train without either gives up a fixed 20 % too. What is hidden and files with other suffixes are ignored.
     Images are 64 pixels where the user gives no size; see `gather` for those that stay in their files.
 
     Raises:
-        UserError: no class folder, fewer than two classes, a class folder without images, classes that only the test
-            part has, or an image that cannot be decoded.
+        UserError: no class folder, fewer than two classes, a class folder without images or not named in UTF-8,
+            classes that only the test part has, or an image that cannot be decoded.
     """
     assert request.data_dir is not None
     folder = request.data_dir
@@ -48,6 +51,7 @@ def load(request: Request) -> Parts:
     # A folder "train" of pictures is a class (of railways), not a part of the data.
     if not _subfolders(train_dir):
         train_dir = folder
+        _refuse_unknown_parts(folder)
     else:
         test_dir = next((folder / name for name in ("test", "val") if (folder / name).is_dir()), None)
     classes, train, test = _parts(train_dir, test_dir)
@@ -106,6 +110,11 @@ def _class_names(folder: Path) -> list[str]:
             f"{folder} has no class folders: put the images of each class into a folder of its own, DIR/train/CLASS or "
             "DIR/CLASS."
         )
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"the class folder {name!r} of {folder} is not named in UTF-8: rename it.") from error
     if len(names) < 2:
         raise UserError(f"{folder} has the one class {names[0]!r}: at least two are needed; add a class folder.")
     return names
@@ -116,19 +125,39 @@ def _list_images(folder: Path, names: Sequence[str], classes: Sequence[str]) -> 
     entries: list[Entry] = []
     label_of = {name: label for label, name in enumerate(classes)}
     for name in names:
-        files = sorted(path for path in (folder / name).iterdir() if _is_image(path))
+        files = sorted(path for path in _files_below(folder / name) if _is_image(path))
         if not files:
             raise UserError(
-                f"{folder / name} has no images ({', '.join(sorted(SUFFIXES))}): put images directly into the class "
-                "folder, or remove it."
+                f"{folder / name} has no images ({', '.join(sorted(SUFFIXES))}): put images into the class folder, or "
+                "remove it."
             )
         entries += [(path, label_of[name]) for path in files]
     return entries
 
 
+def _files_below(folder: Path) -> Iterator[Path]:
+    """All files of a folder and of the folders in it that are not hidden; links are followed, but not in circles."""
+    entered = {folder.resolve()}
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = {name: Path(place, name).resolve() for name in folders if not name.startswith(".")}
+        folders[:] = [name for name in real if real[name] not in entered]
+        entered.update(real.values())
+        yield from (Path(place, name) for name in files)
+
+
 def _is_image(path: Path) -> bool:
     # macOS leaves a hidden "._x.jpg" beside x.jpg, which is no image.
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def _refuse_unknown_parts(folder: Path) -> None:
+    """Refuse DIR/Training/CLASS/* and the like, which would be taken for classes called Training and Testing."""
+    for path in _subfolders(folder):
+        if path.name.lower() in _PART_NAMES and _subfolders(path):
+            raise UserError(
+                f"{path} has folders of its own and the name of a part: call the parts train and test (or val), in "
+                "small letters, or give the class another name."
+            )
 
 
 def _refuse_new_classes(names: Sequence[str], classes: Sequence[str], train_dir: Path, test_dir: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -20,7 +21,9 @@ __all__ = ["SUFFIXES", "FilePictures", "PictureReader", "Pictures", "is_grey", "
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 """Files with other suffixes are not taken for images; case does not matter."""
 
-_GREY = frozenset({"1", "L", "I", "I;16", "I;16B", "I;16L"})
+_GREY = frozenset({"1", "L", "LA", "La", "F", "I", "I;16", "I;16B", "I;16L", "I;16N"})
+_SIXTEEN_BITS = frozenset({"PNG", "PPM"})
+"""Formats whose integers Pillow scales to 0 to 65535 where it gives them 32 bits."""
 _ORIENTATION = 0x0112
 # What Pillow's decoders raise on a file that is not what its suffix says, or that ends too early.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
@@ -30,6 +33,9 @@ Result = TypeVar("Result")
 
 class Pictures(Protocol):
     """Images by their index; pickles."""
+
+    light: ClassVar[bool]
+    """Whether `open` reads little more than a header, and may be called by several threads at once."""
 
     def __len__(self) -> int: ...
 
@@ -47,6 +53,7 @@ class FilePictures:
     """Image files."""
 
     paths: Sequence[Path]
+    light: ClassVar[bool] = True
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -81,7 +88,8 @@ def read_picture(pictures: Pictures, index: int, use: Callable[[Image.Image], Re
     except UserError:
         raise
     except _DAMAGED as error:
-        reason = str(error).replace(f" {pictures.name(index)!r}", "")
+        # Pillow names the file, or an object in memory that tells nobody anything.
+        reason = re.sub(r" <_io\.[^>]*>", "", str(error)).replace(f" {pictures.name(index)!r}", "")
         raise UserError(
             f"{pictures.name(index)} cannot be decoded ({reason}): replace or remove this image."
         ) from error
@@ -93,13 +101,26 @@ def is_grey(image: Image.Image) -> bool:
 
 
 def upright(image: Image.Image, channels: int) -> Image.Image:
-    """The image turned as its EXIF says, 8 bits, mode L for one channel and RGB for three."""
+    """The image turned as its EXIF says, 8 bits, mode L for one channel and RGB for three.
+
+    Integers of 16 bits and floats in 0 to 1 are scaled; ValueError for numbers whose white is not known.
+    """
     # Pillow's function copies an image that needs no turning.
     turned = image if image.getexif().get(_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
-    if turned.mode.startswith("I"):
-        # Pillow would clip 16 bits to 255 instead of scaling them.
-        turned = Image.fromarray((np.asarray(turned).clip(0, 65535) // 257).astype(np.uint8))
+    if turned.mode.startswith("I") or turned.mode == "F":
+        turned = Image.fromarray(_eight_bits(np.asarray(turned), turned.mode, image.format))
     if turned.mode == "P" and "transparency" in turned.info:
         turned = turned.convert("RGBA")
     mode = "L" if channels == 1 else "RGB"
     return turned if turned.mode == mode else turned.convert(mode)
+
+
+def _eight_bits(pixels_HW: np.ndarray, mode: str, form: str | None) -> np.ndarray:
+    """Pixels as uint8, scaled: Pillow would clip them at 255."""
+    low, high = pixels_HW.min(), pixels_HW.max()
+    if mode.startswith("I;16") or (mode == "I" and form in _SIXTEEN_BITS and 0 <= low <= high <= 65535):
+        return (pixels_HW.astype(np.int32) // 257).astype(np.uint8)
+    if mode == "F" and 0 <= low <= high <= 1:
+        return (pixels_HW * 255).round().astype(np.uint8)
+    kind = "floats" if mode == "F" else "integers of 32 bits"
+    raise ValueError(f"{kind} from {low:g} to {high:g}, where 8 bits, 16 bits (I;16) or floats in 0 to 1 are taken")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from codistill.errors import UserError, unknown
@@ -45,17 +46,20 @@ class AugmentPolicy:
     mix_alpha: float | None = None
 
     def __post_init__(self) -> None:
+        alpha = self.mix_alpha
         rules: list[tuple[str, object, bool, str]] = [
             ("crop_padding", self.crop_padding, self.crop_padding >= 0, "0 or more pixels"),
             ("crop_min_area", self.crop_min_area, 0 < self.crop_min_area <= 1, "a share above 0 and at most 1"),
             ("randaugment_ops", self.randaugment_ops, self.randaugment_ops >= 1, "at least 1 operation"),
             ("randaugment_magnitude", self.randaugment_magnitude, 0 <= self.randaugment_magnitude <= 30, "0 to 30"),
             ("cutout_size", self.cutout_size, self.cutout_size is None or self.cutout_size >= 1, "at least 1 pixel"),
-            ("mix_alpha", self.mix_alpha, self.mix_alpha is None or self.mix_alpha > 0, "a number above 0"),
+            ("mix_alpha", alpha, alpha is None or 0 < alpha < math.inf, "a finite number above 0"),
         ]
         for name, value, holds, rule in rules:
             if not holds:
                 raise UserError(f"{name} {value}: give {rule}.")
+        if isinstance(self.policies, str) or not all(isinstance(policy, str) for policy in self.policies):
+            raise UserError(f"policies {self.policies!r}: give a tuple of names, one for all views or one a view.")
         if not self.policies:
             raise UserError(f"no augmentation policy: give one of {', '.join(POLICIES)}.")
         for policy in self.policies:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+
 import torch
 from torch import Tensor
 
@@ -108,13 +110,24 @@ def _draw_by_class(labels_N: Tensor, size: int, generator: torch.Generator, lowe
 
 def _apportion(counts: list[int], total: int, lowest: int, most: list[int]) -> list[int]:
     """Share `total` out in proportion to `counts` by largest remainders, within `lowest` and `most` for each."""
-    exact = [count * total / max(sum(counts), 1) for count in counts]
+    whole = max(sum(counts), 1)
+    exact = [count * total / whole for count in counts]
     given = [min(max(int(share), lowest), top) for share, top in zip(exact, most, strict=True)]
     surplus = sum(given) - total
     step = -1 if surplus > 0 else 1
+
+    def waiting(c: int) -> list[tuple[float, int]]:
+        """The class with what it is owed, if it may change; the smallest entry comes first."""
+        changes = given[c] < most[c] if step > 0 else given[c] > min(lowest, most[c])
+        return [(step * (given[c] - exact[c]), c)] if changes else []
+
+    queue = [entry for c in range(len(given)) for entry in waiting(c)]
+    heapq.heapify(queue)
     for _ in range(abs(surplus)):
-        open_ = [c for c, n in enumerate(given) if (n < most[c] if step > 0 else n > min(lowest, most[c]))]
-        given[max(open_, key=lambda c: step * (exact[c] - given[c]))] += step
+        _, c = heapq.heappop(queue)
+        given[c] += step
+        for entry in waiting(c):
+            heapq.heappush(queue, entry)
     return given
 
 

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import io
-import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
 
+from codistill.data.columns import choose_columns, noted_classes
 from codistill.data.gather import Labelled, gather
+from codistill.data.labels import class_indices, refuse_other_names
+from codistill.data.pictures import Pictures
 from codistill.data.source import Parts, Request
 from codistill.errors import UserError
 
-if TYPE_CHECKING:
-    import pyarrow
-
 __all__ = ["find", "load_hub", "load_parquet"]
 
-_IMAGE_NAMES = ("image", "img", "picture")
-_LABEL_NAMES = ("label", "labels", "fine_label", "class", "target")
 _TEST_NAMES = ("test", "validation", "valid", "val")
+_WORDS = {"train": "train", "test": "test|eval", "validation": "valid|(val|dev)$"}
+"""Part -> how a word in the name of its files begins, see `re.match`."""
 
 
 def find() -> str | None:
@@ -34,42 +34,52 @@ def find() -> str | None:
 def load_parquet(request: Request) -> Parts:
     """Read parquet:PATH, a file or a folder of them, as Hugging Face writes them.
 
-    In a folder files whose names begin with "train" are the training part and those with "test" (else "validation",
-    "valid" or "val") the test part. A file, or a folder without such names, gives up a fixed 20 % for the test.
+    In a folder the words of files' and subfolders' names say which part they are: train, test (or eval) and validation
+    (or valid, val, dev); the test part is the first of test and validation that has labels. A file, or a folder
+    without such words, gives up a fixed 20 % for the test.
 
     Raises:
-        UserError: pyarrow is missing, a file is missing or damaged, there is no column of images or of labels, or the
-            files do not fit into memory.
+        UserError: pyarrow is missing, a file is missing or damaged, files do not go together, there is no column of
+            images or of labels, or several that may be meant, or the files do not fit into memory.
     """
     parquet, arrow = _import("pyarrow.parquet"), _import("pyarrow")
     path = Path(request.place).expanduser()
-    train_files, test_files = _parquet_files(path)
-    taken = sum(file.stat().st_size for file in train_files + test_files)
-    if taken > request.memory:
-        folder = path if path.is_dir() else path.parent
-        raise UserError(
-            f"parquet:{path} has {taken / 2**30:.1f} GiB of files and at most {request.memory / 2**30:g} GiB are kept "
-            f"in memory (--data-memory): name its folder as hf:{folder}, which reads rows from disk."
-        )
+    train_files, *test_files = _parquet_files(path)
 
-    def read(files: list[Path]) -> tuple[_Rows, pyarrow.Schema, list[Any]]:
+    def read(files: list[Path]) -> _Part:
+        taken = sum(file.stat().st_size for file in {*train_files, *files})
+        if taken > request.memory:
+            folder = path if path.is_dir() else path.parent
+            raise UserError(
+                f"parquet:{path} has {taken / 2**30:.1f} GiB of files and at most {request.memory / 2**30:g} GiB are "
+                f"kept in memory (--data-memory): name its folder as hf:{folder}, which reads rows from disk."
+            )
         tables = []
         for file in files:
             try:
                 tables.append(parquet.read_table(file))
             except (arrow.ArrowException, OSError) as error:
-                reason = " ".join(str(error).split())
-                raise UserError(f"{file} is no sound parquet file ({reason}): get it again.") from error
-        table = arrow.concat_tables(tables, promote_options="default")
-        image, label = _columns(table.schema, str(path))
-        return _Rows(table.column(image).combine_chunks(), str(path)), table.schema, table.column(label).to_pylist()
+                raise UserError(f"{file} is no sound parquet file ({_line(error)}): get it again.") from error
+        try:
+            table = arrow.concat_tables(tables, promote_options="permissive")
+        except arrow.ArrowException as error:
+            raise UserError(
+                f"the files {files[0].name} to {files[-1].name} of {path} have columns of different types "
+                f"({_line(error)}): write them anew with the same types."
+            ) from error
+        image, label = choose_columns(table.schema, str(path))
+        names = [noted_classes(one.schema, label, str(path)) for one in tables]
+        for file, other in zip(files, names, strict=True):
+            refuse_other_names(names[0] or (), other or (), str(file))
+        return _Part(_Rows(table.column(image).combine_chunks(), str(path)), table.column(label).to_pylist(), names[0])
 
-    parts = [read(files) for files in (train_files, test_files) if files]
-    return _gathered(parts, str(path), request)
+    return _gathered([read(train_files), *_first_labelled(read, test_files)], str(path), request)
 
 
 def load_hub(request: Request) -> Parts:
     """Load hf:NAME with the package `datasets`: the split "train", and "test" (else "validation") or a fixed 20 %.
+
+    A split of which no image has a label (-1) is none.
 
     Raises:
         UserError: the package is missing, the data cannot be loaded, or it has no images, labels or split "train".
@@ -81,19 +91,31 @@ def load_hub(request: Request) -> Parts:
         splits = datasets.load_dataset(name, download_config=options)
     except (OSError, ValueError, RuntimeError, ImportError, datasets.exceptions.DatasetsError) as error:
         raise UserError(
-            f"hf:{name} cannot be loaded ({' '.join(str(error).split())}): check the name and the connection, or name "
-            "downloaded files by parquet:PATH."
+            f"hf:{name} cannot be loaded ({_line(error)}): check the name and the connection, or name downloaded files "
+            "by parquet:PATH."
         ) from error
     if "train" not in splits:
         raise UserError(f"hf:{name} has the splits {', '.join(splits)}: one must be called train; save it so.")
-    parts = []
-    for split_name in ("train", *(name for name in _TEST_NAMES if name in splits))[:2]:
+
+    def read(split_name: str) -> _Part:
         split = splits[split_name]
         schema = split.features.arrow_schema
-        image, label = _columns(schema, f"hf:{name}")
+        image, label = choose_columns(schema, f"hf:{name}")
         rows = split.select_columns([image]).cast_column(image, datasets.Image(decode=False))
-        parts.append((_HubRows(rows, image, f"hf:{name}"), schema, list(split[label])))
+        names = noted_classes(schema, label, f"hf:{name}")
+        return _Part(_HubRows(rows, image, f"hf:{name}"), list(split[label]), names)
+
+    parts = [read("train"), *_first_labelled(read, [name for name in _TEST_NAMES if name in splits])]
     return _gathered(parts, f"hf:{name}", request)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One part of a table as it was read; class names as Hugging Face notes them in the schema, or None."""
+
+    pictures: Pictures
+    labels: list[Any]
+    names: tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
@@ -102,6 +124,7 @@ class _Rows:
 
     column: Any
     place: str
+    light: ClassVar[bool] = True
 
     def __len__(self) -> int:
         return len(self.column)
@@ -120,6 +143,7 @@ class _HubRows:
     rows: Any
     column: str
     place: str
+    light: ClassVar[bool] = True
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -141,73 +165,76 @@ def _opened(value: Any) -> Image.Image:
     return Image.open(io.BytesIO(value))
 
 
-def _parquet_files(path: Path) -> tuple[list[Path], list[Path]]:
+def _parquet_files(path: Path) -> list[list[Path]]:
+    """Training files, then those of each part that may be the test, best first."""
     if path.is_file():
-        return [path], []
+        return [[path]]
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else []
     if not files:
         raise UserError(f"parquet:{path}: there is no parquet file; give the path of one, or of a folder of them.")
-    train = [file for file in files if file.name.startswith("train")]
-    if not train:
-        return files, []
-    found = ([file for file in files if file.name.startswith(name)] for name in _TEST_NAMES)
-    return train, next((part for part in found if part), [])
+    parts = {kind: [file for file in files if _kind(file.relative_to(path)) == kind] for kind in _WORDS}
+    tests = [parts[kind] for kind in ("test", "validation") if parts[kind]]
+    if parts["train"]:
+        return [parts["train"], *tests]
+    if tests:
+        raise UserError(
+            f"parquet:{path} has {tests[0][0].name} and no file whose name says train: rename the training files to "
+            "train-*.parquet, or name one file."
+        )
+    return [files]
 
 
-def _columns(schema: pyarrow.Schema, place: str) -> tuple[str, str]:
-    """Names of the columns of images and of labels: the usual names first, then the first of a fitting type."""
-    arrow = _import("pyarrow")
-    kinds = arrow.types
-
-    def holds_image(kind: Any) -> bool:
-        struct = kinds.is_struct(kind) and kind.get_field_index("bytes") >= 0
-        return struct or kinds.is_binary(kind) or kinds.is_large_binary(kind)
-
-    def holds_label(kind: Any) -> bool:
-        return kinds.is_integer(kind) or kinds.is_string(kind) or kinds.is_large_string(kind)
-
-    chosen = []
-    for what, fits, usual in (("images", holds_image, _IMAGE_NAMES), ("labels", holds_label, _LABEL_NAMES)):
-        fitting = [field.name for field in schema if fits(field.type)]
-        name = next((name for name in (*usual, *fitting) if name in fitting), None)
-        if name is None:
-            raise UserError(
-                f"{place} has no column of {what} (its columns: {', '.join(schema.names)}): images are bytes, labels "
-                "numbers or text; name another table."
-            )
-        chosen.append(name)
-    return chosen[0], chosen[1]
+def _kind(path: Path) -> str | None:
+    """The part that a file's name, or else the nearest folder's that says so, stands for."""
+    for name in (path.stem, *(folder.name for folder in path.parents)):
+        for word in re.split(r"[-._ 0-9]+", name.lower()):
+            for kind, beginning in _WORDS.items():
+                if re.match(beginning, word):
+                    return kind
+    return None
 
 
-def _gathered(parts: Sequence[tuple[Any, pyarrow.Schema, list[Any]]], found_at: str, request: Request) -> Parts:
-    """Parts of (pictures, schema, labels); class names from Hugging Face's notes in the schema, or from text labels."""
-    _, schema, train_labels = parts[0]
-    _, label = _columns(schema, found_at)
-    values = [value for _, _, labels in parts for value in labels]
-    if any(value is None for value in values):
-        raise UserError(f"{found_at} has rows without a label in the column {label!r}: remove them.")
-    if any(isinstance(value, str) for value in values):
-        classes = sorted(set(train_labels))
-        label_of = {name: number for number, name in enumerate(classes)}
-        new = sorted({str(value) for value in values} - label_of.keys())
+def _first_labelled(read: Callable[[Any], _Part], candidates: Sequence[Any]) -> list[_Part]:
+    """The first part that has labels, as a list: tests of competitions come without (-1, or nothing at all)."""
+    for candidate in candidates:
+        part = read(candidate)
+        if not part.labels or any(label not in (-1, None) for label in part.labels):
+            return [part]
+    return []
+
+
+def _gathered(parts: Sequence[_Part], found_at: str, request: Request) -> Parts:
+    """Parts with their class names: Hugging Face's, or text labels, or numbers."""
+    train = parts[0]
+    where = [f"the {what} part of {found_at}" for what in ("training", "test")]
+    for part, place in zip(parts, where, strict=False):
+        if not part.labels:
+            raise UserError(f"{place} has no rows: add images, or remove the empty files.")
+        if None in part.labels:
+            raise UserError(f"{place} has rows without a label: remove them.")
+    kinds = {isinstance(label, str) for part in parts for label in part.labels}
+    if len(kinds) > 1:
+        raise UserError(f"{found_at} has labels that are text in one part and numbers in the other: make them alike.")
+    if True in kinds:
+        classes = tuple(sorted(set(train.labels)))
+        new = sorted({label for part in parts for label in part.labels} - set(classes))
         if new:
             raise UserError(
                 f"{found_at} has the classes {', '.join(new)} in its test part alone: add training images of them, or "
                 "remove their rows."
             )
+        label_of = {name: number for number, name in enumerate(classes)}
+        made = [Labelled(part.pictures, torch.tensor([label_of[v] for v in part.labels])) for part in parts]
     else:
-        noted = _noted_classes(schema, label)
-        classes = noted or [str(number) for number in range(max(train_labels, default=0) + 1)]
-        label_of = {number: number for number in set(values)}
-    made = [Labelled(rows, torch.tensor([label_of[v] for v in labels])) for rows, _, labels in parts]
-    test = made[1] if len(made) > 1 else None
-    return gather(made[0], test, tuple(classes), found_at, request)
+        refuse_other_names(train.names or (), parts[-1].names or (), where[1])
+        label_parts = [class_indices(part.labels, place) for part, place in zip(parts, where, strict=False)]
+        made = [Labelled(part.pictures, labels_N) for part, labels_N in zip(parts, label_parts, strict=True)]
+        classes = train.names or tuple(str(number) for number in range(int(made[0].labels_N.max()) + 1))
+    return gather(made[0], made[1] if len(made) > 1 else None, classes, found_at, request)
 
 
-def _noted_classes(schema: pyarrow.Schema, label: str) -> list[str] | None:
-    note = (schema.metadata or {}).get(b"huggingface")
-    features = json.loads(note).get("info", {}).get("features", {}) if note else {}
-    return features.get(label, {}).get("names")
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _import(module: str) -> Any:

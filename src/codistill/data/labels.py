@@ -1,0 +1,79 @@
+"""Labels and class names as a user's data gives them, checked before anything is computed from them."""
+
+from __future__ import annotations
+
+import numbers
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codistill.errors import UserError
+
+__all__ = ["class_indices", "class_names", "refuse_other_names"]
+
+_MOST_CLASSES = 10_000
+"""Labels below this are taken with any number of images; others only below the number of images."""
+
+
+def class_indices(labels: Sequence[Any] | Tensor | np.ndarray, where: str) -> Tensor:
+    """The labels as int64 [N].
+
+    Args:
+        labels: whole numbers (Python's, numpy's, or tensors without dimensions), or an array or tensor of them.
+        where: what an error calls the images ("the training part").
+
+    Raises:
+        UserError: a label is no whole number, below 0, or absurdly large for so many images.
+    """
+    most = max(len(labels), _MOST_CLASSES)
+    found = []
+    for index, label in enumerate(labels.tolist() if isinstance(labels, (Tensor, np.ndarray)) else labels):
+        whole = isinstance(label, numbers.Integral) or (
+            isinstance(label, Tensor) and label.ndim == 0 and not label.is_floating_point()
+        )
+        if not whole or not 0 <= int(label) < most:
+            raise UserError(
+                f"the label of image {index} of {where} is {_short(label)}: give class indices from 0 on (below {most} "
+                f"for {len(labels)} images)."
+            )
+        found.append(int(label))
+    return torch.tensor(found, dtype=torch.int64)
+
+
+def class_names(names: Any, where: str) -> tuple[str, ...]:
+    """A list of names by label; several names of one class, as torchvision's ImageNet has them, are joined.
+
+    Args:
+        names: a list, tuple or array of texts or of tuples of texts.
+        where: what an error calls it.
+
+    Raises:
+        UserError: it is anything else, or empty.
+    """
+    given = list(names) if isinstance(names, (list, tuple, np.ndarray)) else []
+    joined = [", ".join(name) if _texts(name) else name for name in given]
+    if not given or not _texts(joined):
+        raise UserError(f"the class names of {where} are {_short(names)}: give a list of texts, one a class.")
+    return tuple(str(name) for name in joined)
+
+
+def refuse_other_names(train: Sequence[str], other: Sequence[str], where: str) -> None:
+    """Raise UserError where a label has one name in the training part and another one in `where`."""
+    for label, (ours, theirs) in enumerate(zip(train, other, strict=False)):
+        if ours != theirs:
+            raise UserError(
+                f"label {label} is {ours!r} in the training part and {theirs!r} in {where}: give both the same classes "
+                "in the same order."
+            )
+
+
+def _texts(names: Any) -> bool:
+    return isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+
+
+def _short(value: Any) -> str:
+    return textwrap.shorten(repr(value), 80, placeholder=" ...")
