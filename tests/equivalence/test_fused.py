@@ -9,6 +9,7 @@ from torch import nn
 from codistill import methods, models
 from codistill.errors import UserError
 from codistill.execution import FusedExecutor, LoopExecutor
+from codistill.execution.fusing import FusedNetwork
 from codistill.peers import BranchedGroup, NetworkGroup, TaughtGroup, TreeGroup
 from codistill.types import Progress
 
@@ -120,10 +121,11 @@ def test_every_fused_peer_drops_units_of_its_own(monkeypatch):
     def replay(x, p, training, inplace):
         return x * replayed.pop(0)
 
-    monkeypatch.setattr(nn.functional, "dropout", record)
     views, labels = torch.randn(BATCH, 3, 8, 8), torch.zeros(BATCH, dtype=torch.int64)
     fused = copy.deepcopy(group)
-    _, outputs = FusedExecutor(fused, methods.build("dml", fused)).train_step(views, labels, Progress(0, 1))
+    executor = FusedExecutor(fused, methods.build("dml", fused))
+    monkeypatch.setattr(nn.functional, "dropout", record)
+    _, outputs = executor.train_step(views, labels, Progress(0, 1))
     replayed = list(drawn[0].chunk(2, dim=1))
     assert not torch.equal(*replayed)
     monkeypatch.setattr(nn.functional, "dropout", replay)
@@ -257,4 +259,39 @@ def test_a_parameter_of_two_layers_is_refused():
 
     group = NetworkGroup([tied(), tied()], example=torch.zeros(2, 3, 8, 8))
     with pytest.raises(UserError, match="a parameter that two layers share"):
+        FusedExecutor(group, methods.build("dml", group))
+
+
+def test_channels_that_would_meet_across_peers_are_noticed():
+    class Gate(nn.Module):
+        """One channel weighs all others, which broadcasting would stretch over peers."""
+
+        def __init__(self, channels):
+            super().__init__()
+            self.conv, self.gate = nn.Conv2d(3, channels, 3), nn.Conv2d(channels, 1, 1)
+            self.fc = nn.Linear(channels, CLASSES)
+
+        def forward(self, x):
+            x = self.conv(x)
+            return self.fc((x * torch.sigmoid(self.gate(x))).mean((2, 3)))
+
+    for channels, reason in ((4, "size of tensor"), (1, None)):
+        group = NetworkGroup([Gate(channels), Gate(channels)], example=torch.zeros(2, 3, 8, 8)).train()
+        if reason is None:
+            FusedExecutor(group, methods.build("dml", group))
+        else:
+            with pytest.raises(UserError, match=f"cannot fuse peers of this architecture .*{reason}"):
+                FusedExecutor(group, methods.build("dml", group))
+        assert all(part.training for part in group.modules())
+
+
+def test_a_fused_network_with_other_outputs_is_refused(monkeypatch):
+    group, forward = group_of("resnet8_tiny", "networks"), FusedNetwork.forward
+
+    def swapped(network, x):
+        logits, features = forward(network, x)
+        return logits.flip(0), features
+
+    monkeypatch.setattr(FusedNetwork, "forward", swapped)
+    with pytest.raises(UserError, match="its outputs would be others"):
         FusedExecutor(group, methods.build("dml", group))

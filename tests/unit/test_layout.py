@@ -63,3 +63,10 @@ def test_the_layout_can_be_refused():
     group = NetworkGroup([models.build("resnet8_tiny", 5)])
     assert not lay_out(group, IMAGE, channels_last=False)
     assert is_channels_last(group) == {False}
+
+
+def test_weights_of_five_axes_are_left_alone():
+    net = nn.Sequential(nn.Unflatten(1, (1, 1)), nn.Conv3d(1, 4, (1, 3, 3)), nn.Flatten(), nn.Linear(4 * 6 * 6, 3))
+    group = NetworkGroup([net], example=torch.zeros(2, 1, 8, 8))
+    assert not lay_out(group, (1, 8, 8))
+    assert group(torch.zeros(2, 1, 8, 8)).logits_PBC.shape == (1, 2, 3)

@@ -1,6 +1,7 @@
 """Groups of separate networks, and where a network's features are."""
 
 import copy
+import threading
 
 import pytest
 import torch
@@ -219,3 +220,33 @@ def test_student_is_a_copy_with_running_statistics_and_no_gradients():
     with torch.no_grad():
         student.fc.weight.zero_()
     assert group.networks[1].fc.weight.abs().sum() > 0
+
+
+def test_networks_that_share_a_layer_are_refused():
+    first, second = tiny(0), tiny(1)
+    second.layer1 = first.layer1
+    with pytest.raises(UserError, match=r"networks 0 and 1 share 'layer1.0.conv1.weight': peers must own"):
+        NetworkGroup([first, second])
+    # Statistics without a parameter are state too; a layer without any of its own is not.
+    norm, relu = nn.BatchNorm1d(4, affine=False), nn.ReLU()
+    with pytest.raises(UserError, match="networks 0 and 1 share '0': peers must own"):
+        NetworkGroup([nn.Sequential(norm, nn.Linear(4, 3)) for _ in range(2)])
+    assert NetworkGroup([nn.Sequential(relu, nn.Linear(4, 3)) for _ in range(2)]).shape.peers == 2
+
+
+def test_a_network_that_changes_its_images_is_refused():
+    class Normalises(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x.sub_(0.5))
+
+    with pytest.raises(UserError, match="Normalises changes its input in place, which other peers read"):
+        NetworkGroup([Normalises(nn.Linear(4, 3))])
+
+
+def test_a_network_that_cannot_be_copied_is_refused():
+    net = nn.Sequential(nn.Linear(4, 3))
+    net.lock = threading.Lock()
+    with pytest.raises(
+        UserError, match=r"Sequential cannot be copied \(TypeError: cannot pickle '_thread.lock' object"
+    ):
+        NetworkGroup([net])

@@ -99,6 +99,17 @@ class Reuses(Base):
         return self.fc(self.first(self.second(self.first(x))))
 
 
+class Statistics(Base):
+    """One batch norm without parameters, before and after the cut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4, affine=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.norm(self.second(self.norm(self.first(x)))))
+
+
 class ReturnsPair(Base):
     def forward(self, x: torch.Tensor) -> object:
         logits = self.fc(self.second(self.first(x)))
@@ -238,12 +249,21 @@ def test_unknown_split_is_refused_with_candidates():
             "second",
             r"torch.fx cannot follow the forward of Iterates around it \(Proxy [^.]* iterated\); cho",
         ),
-        (Reuses(), "second", "split 'second': the parameter 'first.weight' is used before and after it"),
+        (Reuses(), "second", "split 'second': 'first.weight' is used before and after it"),
+        (Statistics(), "second", "split 'second': 'norm' is used before and after it, so that no branch can own it"),
         (ReturnsPair(), "second", r"the network returns a tuple: a peer must return one tensor of logits \[B, C\]"),
         (CrossesTuple(), "last", "split 'last': a tuple crosses it, and one tensor must"),
         (Sizes(), "first", "split 'first' is where the network begins, so that nothing would be shared"),
     ],
-    ids=["no forward", "control flow", "shared layer", "pair in training", "tuple", "nothing shared"],
+    ids=[
+        "no forward",
+        "control flow",
+        "shared layer",
+        "shared statistics",
+        "pair in training",
+        "tuple",
+        "nothing shared",
+    ],
 )
 def test_cuts_that_make_no_branches_are_refused(net, split, message):
     with pytest.raises(UserError, match=message):

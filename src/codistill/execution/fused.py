@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from codistill.errors import UserError
 from codistill.execution.fusing import FusedNetwork, channels_last
 from codistill.execution.loop import LoopExecutor
 from codistill.methods import Method
 from codistill.peers import NetworkGroup, PeerGroup, TaughtGroup
+from codistill.peers.probe import first_line
 from codistill.peers.shared import SharedGroup
 from codistill.types import PeerOutputs, Progress, StepOutput
 
 __all__ = ["FusedExecutor"]
+
+CLOSE = 1e-2
+"""Of the largest output; rounding, of reduced precision too, stays far below it, and peers that are mixed do not."""
 
 
 class FusedExecutor(LoopExecutor):
@@ -36,6 +41,10 @@ class FusedExecutor(LoopExecutor):
     def __init__(self, group: PeerGroup, method: Method, amp: torch.dtype | None = None) -> None:
         super().__init__(group, method, amp)
         self.students = group.students if isinstance(group, TaughtGroup) else group
+        # An operation that mixes channels would mix peers, by broadcasting for one; a list of operations is no proof.
+        first = next(self.students.parameters())
+        images = torch.randn(2, *self.students.image_shape, generator=torch.Generator().manual_seed(0)).to(first)
+        expected = _evaluated([self.students], partial(self.students, images))
         if isinstance(self.students, NetworkGroup):
             self.network = FusedNetwork(list(self.students.networks), self.students.classifiers[0])
         elif isinstance(self.students, SharedGroup) and len(self.students.splits) == 1:
@@ -43,6 +52,7 @@ class FusedExecutor(LoopExecutor):
         else:
             what = "a tree of several splits" if isinstance(self.students, SharedGroup) else type(group).__name__
             raise UserError(f"executor 'fused' cannot fuse {what}: give networks or branches, or use 'loop'.")
+        self._refuse_unless_same(images, expected)
 
     def train_step(
         self, views: Tensor | Sequence[Tensor], labels_B: Tensor, progress: Progress, only: int | None = None
@@ -59,6 +69,10 @@ class FusedExecutor(LoopExecutor):
     def _run(self, views: Tensor | Sequence[Tensor]) -> PeerOutputs:
         if self.network.training != self.group.training:
             self.network.train(self.group.training)
+        outputs = self._run_fused(views)
+        return self.group.add_teachers(outputs, views) if isinstance(self.group, TaughtGroup) else outputs
+
+    def _run_fused(self, views: Tensor | Sequence[Tensor]) -> PeerOutputs:
         if isinstance(self.students, SharedGroup):
             values, trunk = self.students.run_trunk(views)
             if any(len(value) > 1 for value in values):
@@ -70,5 +84,32 @@ class FusedExecutor(LoopExecutor):
         else:
             inputs, trunk = self.students.view_of_each(views), None
         logits_PBC, features = self.network(channels_last(torch.cat(inputs, dim=1)))
-        outputs = PeerOutputs(logits_PBC, features, trunk)
-        return self.group.add_teachers(outputs, views) if isinstance(self.group, TaughtGroup) else outputs
+        return PeerOutputs(logits_PBC, features, trunk)
+
+    def _refuse_unless_same(self, images: Tensor, expected: PeerOutputs) -> None:
+        try:
+            found = _evaluated([self.students, self.network], partial(self._run_fused, images))
+        except (RuntimeError, TypeError) as error:
+            reason = first_line(error)
+        else:
+            pairs = list(zip(found.tensors(), expected.tensors(), strict=True))
+            if all((ours - theirs).abs().max() <= CLOSE * theirs.abs().max() for ours, theirs in pairs):
+                return
+            reason = "its outputs would be others"
+        raise UserError(
+            f"executor 'fused' cannot fuse peers of this architecture ({reason}): use the executor 'loop' (auto does "
+            "so by itself)."
+        )
+
+
+@torch.no_grad()
+def _evaluated(roots: Sequence[nn.Module], run: Callable[[], PeerOutputs]) -> PeerOutputs:
+    """Outputs in evaluation mode, which changes nothing of the networks."""
+    modes = [(part, part.training) for root in roots for part in root.modules()]
+    try:
+        for root in roots:
+            root.eval()
+        return run()
+    finally:
+        for part, mode in modes:
+            part.training = mode

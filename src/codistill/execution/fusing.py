@@ -11,6 +11,7 @@ from codistill.errors import UserError
 from codistill.execution.layers import fuse_call, widen
 from codistill.peers.features import Classifier
 from codistill.peers.pooling import pool
+from codistill.peers.recording import has_hooks
 from codistill.peers.tracing import trace_layers
 
 __all__ = ["FusedNetwork", "channels_last"]
@@ -137,7 +138,7 @@ def _description(net: nn.Module, graph: fx.Graph) -> str:
 def _widen(networks: Sequence[nn.Module], path: str) -> nn.Module:
     layer = networks[0].get_submodule(path)
     wide = widen(layer, len(networks))
-    if wide is None:
+    if wide is None or any(has_hooks(net.get_submodule(path)) for net in networks):
         raise _refusal(f"layer {path!r} ({type(layer).__name__})")
     return wide
 

@@ -39,10 +39,11 @@ def lay_out(group: PeerGroup, image_shape: Sequence[int], channels_last: bool | 
 def _runs_channels_last(group: PeerGroup, image_shape: Sequence[int]) -> bool:
     """Try both modes on a copy: a training forward changes statistics and draws random numbers."""
     device = next(group.parameters()).device
-    twin = copy.deepcopy(group).to(memory_format=torch.channels_last)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         images = torch.zeros(2, *image_shape, device=device)
         try:
+            # Weights of five axes have another such layout.
+            twin = copy.deepcopy(group).to(memory_format=torch.channels_last)
             for mode in (True, False):
                 twin.train(mode)(images)
         except RuntimeError:

@@ -17,11 +17,13 @@ class PeerGroup(nn.Module):
 
     Attributes:
         shape: the sizes that methods need, known from construction on.
+        image_shape: [C, H, W] of images on which the peers have been tried.
         rescale_shared_gradients: whether, at every split, the gradient that flows back into the shared part is divided
             by the number of children (ILR of Song & Chai 2018); without effect where the peers share nothing.
     """
 
     shape: GroupShape
+    image_shape: tuple[int, ...]
     rescale_shared_gradients: bool = False
 
     def forward(self, views: Tensor | Sequence[Tensor]) -> PeerOutputs:

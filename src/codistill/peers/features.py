@@ -48,7 +48,7 @@ def find_classifier(
 
     Raises:
         UserError: no module of this name, it does not run, no linear layer runs, the last one does not give C outputs,
-            or the network's output is not [B, C].
+            the network's output is not [B, C], or it changes its input in place.
     """
     if name is not None and name not in dict(net.named_modules()):
         raise unknown("classifier", name, [n for n, m in net.named_modules() if isinstance(m, nn.Linear)])
@@ -82,7 +82,13 @@ def _look(ghost: nn.Module, images: Tensor, name: str | None) -> tuple[Classifie
     for path, module in ghost.named_modules():
         if path == name or (name is None and isinstance(module, nn.Linear | nn.modules.conv._ConvNd)):
             watch(path, module)
+    given = images._version
     classes = check_logits(ghost(images), images).shape[1]
+    if images._version != given:
+        raise UserError(
+            f"{type(ghost).__name__} changes its input in place, which other peers read: write x = x - 0.5 instead of "
+            "x.sub_(0.5), and no in-place layer first."
+        )
     if name is None:
         _refuse_other_heads(ghost, [path for path, _ in calls], classes)
         calls = [(path, x) for path, x in calls if _is_linear(ghost.get_submodule(path))]
@@ -111,7 +117,7 @@ def _refuse_other_heads(ghost: nn.Module, ran: list[str], classes: int) -> None:
     what = "no linear layer runs"
     if linear:
         what = f"its last linear layer {linear[-1]!r} has {outputs[linear[-1]]} outputs for {classes} classes"
-    raise UserError(
-        f"{type(ghost).__name__}: {what}; name the layer that makes the logits, "
-        f'classifier="{likely[-1] if likely else "head.fc"}" (--classifier on the command line).'
-    )
+    remedy = "make its logits with an nn.Linear that is a submodule"
+    if likely:
+        remedy = f'name the layer that makes the logits, classifier="{likely[-1]}" (--classifier on the command line)'
+    raise UserError(f"{type(ghost).__name__}: {what}; {remedy}.")

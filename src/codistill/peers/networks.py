@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from codistill.errors import UserError
 from codistill.peers.base import PeerGroup, check_logits
 from codistill.peers.features import find_classifier, forward_with_features
+from codistill.peers.ownership import find_shared
 from codistill.types import GroupShape, PeerOutputs
 
 __all__ = ["NetworkGroup"]
@@ -41,7 +42,9 @@ class NetworkGroup(PeerGroup):
         super().__init__()
         _refuse_twins(networks)
         self.networks = nn.ModuleList(networks)
-        self.classifiers = tuple(find_classifier(net, classifier, example)[0] for net in networks)
+        found = [find_classifier(net, classifier, example) for net in networks]
+        self.classifiers = tuple(its_classifier for its_classifier, _ in found)
+        self.image_shape = tuple(found[0][1].shape[1:])
         classes = [c.num_classes for c in self.classifiers]
         if len(set(classes)) > 1:
             raise UserError(f"networks of {classes} classes: peers must agree; build all with the same num_classes.")
@@ -74,3 +77,10 @@ def _refuse_twins(networks: Sequence[nn.Module]) -> None:
                 "one anew, with its own generator."
             )
         seen[id(net)] = peer
+    shared = find_shared(networks)
+    if shared is not None:
+        first, second, name = shared
+        raise UserError(
+            f"networks {first} and {second} share {name!r}: peers must own their parameters and statistics; build each "
+            "one anew, or use BranchedGroup for a shared trunk."
+        )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from codistill.errors import UserError
 
-__all__ = ["ghost_of", "probe", "without_values"]
+__all__ = ["first_line", "ghost_of", "probe", "without_values"]
 
 SIZES = (32, 224, 299)
 """Image sizes that are tried where neither an example nor the network itself names one."""
@@ -49,17 +49,31 @@ def probe(net: nn.Module, example: Tensor | None, look: Callable[[nn.Module, Ten
                 # The first real run, on the size that the network itself names, says most.
                 failure = failure if failure and not on_meta and tries else error
                 tries += [] if on_meta else [str(list(images.shape))]
-    reason = str(failure).strip().partition("\n")[0]
     remedy = "pass example=, a batch of images that it takes" if example is None else "give a network that takes them"
     raise UserError(
         f"{type(net).__name__} does not run on zeros of shape {' or '.join(tries)} "
-        f"({type(failure).__name__}: {reason}): {remedy}."
+        f"({type(failure).__name__}: {first_line(failure)}): {remedy}."
     ) from failure
 
 
 def ghost_of(net: nn.Module, on_meta: bool = True) -> nn.Module:
-    """Return a copy of `net` whose parameters and buffers lie on the meta device, or a real copy."""
-    return without_values(net, lambda tensor: tensor.to("meta")) if on_meta else copy.deepcopy(net)
+    """Return a copy of `net` whose parameters and buffers lie on the meta device, or a real copy.
+
+    Raises:
+        UserError: it cannot be copied.
+    """
+    try:
+        return without_values(net, lambda tensor: tensor.to("meta")) if on_meta else copy.deepcopy(net)
+    except Exception as error:
+        raise UserError(
+            f"{type(net).__name__} cannot be copied ({type(error).__name__}: {first_line(error)}), and students are "
+            "handed out as copies: leave out of it what copy.deepcopy refuses."
+        ) from error
+
+
+def first_line(error: BaseException | None) -> str:
+    """What an exception says, for a message of one sentence."""
+    return str(error).strip().partition("\n")[0]
 
 
 def without_values(net: nn.Module, replace: Callable[[Tensor], Tensor]) -> nn.Module:

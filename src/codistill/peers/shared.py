@@ -46,6 +46,7 @@ class SharedGroup(PeerGroup):
         super().__init__()
         source = draw_generator(generator)
         self.classifier, images = find_classifier(net, classifier, example)
+        self.image_shape = tuple(images.shape[1:])
         # In a tuple, so that the plain network is not a submodule: it only lends its class and its unused parts.
         self._plain = (copy.deepcopy(net),)
         order, segments = split_network(copy.deepcopy(net), list(splits), images)

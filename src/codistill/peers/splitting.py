@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from codistill.errors import UserError
+from codistill.peers.ownership import find_shared
 from codistill.peers.planning import make_plans
 from codistill.peers.segment import Plan, Segment
 from codistill.peers.sizes import find_beside
@@ -63,11 +64,10 @@ def _refuse_shared(segments: Sequence[Segment], order: Sequence[str]) -> None:
             f"split {order[0]!r} is where the network begins, so that nothing would be shared: choose a later module, "
             "or use NetworkGroup."
         )
-    owner: dict[int, int] = {}
-    for part, segment in enumerate(segments):
-        for name, parameter in segment.named_parameters():
-            if owner.setdefault(id(parameter), part) != part:
-                raise UserError(
-                    f"split {order[part - 1]!r}: the parameter {name!r} is used before and after it, so that no branch "
-                    "can own it; choose a split before its first use."
-                )
+    shared = find_shared(segments)
+    if shared is not None:
+        _, part, name = shared
+        raise UserError(
+            f"split {order[part - 1]!r}: {name!r} is used before and after it, so that no branch can own it; choose a "
+            "split before its first use."
+        )

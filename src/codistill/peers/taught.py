@@ -37,6 +37,7 @@ class TaughtGroup(PeerGroup):
         # In a tuple, so that they are no submodules: not trained, not counted, not saved.
         self._teachers = tuple(teacher.eval().requires_grad_(False) for teacher in teachers)
         self.shape = dataclasses.replace(group.shape, teachers=len(teachers))
+        self.image_shape = group.image_shape
 
     def forward(self, views: Tensor | Sequence[Tensor]) -> PeerOutputs:
         """The students' outputs, in training mode with teacher_logits_KBC; the teachers see the students' one view.

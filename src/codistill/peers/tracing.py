@@ -9,8 +9,12 @@ from typing import Any
 from torch import fx, nn
 
 from codistill.errors import UserError, unknown
+from codistill.peers.probe import first_line
+from codistill.peers.recording import UnrecordedError, nothing_unrecorded, switches
 
 __all__ = ["Traced", "trace", "trace_layers"]
+
+_PLAINLY = "as modules and operations on tensors alone, without control flow on values"
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,9 @@ def trace(net: nn.Module, splits: Sequence[str]) -> Traced:
     try:
         graph = tracer.trace(net)
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0].partition(". ")[0]
         raise UserError(
             f"split {' and '.join(map(repr, splits))}: torch.fx cannot follow the forward of {type(net).__name__} "
-            f"around it ({reason}); choose a module further out, or write that forward without control flow on values."
+            f"around it ({_reason(error)}); choose a module further out, or write that forward {_PLAINLY}."
         ) from error
     for split in splits:
         if split not in tracer.entered:
@@ -71,11 +74,14 @@ def trace_layers(net: nn.Module) -> fx.Graph:
     try:
         return _Tracer(inner).trace(net)
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
         raise UserError(
-            f"torch.fx cannot follow the forward of {type(net).__name__} down to its layers ({reason}): write it "
-            "without control flow on values."
+            f"torch.fx cannot follow the forward of {type(net).__name__} down to its layers ({_reason(error)}): write "
+            f"it {_PLAINLY}."
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    return first_line(error).partition(". ")[0]
 
 
 class _Tracer(fx.Tracer):
@@ -86,6 +92,17 @@ class _Tracer(fx.Tracer):
         super().__init__(param_shapes_constant=True)
         self.open_modules = open_modules
         self.entered: dict[str, int] = {}
+
+    def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
+        opened = {path: part for path, part in root.named_modules() if not path or path in self.open_modules}
+        self.switches = switches()
+        with nothing_unrecorded(opened):
+            return super().trace(root, concrete_args)
+
+    def create_node(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
+        if switches() != self.switches:
+            raise UnrecordedError(f"it switches gradients or precision around {target!r}, which would not be switched")
+        return super().create_node(kind, target, *args, **kwargs)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return module_qualified_name not in self.open_modules
