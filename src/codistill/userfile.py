@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from codistill.errors import UserError, unknown
 
-__all__ = ["load_again", "load_class", "load_name", "loaded_files"]
+__all__ = ["call", "load_again", "load_class", "load_name", "loaded_files"]
 
 C = TypeVar("C")
+R = TypeVar("R")
 PREFIX = "codistill_user_"
 
 
@@ -22,7 +24,7 @@ def load_name(reference: str) -> object:
     """Run the file of "path/to/file.py:Name" and return what it calls Name.
 
     Raises:
-        UserError: there is no such file or name.
+        UserError: there is no such file or name, or the file fails when it is run.
     """
     path_text, _, name = reference.rpartition(":")
     path = Path(path_text)
@@ -42,6 +44,17 @@ def load_class(reference: str, base: type[C]) -> type[C]:
     if not (isinstance(found, type) and issubclass(found, base)):
         raise UserError(f"{reference!r} is no subclass of codistill.methods.{base.__name__}: derive it from that.")
     return found
+
+
+def call(reference: str, function: Callable[..., R], *arguments: Any, **keywords: Any) -> R:
+    """Call what a user's file defines; UserError with the file, the line and the reason where that fails."""
+    try:
+        return function(*arguments, **keywords)
+    except UserError:
+        raise
+    except Exception as error:
+        path = Path(reference.rpartition(":")[0])
+        raise UserError(f"{reference!r} failed ({_told(error, path)}): correct the file.") from error
 
 
 def loaded_files() -> dict[str, str]:
@@ -66,7 +79,19 @@ def _run_once(module_name: str, path: Path) -> ModuleType:
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException as error:
         del sys.modules[module_name]
-        raise
+        if isinstance(error, UserError) or not isinstance(error, Exception | SystemExit):
+            raise
+        raise UserError(f"{path} fails when it is run ({_told(error, path)}): correct the file.") from error
     return module
+
+
+def _told(error: BaseException, path: Path) -> str:
+    """Kind, line of the file (the last one on the way) and message of an error, in one line."""
+    file, frames = path.resolve(), traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == file]
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        lines.append(error.lineno)
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}{f', line {lines[-1]}' if lines else ''}: {' '.join(text.split())}"

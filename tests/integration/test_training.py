@@ -13,7 +13,7 @@ from codistill.training import OptimConfig, Silent, load_student, read_config, r
 from codistill.training.checkpoint import latest
 from codistill.training.configfile import identity
 from codistill.training.evaluate import evaluate_run
-from codistill.training.run import _refuse_edited
+from codistill.training.reopen import _refuse_edited
 
 
 def metrics_of(run_dir):
@@ -153,6 +153,8 @@ def test_a_used_folder_is_refused_and_overwritten_only_when_asked(quick, digits,
     train(dataclasses.replace(config, seed=5), dataset=digits, overwrite=True)
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["seed"] == 5
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+    with pytest.raises(UserError, match=r"cannot be written \(File name too long\): give another --out"):
+        train(dataclasses.replace(config, out=tmp_path / ("x" * 300)), dataset=digits)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is a file"):
         train(dataclasses.replace(config, out=tmp_path / "file"), dataset=digits)
@@ -255,6 +257,28 @@ def test_diverged_training_stops_in_one_sentence_and_keeps_the_last_good_epoch(q
     with pytest.raises(UserError, match="diverged"):
         train(config, dataset=digits)
     assert latest(tmp_path / "run").name == "epoch_0000"
+
+
+@pytest.mark.parametrize("method", ["ind", "kdcl_general"])
+def test_a_divergence_in_the_last_step_of_an_epoch_is_told_as_one(method, quick, digits, tmp_path):
+    class Diverge(Silent):
+        def on_step(self, session, step, steps):
+            if session.epoch == 1 and step == steps:
+                with torch.no_grad():
+                    next(session.group.parameters()).fill_(float("nan"))
+
+    config = dataclasses.replace(quick, out=tmp_path / "run", method=method)
+    with pytest.raises(UserError, match="the loss of epoch 2 on images kept aside is nan: training has diverged"):
+        train(config, dataset=digits, observers=[Diverge()])
+    assert latest(tmp_path / "run").name == "epoch_0001"
+
+
+def test_a_run_is_not_trained_over_its_own_teacher(quick, digits, tmp_path):
+    train(dataclasses.replace(quick, out=tmp_path / "run", method="ind", epochs=1), dataset=digits)
+    config = dataclasses.replace(quick, out=tmp_path / "run", method="kd", teachers=(f"{tmp_path}/x/../run",))
+    with pytest.raises(UserError, match="is the teacher of this run"):
+        train(config, dataset=digits, overwrite=True)
+    assert load_student(tmp_path / "run") is not None
 
 
 def test_mixed_precision_trains_the_networks_in_bfloat16_and_the_method_in_fp32(quick, digits, tmp_path):

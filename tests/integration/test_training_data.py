@@ -12,9 +12,10 @@ from codistill.data import Dataset, LazyImages
 from codistill.errors import UserError
 from codistill.training import AugmentConfig, Config, OptimConfig, Silent, apply_settings, resume, train
 from codistill.training.batches import training_batches
-from codistill.training.check import check_config, default_label
+from codistill.training.check import check_config
 from codistill.training.checkpoint import latest
 from codistill.training.evaluate import evaluate_run
+from codistill.training.naming import default_label
 from codistill.training.session import build_session
 
 
@@ -166,7 +167,7 @@ def test_methods_that_need_the_true_class_refuse_mixed_labels_before_any_data_is
         (["augment.policies=cuotut"], "unknown augmentation policy 'cuotut': did you mean 'cutout' or 'cutmix'?"),
         (["augment.crop_padding=-1"], "crop_padding -1: give 0 or more pixels."),
         (["data_memory=-1"], "data_memory -1.0: it must be 0 or more GiB."),
-        (["workers=-1"], "workers -1: it must be 0 or more processes."),
+        (["workers=-1"], "workers -1: it must be 0 to 1024 processes."),
         (["data=parquet"], "data set 'parquet': say which, as parquet:PATH."),
     ],
 )

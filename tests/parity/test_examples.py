@@ -297,7 +297,7 @@ def test_own_method_trains_from_python(quick, digits, tmp_path: Path) -> None:
 
 def test_own_method_names_its_option_and_refuses_a_wrong_value() -> None:
     assert methods.options(OWN) == {"temperature": 2.0}
-    with pytest.raises(UserError, match=r"temperature 0: it must be greater than 0; try 1 to 4\."):
+    with pytest.raises(UserError, match=r"temperature 0\.0: it must be greater than 0; try 1 to 4\."):
         methods.build(OWN, make_case().shape, temperature=0)
 
 

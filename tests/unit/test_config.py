@@ -1,12 +1,15 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from codistill.errors import UserError
-from codistill.training import Config, OptimConfig, apply_settings, read_config, write_config
-from codistill.training.check import check_config, default_label
+from codistill.training import AugmentConfig, Config, OptimConfig, apply_settings, read_config, write_config
+from codistill.training.check import check_config
 from codistill.training.configfile import config_digest
+from codistill.training.naming import default_label
 
 
 def test_a_written_configuration_reads_back_equal(tmp_path):
@@ -73,7 +76,7 @@ def test_a_damaged_configuration_file_is_refused(tmp_path, text, says):
     [
         ({"method": "okdip"}, "unknown method 'okdip': did you mean 'okddip'"),
         ({"data": "cifar"}, "unknown data set 'cifar'"),
-        ({"executor": "lop"}, "unknown executor 'lop': did you mean 'loop'"),
+        ({"executor": "lop"}, "unknown value of executor 'lop': did you mean 'loop'"),
         ({"method": "dml", "peers": 1}, "needs at least 2"),
         ({"peers": 0}, "at least one student"),
         ({"method": "baseline", "peers": 3}, "use 'ind' for several"),
@@ -89,7 +92,7 @@ def test_a_damaged_configuration_file_is_refused(tmp_path, text, says):
         ({"method": "kd", "teachers": ("runs/x",), "icl": True}, "turn icl off"),
         ({"batch_size": 0}, "batch_size 0"),
         ({"batch_size": -4}, "batch_size -4"),
-        ({"epochs": 0}, "epochs 0: it must be at least 1"),
+        ({"epochs": 0}, "epochs 0: it must be 1 to 1,000,000"),
         ({"validation": 0.0}, "validation 0.0"),
         ({"validation": 1.0}, "validation 1.0"),
         ({"train_subset": 0}, "train_subset 0"),
@@ -113,6 +116,98 @@ def test_a_configuration_that_makes_no_sense_is_refused(change, says):
         check_config(dataclasses.replace(Config(), **change))
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"group": "brances"}, "unknown value of group 'brances': did you mean 'branches'?"),
+        ({"amp": "on"}, "unknown value of amp 'on'"),
+        ({"optim": OptimConfig(schedule="poly")}, "unknown value of optim.schedule 'poly'"),
+        ({"epochs": 2.5}, "epochs=2.5: it takes a value of type int."),
+        ({"peers": "4"}, "peers='4': it takes a value of type int."),
+        ({"icl": 1}, "icl=1: it takes a value of type bool."),
+        ({"model": 3}, "model=3: it takes a value of type str."),
+        ({"data_dir": 3}, "data_dir=3: it takes a value of type Path."),
+        ({"optim": None}, "optim=None: it takes a value of type OptimConfig."),
+        ({"augment": AugmentConfig(policies=3)}, "augment.policies=3: it takes a value of type str."),
+        ({"augment": AugmentConfig(policies=(3,))}, "augment.policies=3: it takes a value of type str."),
+        ({"method_options": [2]}, "method_options=[2]: it takes a value of type dict."),
+    ],
+)
+def test_values_of_the_wrong_type_from_python_are_refused_as_in_a_file(change, says):
+    with pytest.raises(UserError) as caught:
+        check_config(Config(**change))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_of_numpy_and_settings_as_plain_data_are_taken_from_python():
+    config = check_config(Config(seed=np.int64(3), validation=np.float32(0.5), optim={"lr": 1}, device="cpu"))
+    assert (type(config.seed), config.seed, config.validation, config.optim.lr) == (int, 3, 0.5, 1.0)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+@pytest.mark.parametrize(
+    "name", ["memory_limit", "data_memory", "validation", "optim.lr", "optim.weight_decay", "augment.mix_alpha"]
+)
+def test_numbers_that_are_not_finite_are_refused(name, value):
+    with pytest.raises(UserError) as caught:
+        check_config(apply_settings(Config(), [f"{name}={value}"]))
+    assert str(caught.value) == f"{name} {value}: it must be a finite number."
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"image_size": 100_000}, "image_size 100000: it must be 8 to 4096 pixels."),
+        ({"seed": 2**63}, "seed 9223372036854775808: it must be 0 to 9223372036854775807."),
+        ({"threads": 100_000}, "threads 100000: it must be 1 to 1024."),
+        ({"workers": 100_000}, "workers 100000: it must be 0 to 1024 processes."),
+        ({"epochs": 10**9}, "epochs 1000000000: it must be 1 to 1,000,000."),
+        ({"classifier": ""}, "classifier '': it must be the path of a layer, or left out."),
+        ({"split": "", "group": "branches"}, "split '': it must be the path of a module, or left out."),
+    ],
+)
+def test_numbers_that_no_machine_takes_and_empty_names_are_refused(change, says):
+    with pytest.raises(UserError) as caught:
+        check_config(Config(**change))
+    assert str(caught.value) == says
+
+
+def test_the_largest_seed_is_taken_everywhere():
+    check_config(Config(seed=2**63 - 1, device="cpu"))
+    torch.Generator().manual_seed(2**63 - 1)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "says"),
+    [
+        ("okddip", {"temperature": True}, "temperature=True: it takes a value of type float."),
+        ("okddip", {"temperature": "warm"}, "temperature='warm': it takes a value of type float."),
+        ("okddip", {"include_self": "maybe"}, "include_self='maybe': it takes a value of type bool."),
+        ("okddip", {"attention_width": 2.5}, "attention_width=2.5: it takes a value of type int."),
+        ("dml", {"temprature": 2}, "unknown option of dml 'temprature': did you mean 'temperature' or 'target'?"),
+    ],
+)
+def test_options_of_a_method_are_checked_by_their_type_before_any_data_is_read(method, options, says):
+    with pytest.raises(UserError) as caught:
+        check_config(Config(method=method, method_options=options))
+    assert str(caught.value) == says
+
+
+def test_an_automatic_label_follows_the_settings_and_a_given_one_stays(tmp_path):
+    for label, follows in ((None, "dml, branches"), ("mine", "mine")):
+        write_config(check_config(Config(label=label, device="cpu")), tmp_path / "config.yaml")
+        changed = dataclasses.replace(read_config(tmp_path / "config.yaml"), method="dml", group="branches")
+        assert check_config(changed).label == follows
+
+
+def test_a_run_of_an_own_network_lies_in_one_folder():
+    config = check_config(
+        Config(model=("my/nets.py:make", "torchvision:resnet18"), peers=2, method="dml", device="cpu")
+    )
+    assert config.out == Path("runs/digits-make-torchvision-resnet18-dml-seed0")
 
 
 def test_defaults_are_filled_in():

@@ -127,3 +127,11 @@ def test_training_error_counts_images_not_batches():
     assert train["loss"] == 2
     assert train["parts"] == {"ce": 1}
     assert diagnostics == {"a": [[1, 1], [1, 1]]}
+
+
+def test_scores_of_diverged_students_are_nan_and_not_an_error():
+    logits = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0))
+    logits[1, 3, 2] = float("nan")
+    peers = meter_of(logits, torch.zeros(5, dtype=torch.int64), 5)["peers"]
+    assert math.isfinite(peers[0]["nll"])
+    assert math.isnan(peers[1]["nll"])

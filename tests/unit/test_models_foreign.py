@@ -22,6 +22,12 @@ def wrong(classes):
 
 def nothing(num_classes, in_channels):
     return 3
+
+def frozen(num_classes, in_channels):
+    return make(num_classes, in_channels).requires_grad_(False)
+
+def broken(num_classes, in_channels):
+    return nn.Linear(in_channels, num_classes, biass=True)
 """
 
 
@@ -88,6 +94,8 @@ def test_function_of_a_file_builds_the_network_from_the_generator(tmp_path):
         ("maek", "unknown name in .*nets.py 'maek': did you mean 'make'"),
         ("wrong", r"write it as function\(num_classes, in_channels\) -> nn.Module"),
         ("nothing", "returned int: it must return an nn.Module"),
+        ("frozen", "has no parameter to train: leave requires_grad on where it is to learn"),
+        ("broken", r"nets.py:broken' failed \(TypeError, line 18: .*'biass'\)"),
     ],
 )
 def test_a_file_that_does_not_give_a_network_is_refused(tmp_path, function, message):
@@ -95,6 +103,11 @@ def test_a_file_that_does_not_give_a_network_is_refused(tmp_path, function, mess
     path.write_text(FILE)
     with pytest.raises(UserError, match=message):
         models.build(f"{path}:{function}", 3)
+
+
+def test_a_file_without_a_function_is_refused_with_the_form():
+    with pytest.raises(UserError, match=r"model 'nets.py': name the function too, nets.py:FUNCTION"):
+        models.build("nets.py", 3)
 
 
 def test_a_missing_file_is_refused():

@@ -5,6 +5,7 @@ from urllib.error import URLError
 
 import pytest
 import torchvision
+from safetensors.torch import save_file
 
 from codistill import models
 from codistill.errors import UserError
@@ -12,10 +13,29 @@ from codistill.training import Config
 from codistill.training.teachers import load_teachers
 
 
+def facts_of(classes=10, channels=3, side=8, mean=0.5):
+    return {
+        "version": 1, "channels": channels, "height": side, "width": side, "mean": [mean] * channels,
+        "std": [0.25] * channels, "classes": [str(c) for c in range(classes)],
+    }  # fmt: skip
+
+
+def load(name, facts):
+    return load_teachers(Config(method="kd", teachers=(str(name),)), facts)
+
+
 def refusal(name, classes=10, channels=3):
     with pytest.raises(UserError) as caught:
-        load_teachers(Config(method="kd", teachers=(name,)), classes, channels)
+        load(name, facts_of(classes, channels))
     return str(caught.value)
+
+
+@pytest.fixture
+def exported(tmp_path):
+    """A teacher as `codistill export` leaves it."""
+    save_file(models.build("resnet8_tiny", 10).state_dict(), tmp_path / "student.safetensors")
+    (tmp_path / "student.json").write_text(json.dumps({**facts_of(), "model": "resnet8_tiny"}))
+    return tmp_path
 
 
 def test_torchvisions_network_comes_with_its_default_weights(monkeypatch):
@@ -26,7 +46,7 @@ def test_torchvisions_network_comes_with_its_default_weights(monkeypatch):
         return models.build("resnet8_tiny", 10)
 
     monkeypatch.setattr(torchvision.models, "get_model", get_model)
-    (teacher,) = load_teachers(Config(method="kd", teachers=("torchvision:resnet18",)), 10, 3)
+    (teacher,) = load("torchvision:resnet18", facts_of())
     assert asked == [("resnet18", "DEFAULT")]
     assert teacher.fc.out_features == 10
     assert "knows 10 classes, the data has 7" in refusal("torchvision:resnet18", classes=7)
@@ -41,6 +61,22 @@ def test_what_cannot_teach_is_refused(monkeypatch, tmp_path):
     assert "no such classification network" in refusal("torchvision:resnet1888")
     assert "sees RGB, the data has 1 channel(s)" in refusal("torchvision:resnet18", channels=1)
     assert "no finished run and no exported student" in refusal(str(tmp_path))
-    facts = {"version": 1, "classes": ["a", "b"], "channels": 3, "model": "resnet20"}
-    (tmp_path / "student.json").write_text(json.dumps(facts))
+    (tmp_path / "student.json").write_text(json.dumps({**facts_of(classes=2), "model": "resnet20"}))
     assert "knows 2 classes in images of 3 channels, the data has 10 in 3" in refusal(str(tmp_path))
+
+
+def test_a_teacher_of_as_many_but_other_classes_is_refused(exported):
+    names = facts_of()["classes"]
+    other = {**facts_of(), "classes": [names[1], names[0], *names[2:]]}
+    with pytest.raises(UserError, match="its class 0 is '0', that of the data '1'"):
+        load(exported, other)
+    assert len(load(exported, facts_of())) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"side": 16}, "images of 8 × 8 pixels then, 16 × 16 pixels now"), ({"mean": 0.6}, "mean of the pixels")],
+)
+def test_a_teacher_that_sees_its_images_otherwise_than_it_learned_them_is_told_of(exported, change, says):
+    with pytest.warns(UserWarning, match=says):
+        load(exported, facts_of(**change))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol, get_type_hints
 
 import torch
 
+from codistill.convert import convert
 from codistill.errors import UserError, unknown
 from codistill.methods.base import Method, Rows
 from codistill.methods.collaborative import CLILR, CLNN
+from codistill.methods.contract import check_built
 from codistill.methods.dml import DML
 from codistill.methods.independent import Baseline, Independent
 from codistill.methods.kd import KD
@@ -17,9 +20,9 @@ from codistill.methods.kdcl import KDCLGeneral, KDCLLinear, KDCLMinLogit, KDCLNa
 from codistill.methods.okddip import OKDDip
 from codistill.methods.one import ONE
 from codistill.types import GroupShape
-from codistill.userfile import load_class
+from codistill.userfile import call, load_class
 
-__all__ = ["METHODS", "Method", "Rows", "build", "describe", "find", "options"]
+__all__ = ["METHODS", "Method", "Rows", "build", "check_options", "describe", "find", "options"]
 
 METHODS: dict[str, type[Method]] = {
     "baseline": Baseline,
@@ -54,6 +57,8 @@ def find(name: str) -> type[Method]:
     """
     if ".py:" in name:
         return load_class(name, Method)
+    if name.endswith(".py"):
+        raise UserError(f"method {name!r}: name the class too, {name}:CLASS.")
     if name not in METHODS:
         raise unknown("method", name, METHODS)
     return METHODS[name]
@@ -63,6 +68,23 @@ def options(name: str) -> dict[str, Any]:
     """The keyword options of a method with their defaults."""
     parameters = inspect.signature(find(name)).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "generator"}
+
+
+def check_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options as the types that the method's constructor annotates; what has no annotation stays as it is.
+
+    Raises:
+        UserError: an option that the method does not have, or a value of another type.
+    """
+    known = options(name)
+    for option in given:
+        if option not in known:
+            raise unknown(f"option of {name}", option, known)
+    try:
+        hints = get_type_hints(find(name).__init__)
+    except (NameError, AttributeError, TypeError):  # a user's file may name types that exist for its checker only
+        hints = {}
+    return {option: convert(hints.get(option, Any), value, option) for option, value in given.items()}
 
 
 def build(
@@ -80,17 +102,15 @@ def build(
         UserError: unknown method or option, a value outside its range, or a group that the method has no meaning for.
     """
     method_class = find(name)
-    known = options(name)
-    for keyword in keywords:
-        if keyword not in known:
-            raise unknown(f"option of {name}", keyword, known)
+    keywords = check_options(name, keywords)
     if "generator" in inspect.signature(method_class).parameters:
         keywords["generator"] = generator
     shape = group if isinstance(group, GroupShape) else group.shape
-    try:
-        method = method_class(shape, **keywords)
-    except TypeError as error:
-        raise UserError(f"options of {name} {keywords}: {error}; see 'codistill list methods'.") from error
+    if method_class.step is Method.step and method_class.forward is Method.forward:
+        raise UserError(f"method {name!r} defines no step: write step(self, rows, progress) -> StepOutput.")
+    own = ".py:" in name
+    method = call(name, method_class, shape, **keywords) if own else method_class(shape, **keywords)
+    check_built(method, name, shape)
     if hasattr(group, "rescale_shared_gradients"):
         # The rescaling belongs to the shared layers, so the group does it; the method only says whether.
         group.rescale_shared_gradients = method.rescales_shared_gradients  # pyright: ignore

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from codistill.errors import UserError
 from codistill.losses import cross_entropy, weighted_mean, wide
+from codistill.methods.contract import check_step
 from codistill.types import GroupShape, PeerOutputs, Progress, StepOutput
 
 __all__ = ["Method", "Rows", "check_choice", "check_temperature", "check_weight", "pooled"]
@@ -101,11 +102,15 @@ class Method(nn.Module):
             ignore_index: rows with this label (a class index) count for nothing.
 
         Raises:
-            UserError: shapes, types or devices do not fit; on the CPU also for labels out of range and logits that
-                are not finite (on other devices these checks would stall the device and are left to the caller).
+            UserError: shapes, types or devices do not fit, or the step gives something else than a `StepOutput` says;
+                on the CPU also for labels out of range and logits that are not finite (on other devices these checks
+                would stall the device and are left to the caller).
         """
         rows = self._rows(outputs, labels, sample_weights, ignore_index)
-        return self.step(rows, progress)
+        step = self.step(rows, progress)
+        learns = torch.is_grad_enabled() and outputs.logits_PBC.requires_grad
+        check_step(step, type(self).__name__, self.shape.peers, learns, self.alternating)
+        return step
 
     def step(self, rows: Rows, progress: Progress) -> StepOutput:
         """Return the loss of one batch of rows; the one thing that a method must define."""

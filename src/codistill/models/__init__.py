@@ -106,4 +106,6 @@ def _find(name: str) -> Callable[..., nn.Module]:
         return partial(from_timm, rest)
     if ".py:" in name:
         return partial(from_file, name)
+    if name.endswith(".py"):
+        raise UserError(f"model {name!r}: name the function too, {name}:FUNCTION.")
     raise unknown("model", name, available())

@@ -10,7 +10,7 @@ from torch import nn
 
 from codistill.errors import UserError, unknown
 from codistill.models.stem import replace_stem
-from codistill.userfile import load_name
+from codistill.userfile import call, load_name
 
 __all__ = ["from_file", "from_timm", "from_torchvision"]
 
@@ -58,7 +58,8 @@ def from_file(reference: str, num_classes: int, in_channels: int) -> nn.Module:
     """Return what the function of "path/to/file.py:function" makes of the keywords `num_classes` and `in_channels`.
 
     Raises:
-        UserError: no such file or function, other parameters, or something returned that is no nn.Module.
+        UserError: no such file or function, other parameters, a function that fails, or something returned that is no
+            nn.Module or has nothing to train.
     """
     function = load_name(reference)
     if not callable(function):
@@ -69,7 +70,9 @@ def from_file(reference: str, num_classes: int, in_channels: int) -> nn.Module:
         raise UserError(
             f"model {reference!r}: {error}; write it as function(num_classes, in_channels) -> nn.Module."
         ) from error
-    net = function(num_classes=num_classes, in_channels=in_channels)
+    net = call(reference, function, num_classes=num_classes, in_channels=in_channels)
     if not isinstance(net, nn.Module):
         raise UserError(f"model {reference!r} returned {type(net).__name__}: it must return an nn.Module.")
+    if not any(parameter.requires_grad for parameter in net.parameters()):
+        raise UserError(f"model {reference!r} has no parameter to train: leave requires_grad on where it is to learn.")
     return net

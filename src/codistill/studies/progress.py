@@ -11,7 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from codistill.training import Config
-from codistill.training.check import default_label
+from codistill.training.naming import default_label
 
 __all__ = ["StudyProgress"]
 

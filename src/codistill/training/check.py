@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
 
 import torch
+import yaml
 
-from codistill import execution, methods
+from codistill import methods
 from codistill.data import check_name
 from codistill.errors import UserError
-from codistill.training.config import Config
+from codistill.training.config import OWN_DATA, Config
+from codistill.training.configfile import config_from_dict, config_to_dict
+from codistill.training.naming import default_label, default_out
 
-__all__ = ["check_config", "default_label", "parse_splits", "resolve_device"]
+__all__ = ["check_config", "parse_splits", "resolve_device"]
+
+# Bounds that no sensible run comes near; beyond them machines fail in ways that say nothing.
+MOST_EPOCHS = 1_000_000
+MOST_PIXELS = 4096
+MOST_THREADS = 1024
+LAST_SEED = 2**63 - 1
+"""The last one that every torch generator takes."""
 
 
 def check_config(config: Config) -> Config:
@@ -22,10 +31,12 @@ def check_config(config: Config) -> Config:
     Raises:
         UserError: an unknown name or a value outside its range, with the rule and the remedy.
     """
+    # From Python a value may be of any type; from here on it is of its own.
+    config = config_from_dict(config_to_dict(config))
     method = methods.find(config.method)
-    if config.executor != "auto":
-        execution.find(config.executor)
-    check_name(config.data)
+    _check_options(config)
+    if config.data != OWN_DATA:
+        check_name(config.data)
     if not config.model:
         raise UserError("no model: give the name of a network ('codistill list models').")
     peers = config.peers
@@ -46,7 +57,7 @@ def check_config(config: Config) -> Config:
     if amp == "auto":
         amp = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "off"
     label = config.label or default_label(config)
-    out = config.out or Path("runs") / "-".join([_slug(config.data), *config.model, _slug(label), f"seed{config.seed}"])
+    out = config.out or default_out(config, label)
     return dataclasses.replace(config, peers=peers, device=str(device), amp=amp, label=label, out=out)
 
 
@@ -59,18 +70,6 @@ def parse_splits(text: str | None) -> dict[str, int]:
             raise UserError(f"split {text!r} of a tree: give modules with their children, such as layer2:2,layer3:2.")
         splits[name] = int(children)
     return splits
-
-
-def default_label(config: Config) -> str:
-    """Short name of the variant: the method, "branches" or "tree" where they are, "ICL" where it is on."""
-    parts = [Path(config.method.rpartition(".py:")[2] or config.method).name]
-    if config.group != "networks":
-        parts.append(config.group)
-    if config.icl:
-        parts.append("ICL")
-    if config.augment.policies != ("standard",):
-        parts.append(" ".join(config.augment.policies))
-    return ", ".join(parts)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -116,6 +115,18 @@ def _check_peers(config: Config, peers: int) -> None:
         raise UserError(f"teachers with the method {config.method!r}: only kd learns from frozen teachers.")
 
 
+def _check_options(config: Config) -> None:
+    methods.check_options(config.method, config.method_options)
+    for name, value in config.method_options.items():
+        try:
+            yaml.safe_dump(value)
+        except yaml.YAMLError as error:
+            raise UserError(
+                f"method_options.{name} is a {type(value).__name__}, which config.yaml cannot hold: give numbers, "
+                "text, or lists of them."
+            ) from error
+
+
 def _check_augmentation(config: Config, peers: int) -> None:
     policy, method = config.augment.policy(), methods.find(config.method)
     count = len(policy.policies)
@@ -155,16 +166,22 @@ def _check_processes(config: Config, device: torch.device) -> None:
 
 
 def _check_numbers(config: Config) -> None:
-    optim = config.optim
+    optim, augment = config.optim, config.augment
+    for prefix, part in (("", config), ("optim.", optim), ("augment.", augment)):
+        for name, value in vars(part).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{prefix}{name} {value}: it must be a finite number.")
     rules: list[tuple[str, object, bool, str]] = [
         ("batch_size", config.batch_size, config.batch_size >= 2, "at least 2 (batch norm needs two images)"),
-        ("epochs", config.epochs, config.epochs is None or config.epochs >= 1, "at least 1"),
+        ("epochs", config.epochs, _within(config.epochs, 1, MOST_EPOCHS), f"1 to {MOST_EPOCHS:,}"),
         ("validation", config.validation, 0 < config.validation < 1, "a share above 0 and below 1"),
         ("train_subset", config.train_subset, config.train_subset is None or config.train_subset > 0, "above 0"),
-        ("image_size", config.image_size, config.image_size is None or config.image_size >= 8, "at least 8 pixels"),
-        ("seed", config.seed, config.seed >= 0, "0 or more"),
+        ("image_size", config.image_size, _within(config.image_size, 8, MOST_PIXELS), f"8 to {MOST_PIXELS} pixels"),
+        ("seed", config.seed, _within(config.seed, 0, LAST_SEED), f"0 to {LAST_SEED}"),
         ("memory_limit", config.memory_limit, config.memory_limit is None or config.memory_limit > 0, "above 0 GiB"),
-        ("threads", config.threads, config.threads is None or config.threads >= 1, "at least 1"),
+        ("threads", config.threads, _within(config.threads, 1, MOST_THREADS), f"1 to {MOST_THREADS}"),
+        ("classifier", repr(config.classifier), config.classifier != "", "the path of a layer, or left out"),
+        ("split", repr(config.split), config.split != "", "the path of a module, or left out"),
         ("optim.lr", optim.lr, optim.lr > 0, "above 0"),
         ("optim.momentum", optim.momentum, 0 <= optim.momentum < 1, "0 or more and below 1"),
         ("optim.momentum", optim.momentum, optim.momentum > 0 or not optim.nesterov, "above 0 with optim.nesterov"),
@@ -179,12 +196,12 @@ def _check_numbers(config: Config) -> None:
             f"shorter than the run of {config.epochs} epochs",
         ),
         ("data_memory", config.data_memory, config.data_memory >= 0, "0 or more GiB"),
-        ("workers", config.workers, config.workers is None or config.workers >= 0, "0 or more processes"),
+        ("workers", config.workers, _within(config.workers, 0, MOST_THREADS), f"0 to {MOST_THREADS} processes"),
     ]
     for name, value, holds, rule in rules:
         if not holds:
             raise UserError(f"{name} {value}: it must be {rule}.")
 
 
-def _slug(text: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_" else "-" for c in text).replace("--", "-")
+def _within(value: int | None, low: int, high: int) -> bool:
+    return value is None or low <= value <= high

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from codistill.errors import UserError
 
-__all__ = ["checkpoint_folder", "latest", "load_state", "load_weights", "save_checkpoint", "save_selected"]
+__all__ = ["checkpoint_folder", "latest", "load_state", "load_weights", "save_checkpoint", "save_selected", "unshared"]
 
 WEIGHTS, STATE = "weights.safetensors", "state.pt"
 
@@ -87,14 +88,23 @@ def load_weights(folder: Path, modules: dict[str, nn.Module]) -> None:
 def load_state(folder: Path) -> dict[str, Any]:
     """Load what `save_checkpoint` got as `state`; no code of the file is run."""
     try:
-        return torch.load(folder / STATE, weights_only=True)
+        # On the CPU first: a run of a GPU may be scored on a machine without one.
+        return torch.load(folder / STATE, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(f"{folder / STATE} is damaged: train the run again with --overwrite.") from error
 
 
 def _weights(modules: dict[str, nn.Module]) -> dict[str, Tensor]:
     named = {f"{prefix}.{k}": v for prefix, module in modules.items() for k, v in module.state_dict().items()}
-    return {k: v.detach().contiguous() for k, v in named.items()}
+    return unshared(named)
+
+
+def unshared(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as safetensors takes them: dense, and what two names share (tied weights) written under both."""
+    first: dict[int, str] = {}
+    dense = {k: v.detach().contiguous() for k, v in named.items()}
+    owner = {k: first.setdefault(v.data_ptr(), k) for k, v in dense.items()}
+    return {k: v if owner[k] == k else v.clone() for k, v in dense.items()}
 
 
 def _fresh(folder: Path) -> Path:

@@ -8,7 +8,10 @@ from typing import Any, Literal
 
 from codistill.data import AugmentPolicy
 
-__all__ = ["AugmentConfig", "Config", "OptimConfig"]
+__all__ = ["OWN_DATA", "AugmentConfig", "Config", "OptimConfig"]
+
+OWN_DATA = "own"
+"""What stands for the data's name where `train` was given a `dataset`."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,10 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         given = (self.policies,) if isinstance(self.policies, str) else self.policies
-        names = tuple(name.strip() for item in given for name in item.split(","))
-        object.__setattr__(self, "policies", names)
+        # Anything else is left for the check of the whole configuration, which refuses it in one sentence.
+        if isinstance(given, tuple | list) and all(isinstance(item, str) for item in given):
+            names = tuple(name.strip() for item in given for name in item.split(","))
+            object.__setattr__(self, "policies", names)
 
     def policy(self, crop_padding: int = 0, flip: bool = False) -> AugmentPolicy:
         """The policy of these settings, with the data's own crop and flip where they are left out.
@@ -90,7 +95,7 @@ class Config:
     classifier: str | None = None
     """Path of the layer that makes the logits, where it is not the network's last linear layer."""
     data: str = "digits"
-    """Data set by name ('codistill list data')."""
+    """Data set by name ('codistill list data'); in the files of a run, own stands for data given from Python."""
     data_dir: Path | None = None
     """Folder with the data set's files."""
     download: bool = True

@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from codistill.convert import build_dataclass
 from codistill.errors import UserError, unknown
 from codistill.training.config import Config
+from codistill.training.naming import default_label
 
 __all__ = [
     "apply_settings",
@@ -52,7 +52,7 @@ def config_from_dict(data: Mapping[str, Any]) -> Config:
     Raises:
         UserError: a name that is no setting (with the nearest ones), or a value of the wrong type.
     """
-    return _build(Config, data, "")
+    return build_dataclass(Config, data)
 
 
 def config_digest(config: Config) -> str:
@@ -75,6 +75,8 @@ def write_config(config: Config, path: Path) -> None:
 def read_config(path: Path) -> Config:
     """Read a configuration file.
 
+    A label that is what the settings make of themselves is left out, so that it follows them where they are changed.
+
     Raises:
         UserError: the file is missing, is not YAML, is of a newer version or holds a wrong setting.
     """
@@ -89,7 +91,8 @@ def read_config(path: Path) -> Config:
     version = data.pop("version", VERSION)
     if version != VERSION:
         raise UserError(f"{path} has format version {version}, this codistill reads {VERSION}: upgrade codistill.")
-    return config_from_dict(data)
+    config = config_from_dict(data)
+    return dataclasses.replace(config, label=None) if config.label == default_label(config) else config
 
 
 def apply_settings(config: Config, settings: Sequence[str]) -> Config:
@@ -122,46 +125,3 @@ def _names(data: Mapping[str, Any], prefix: str = "") -> list[str]:
     for key, value in data.items():
         names += [prefix + key] if not isinstance(value, dict) else _names(value, f"{prefix}{key}.")
     return names
-
-
-def _build(cls: type, data: Mapping[str, Any], prefix: str) -> Any:
-    hints = typing.get_type_hints(cls)
-    for name in data:
-        if name not in hints:
-            raise unknown("setting", prefix + str(name), [prefix + h for h in hints])
-    return cls(**{name: _convert(hints[name], value, prefix + name) for name, value in data.items()})
-
-
-def _convert(hint: Any, value: Any, name: str) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint):
-        if isinstance(value, Mapping):
-            return _build(typing.cast(type, hint), value, f"{name}.")
-    elif origin in (types.UnionType, typing.Union):
-        if value is None:
-            return None
-        return _convert(next(a for a in arguments if a is not type(None)), value, name)
-    elif origin is typing.Literal:
-        if value in arguments:
-            return value
-        raise unknown(f"value of {name}", str(value), [str(a) for a in arguments])
-    elif origin is tuple:
-        items = value if isinstance(value, list | tuple) else [value]
-        return tuple(_convert(arguments[0], item, name) for item in items)
-    elif origin is dict:
-        if isinstance(value, Mapping):
-            return dict(value)
-    elif hint is Path or hint is str:
-        if isinstance(value, str | Path):
-            return hint(value)
-    elif hint is float:
-        # YAML reads 1e-4 (no dot) as text.
-        if isinstance(value, int | float | str) and not isinstance(value, bool):
-            try:
-                return float(value)
-            except ValueError:
-                pass
-    elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
-        return value
-    kind = getattr(hint, "__name__", str(hint))
-    raise UserError(f"{name}={value!r}: the setting {name} takes a value of type {kind}.")

@@ -6,12 +6,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from codistill.data import Images
 from codistill.errors import unknown
 from codistill.training.checkpoint import checkpoint_folder, load_weights
-from codistill.training.configfile import read_config
 from codistill.training.files import read_json
 from codistill.training.loop import evaluate
-from codistill.training.session import DataSource, build_session
+from codistill.training.reopen import rebuild_session, settings_and_state
+from codistill.training.session import DataSource, Session
 
 __all__ = ["SPLITS", "evaluate_run"]
 
@@ -33,23 +34,29 @@ def evaluate_run(
         split: "test" or "validation".
         checkpoint: "last" or "selected".
         device: another device than the run's.
-        dataset: data to use instead of the one that the configuration names.
+        dataset: the data again, where `train` was given them.
 
     Raises:
-        UserError: no run there, data not found, unknown split, checkpoint or device.
+        UserError: no run there, data not found or not those of the run, config.yaml edited since the run began,
+            unknown split, checkpoint or device.
     """
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
-    config = read_config(run_dir / "config.yaml")
+    config, _, _ = settings_and_state(run_dir)
     folder = checkpoint_folder(run_dir, checkpoint)
     # Processes would take seconds to start, and run on a CPU only; compiling would take minutes.
     executor = "loop" if config.executor == "processes" else config.executor
     changed = {"device": device or config.device, "executor": executor, "compile": False}
-    session = build_session(dataclasses.replace(config, **changed), dataset)
+    session = rebuild_session(dataclasses.replace(config, **changed), dataset, run_dir)
     load_weights(folder, session.modules)
     leader = session.method.leader
     if leader is None and (run_dir / "summary.json").is_file():
         leader = read_json(run_dir / "summary.json")[checkpoint]["validation"]["leader_peer"]
-    if split == "test":
-        return evaluate(session, session.dataset.test, leader)
-    return evaluate(session, session.dataset.train.take(session.splits.validation_N), leader)
+    elif leader is None and split == "test":
+        # The test set has no say in which student leads, in an unfinished run neither.
+        leader = evaluate(session, _validation_part(session), None)["leader_peer"]
+    return evaluate(session, session.dataset.test if split == "test" else _validation_part(session), leader)
+
+
+def _validation_part(session: Session) -> Images:
+    return session.dataset.train.take(session.splits.validation_N)

@@ -25,6 +25,10 @@ from codistill.types import PeerOutputs, Progress
 __all__ = ["Observer", "evaluate", "layer_randomness", "train_epoch", "train_epochs"]
 
 
+# The weights after the last step of an epoch are seen first by these.
+KEPT = " on images kept aside"
+
+
 class Observer(Protocol):
     """Watches a run; all calls come from the training process, in order."""
 
@@ -49,6 +53,7 @@ def train_epochs(session: Session, observers: Sequence[Observer]) -> None:
         if session.method.held_out > 0:
             _renew_method(session)
         record["validation"] = evaluate(session, _part(session, session.splits.validation_N), session.method.leader)
+        _refuse_divergence(session, sum(peer["nll"] for peer in record["validation"]["peers"]), KEPT)
         session.epoch += 1
         elapsed = time.perf_counter() - start
         session.seconds += elapsed
@@ -111,7 +116,9 @@ def _renew_method(session: Session) -> None:
     session.group.eval()
     held_out = _part(session, session.splits.held_out_N)
     prob = [outputs.logits_PBC.softmax(-1) for outputs, _ in _predictions(session, held_out)]
-    session.method.renew(torch.cat(prob, dim=1), held_out.labels_N.to(session.device))
+    prob_PNC = torch.cat(prob, dim=1)
+    _refuse_divergence(session, float(prob_PNC.sum()), KEPT)
+    session.method.renew(prob_PNC, held_out.labels_N.to(session.device))
 
 
 def _part(session: Session, index_N: Tensor) -> Images:
@@ -146,10 +153,10 @@ def has_leader(session: Session) -> bool:
     return session.method.leader is not None or session.group.shape.peers == 1
 
 
-def _refuse_divergence(session: Session, loss: float) -> None:
+def _refuse_divergence(session: Session, loss: float, images: str = "") -> None:
     if not math.isfinite(loss):
         raise UserError(
-            f"the loss of epoch {session.epoch + 1} is {loss}: training has diverged; lower optim.lr (now "
+            f"the loss of epoch {session.epoch + 1}{images} is {loss}: training has diverged; lower optim.lr (now "
             f"{session.config.optim.lr}) or set optim.warmup_epochs. The checkpoint of epoch {session.epoch} is kept."
         )
 

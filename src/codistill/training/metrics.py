@@ -62,7 +62,8 @@ class EvaluationMeter:
 
     def _add_bins(self, confidence_MB: Tensor, right_MB: Tensor) -> None:
         # Bin k holds confidences in (k/15, (k+1)/15].
-        index_MB = ((confidence_MB * BINS).ceil() - 1).clamp(0, BINS - 1).long()
+        # A diverged student has no confidence, and NaN is no index; its NLL tells of it.
+        index_MB = ((confidence_MB.nan_to_num() * BINS).ceil() - 1).clamp(0, BINS - 1).long()
         for row, values in enumerate((torch.ones_like(confidence_MB), confidence_MB, right_MB)):
             self.bins_3MK[row].scatter_add_(1, index_MB, values.to(self.bins_3MK.dtype))
 
@@ -134,7 +135,8 @@ class EpochMeter:
         for kind, values in (("parts", step.parts), ("diagnostics", step.diagnostics)):
             for name, value in values.items():
                 key = (kind, name)
-                self.named[key] = self.named[key] + value if key in self.named else value.clone()
+                # Detached, for a user's own method that forgets to: a graph would keep every batch of the epoch.
+                self.named[key] = self.named[key] + value.detach() if key in self.named else value.detach().clone()
         self.batches += 1
         self.images += len(labels_B)
 

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from codistill.errors import UserError
 from codistill.training.check import check_config
-from codistill.training.checkpoint import latest, load_state, load_weights, save_checkpoint
-from codistill.training.config import Config
-from codistill.training.configfile import config_from_dict, identity, read_config, write_config
+from codistill.training.checkpoint import load_weights, save_checkpoint
+from codistill.training.config import OWN_DATA, Config
+from codistill.training.configfile import write_config
 from codistill.training.executor import settle_executor
 from codistill.training.files import read_json, write_json
 from codistill.training.loggers import JsonLines
 from codistill.training.loop import Observer, layer_randomness, train_epochs
+from codistill.training.reopen import rebuild_session, settings_and_state
 from codistill.training.session import DataSource, Session, build_session
 from codistill.training.summary import summarise
 
@@ -54,7 +55,8 @@ def train(
     Args:
         config: the run; `Config(method="okddip", model=("resnet32",), data="cifar100")` is enough.
         dataset: data to use instead of the one that `config.data` names; a torch Dataset of (image, label) or a pair
-            (train, test) will do, see `codistill.data.from_torch`.
+            (train, test) will do, see `codistill.data.from_torch`. The run's `data` is then "own", and `resume` and
+            `evaluate_run` ask for the same data again.
         overwrite: replace what an earlier run left in the run directory.
         observers: watch the run, for progress bars and loggers.
 
@@ -63,15 +65,18 @@ def train(
             when the training diverges (the last whole epoch is kept).
     """
     started = time.perf_counter()
-    out = check_config(config).out
+    config = _to_be_written(config, dataset)
+    out = config.out
     assert out is not None
-    _refuse_used_folder(out, overwrite)
+    with _writing(out):
+        _refuse_used_folder(config, out, overwrite)
     session = build_session(config, dataset)
     with layer_randomness(session):
         settle_executor(session)
-        _remove_run(out)
-        out.mkdir(parents=True, exist_ok=True)
-        write_config(session.config, out / "config.yaml")
+        with _writing(out):
+            _remove_run(out)
+            out.mkdir(parents=True, exist_ok=True)
+            write_config(session.config, out / "config.yaml")
         write_json(out / "input.json", session.input_facts())
         save_checkpoint(out, 0, session.modules, session.state())
         return _run(session, observers, started)
@@ -82,24 +87,32 @@ def resume(run_dir: Path, *, dataset: DataSource | None = None, observers: Seque
 
     A finished run is returned as it is.
 
+    Args:
+        run_dir: the run directory.
+        dataset: the data again, where `train` was given them.
+        observers: watch the run.
+
     Raises:
-        UserError: there is no run, or its configuration was edited after it began.
+        UserError: there is no run, its configuration was edited after it began, or the data are not the same.
     """
     started = time.perf_counter()
-    config = read_config(run_dir / "config.yaml")
-    folder = latest(run_dir)
-    if folder is None:
-        raise UserError(f"{run_dir} has no checkpoint to go on from: start it with 'codistill train --overwrite'.")
-    state = load_state(folder)
-    _refuse_edited(config, state["config"], run_dir)
+    config, state, folder = settings_and_state(run_dir)
     if (run_dir / "summary.json").is_file():
         return RunResult(run_dir, read_json(run_dir / "summary.json"))
-    session = build_session(dataclasses.replace(config, out=run_dir), dataset)
+    session = rebuild_session(dataclasses.replace(config, out=run_dir), dataset, run_dir)
     with layer_randomness(session):
         load_weights(folder, session.modules)
         session.restore(state)
         JsonLines.cut(run_dir / "metrics.jsonl", session.epoch)
         return _run(session, observers, started)
+
+
+def _to_be_written(config: Config, dataset: DataSource | None) -> Config:
+    """The checked configuration, which must say what the data are in whichever folder and program it is read."""
+    config = check_config(config if dataset is None else dataclasses.replace(config, data=OWN_DATA))
+    if config.data_dir is None:
+        return config
+    return dataclasses.replace(config, data_dir=config.data_dir.expanduser().absolute())
 
 
 def _run(session: Session, observers: Sequence[Observer], started: float) -> RunResult:
@@ -115,7 +128,7 @@ def _run(session: Session, observers: Sequence[Observer], started: float) -> Run
     return RunResult(session.out, summary)
 
 
-def _refuse_used_folder(out: Path, overwrite: bool) -> None:
+def _refuse_used_folder(config: Config, out: Path, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"out {out} is a file: give the path of a folder.")
     if (out / "config.yaml").exists() and not overwrite:
@@ -123,6 +136,16 @@ def _refuse_used_folder(out: Path, overwrite: bool) -> None:
             f"out {out} already holds a run: go on with 'codistill resume {out}', replace it with --overwrite, or "
             "give another --out."
         )
+    if any(Path(teacher).resolve() == out.resolve() for teacher in config.teachers):
+        raise UserError(f"out {out} is the teacher of this run, which would be replaced: give another --out.")
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"out {out} cannot be written ({error.strerror}): give another --out.") from error
 
 
 def _remove_run(out: Path) -> None:
@@ -133,16 +156,3 @@ def _remove_run(out: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-
-
-def _refuse_edited(config: Config, began_with: str, run_dir: Path) -> None:
-    # A setting that is newer than the run has its default in both.
-    before = json.loads(identity(config_from_dict(json.loads(began_with))))
-    now = json.loads(identity(config))
-    changed = sorted(k for k in now if before[k] != now[k])
-    if changed:
-        old = {k: before[k] for k in changed}
-        raise UserError(
-            f"{run_dir / 'config.yaml'} was edited after the run began (changed: {', '.join(changed)}; it began with "
-            f"{old}): put it back, or start a new run with 'codistill train --config ... --out ...'."
-        )

@@ -18,14 +18,15 @@ from codistill.execution import LoopExecutor, Trial
 from codistill.methods import Method
 from codistill.peers import PeerGroup, TaughtGroup
 from codistill.training.check import check_config
-from codistill.training.config import Config
+from codistill.training.config import OWN_DATA, Config
 from codistill.training.configfile import identity
+from codistill.training.facts import input_facts
 from codistill.training.groups import build_group
 from codistill.training.optimizer import make_optimizer
 from codistill.training.seeds import generator_for
 from codistill.training.teachers import load_teachers
 
-__all__ = ["DataSource", "Session", "Splits", "amp_dtype", "build_session", "load_data", "split_data"]
+__all__ = ["DataSource", "Session", "Splits", "amp_dtype", "build_session", "load_data", "open_data", "split_data"]
 
 
 DataSource = Dataset | MapDataset | Sequence[MapDataset]
@@ -85,16 +86,7 @@ class Session:
 
     def input_facts(self) -> dict[str, Any]:
         """What the networks expect and give, for those who load a student: the content of input.json."""
-        channels, height, width = self.dataset.train.shape
-        return {
-            "version": 1,
-            "channels": channels,
-            "height": height,
-            "width": width,
-            "mean": list(self.dataset.mean),
-            "std": list(self.dataset.std),
-            "classes": list(self.dataset.classes),
-        }
+        return input_facts(self.dataset)
 
     def state(self) -> dict[str, Any]:
         """Everything but the weights that the next epoch depends on."""
@@ -125,9 +117,23 @@ class Session:
 
 
 def load_data(config: Config) -> Dataset:
-    """The run's data set; see `codistill.data.load` for the errors."""
+    """The data set that the configuration names; see `codistill.data.load` for the errors."""
+    if config.data == OWN_DATA:
+        raise UserError(
+            f"data {OWN_DATA!r} stands for data that a run was given from Python, and none are given here: pass the "
+            "same dataset= from Python (to train, resume or evaluate_run), or name a data set."
+        )
     size, memory = config.image_size, config.data_memory
     return data.load(config.data, config.data_dir, image_size=size, download=config.download, memory=memory)
+
+
+def open_data(config: Config, dataset: DataSource | None = None) -> Dataset:
+    """`dataset` in the form that a run needs, or the data set that the configuration names where it is None."""
+    if dataset is None:
+        return load_data(config)
+    if isinstance(dataset, Dataset):
+        return dataset
+    return data.from_torch(dataset, image_size=config.image_size, memory=config.data_memory)
 
 
 def split_data(config: Config, dataset: Dataset, held_out: float) -> Splits:
@@ -172,15 +178,11 @@ def build_session(config: Config, dataset: DataSource | None = None) -> Session:
     """
     config = check_config(config)
     device = torch.device(config.device)
-    if dataset is None:
-        dataset = load_data(config)
-    elif not isinstance(dataset, Dataset):
-        dataset = data.from_torch(dataset, image_size=config.image_size, memory=config.data_memory)
+    dataset = open_data(config, dataset)
     config, policy = _fill_from_data(config, dataset)
-    channels = dataset.train.shape[0]
     group = build_group(config, len(dataset.classes), dataset.train.shape)
     if config.teachers:
-        group = TaughtGroup(group, load_teachers(config, len(dataset.classes), channels))
+        group = TaughtGroup(group, load_teachers(config, input_facts(dataset)))
     method_generator = generator_for(config.seed, "method")
     method = methods.build(config.method, group, generator=method_generator, **config.method_options)
     splits = split_data(config, dataset, method.held_out)

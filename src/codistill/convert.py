@@ -1,0 +1,95 @@
+"""Values as YAML, a command line or Python give them, to the type that an annotation names; others are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import numbers
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from codistill.errors import UserError, unknown
+
+__all__ = ["build_dataclass", "convert"]
+
+
+def build_dataclass(cls: type, data: Mapping[str, Any], prefix: str = "") -> Any:
+    """Return the dataclass `cls` with these values and defaults for the rest.
+
+    Raises:
+        UserError: a name that is no field (with the nearest ones), or a value of the wrong type.
+    """
+    hints = typing.get_type_hints(cls)
+    for name in data:
+        if name not in hints:
+            raise unknown("setting", prefix + str(name), [prefix + h for h in hints])
+    return cls(**{name: convert(hints[name], value, prefix + name) for name, value in data.items()})
+
+
+def convert(hint: Any, value: Any, name: str) -> Any:
+    """Return `value` as the type `hint`; one that is neither plain data nor a class takes any value.
+
+    Args:
+        hint: an annotation, resolved.
+        value: plain data, or already of that type.
+        name: what the value is of, for the error.
+
+    Raises:
+        UserError: the value is of another type.
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return _first_of(arguments, value, name)
+    if origin is typing.Literal:
+        if value in arguments:
+            return value
+        raise unknown(f"value of {name}", str(value), [str(a) for a in arguments])
+    if origin is tuple:
+        items = value if isinstance(value, list | tuple) else [value]
+        return tuple(convert(arguments[0], item, name) for item in items)
+    if origin in (list, Sequence):
+        if isinstance(value, list | tuple):
+            return [convert(arguments[0], item, name) for item in value]
+    elif origin is dict:
+        if isinstance(value, Mapping):
+            return dict(value)
+    elif hint is Any or origin is not None or not isinstance(hint, type):
+        return value
+    elif dataclasses.is_dataclass(hint):
+        if isinstance(value, Mapping):
+            return build_dataclass(hint, value, f"{name}.")
+    elif (made := _plain(hint, value)) is not None:
+        return made
+    kind = getattr(hint, "__name__", str(hint))
+    raise UserError(f"{name}={value!r}: it takes a value of type {kind}.")
+
+
+def _first_of(hints: Sequence[Any], value: Any, name: str) -> Any:
+    others = [hint for hint in hints if hint is not type(None)]
+    if value is None and len(others) < len(hints):
+        return None
+    for hint in others[:-1]:
+        try:
+            return convert(hint, value, name)
+        except UserError:
+            pass
+    return convert(others[-1], value, name)
+
+
+def _plain(hint: type, value: Any) -> Any:
+    """The value as a `hint`, or None where it is none."""
+    # True is an int for Python, and for nobody who writes a setting.
+    truth = isinstance(value, bool)
+    if hint is Path or hint is str:
+        return hint(value) if isinstance(value, str | Path) else None
+    if hint is int:
+        return int(value) if isinstance(value, numbers.Integral) and not truth else None
+    if hint is float:
+        # YAML reads 1e-4 (no dot) as text.
+        try:
+            return float(value) if isinstance(value, numbers.Real | str) and not truth else None
+        except ValueError:
+            return None
+    return value if isinstance(value, hint) else None

@@ -1,0 +1,63 @@
+"""What a method must be once it is built, and what its step must give: a user's own may do otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from codistill.errors import UserError
+from codistill.types import GroupShape, StepOutput
+
+__all__ = ["check_built", "check_step"]
+
+
+def check_built(method: nn.Module, name: str, shape: GroupShape) -> None:
+    """UserError where the constructor left out what the base class sets, or set it out of range."""
+    if not all(hasattr(method, attribute) for attribute in ("shape", "leader", "held_out", "alternating")):
+        raise UserError(f"method {name!r} is not set up: call super().__init__(shape) first in its constructor.")
+    leader, held_out = method.leader, method.held_out
+    if leader is not None and not (isinstance(leader, int) and 0 <= leader < shape.peers):
+        raise UserError(
+            f"method {name!r} names the student {leader} as leader of {shape.peers}: give 0 to {shape.peers - 1}, or "
+            "None."
+        )
+    if not (isinstance(held_out, int | float) and 0 <= held_out < 1):
+        raise UserError(f"method {name!r} holds out {held_out} of the training images: give a share from 0 to below 1.")
+
+
+def check_step(step: object, name: str, peers: int, learns: bool, alternating: bool) -> None:
+    """UserError where a step is not what `StepOutput` says; types and shapes only, so that no device is waited for.
+
+    Args:
+        step: what `Method.step` returned.
+        name: the method's, for the error.
+        peers: P.
+        learns: whether the loss must have a gradient.
+        alternating: whether the students' own losses must have one.
+    """
+    if not isinstance(step, StepOutput):
+        raise UserError(f"the step of {name} gives a {type(step).__name__}: it must return a StepOutput.")
+    _check_tensor("loss", name, step.loss, ())
+    _check_tensor("loss_by_peer", name, step.loss_by_peer, (peers,))
+    for kind, values, shape in (("parts", step.parts, ()), ("diagnostics", step.diagnostics, None)):
+        if not isinstance(values, Mapping):
+            raise UserError(f"{kind} of the step of {name} is a {type(values).__name__}: give a mapping by name.")
+        for key, value in values.items():
+            _check_tensor(f"{kind}[{key!r}]", name, value, shape)
+    differentiated = (("loss", step.loss), ("loss_by_peer", step.loss_by_peer))[: 2 if alternating else 1]
+    for what, value in differentiated:
+        if learns and not value.requires_grad:
+            raise UserError(
+                f"{what} of the step of {name} does not depend on what the students put out: nothing would be learned; "
+                "look for a detach() too many."
+            )
+
+
+def _check_tensor(what: str, name: str, value: object, shape: tuple[int, ...] | None) -> None:
+    wanted = "a small tensor" if shape is None else f"a tensor of shape {list(shape)}"
+    if not isinstance(value, Tensor):
+        raise UserError(f"{what} of the step of {name} is a {type(value).__name__}: give {wanted}.")
+    if shape is not None and value.shape != torch.Size(shape):
+        raise UserError(f"{what} of the step of {name} has shape {list(value.shape)}: give {wanted}.")

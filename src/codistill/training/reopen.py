@@ -1,0 +1,54 @@
+"""A run directory as a session again, with the settings and the data that the run began with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from codistill.errors import UserError
+from codistill.training.check import check_config
+from codistill.training.checkpoint import latest, load_state
+from codistill.training.config import Config
+from codistill.training.configfile import config_from_dict, identity, read_config
+from codistill.training.facts import refuse_other_data
+from codistill.training.files import read_json
+from codistill.training.session import DataSource, Session, build_session, open_data
+
+__all__ = ["rebuild_session", "settings_and_state"]
+
+
+def settings_and_state(run_dir: Path) -> tuple[Config, dict[str, Any], Path]:
+    """The run's configuration, the state of its newest whole checkpoint, and that checkpoint's folder.
+
+    Raises:
+        UserError: there is no run or checkpoint, a file is damaged, or config.yaml was edited after the run began.
+    """
+    config = read_config(run_dir / "config.yaml")
+    folder = latest(run_dir)
+    if folder is None:
+        raise UserError(f"{run_dir} has no checkpoint to go on from: start it with 'codistill train --overwrite'.")
+    state = load_state(folder)
+    _refuse_edited(config, state["config"], run_dir)
+    return config, state, folder
+
+
+def rebuild_session(config: Config, dataset: DataSource | None, run_dir: Path) -> Session:
+    """`build_session` of a run that has begun; UserError where the data are not those that it began with."""
+    opened = open_data(check_config(config), dataset)
+    # Before any part is built, which other data could make fail with less to say.
+    refuse_other_data(read_json(run_dir / "input.json"), opened, run_dir)
+    return build_session(config, opened)
+
+
+def _refuse_edited(config: Config, began_with: str, run_dir: Path) -> None:
+    # A setting that is newer than the run has its default in both.
+    before = json.loads(identity(config_from_dict(json.loads(began_with))))
+    now = json.loads(identity(config))
+    changed = sorted(k for k in now if before[k] != now[k])
+    if changed:
+        old = {k: before[k] for k in changed}
+        raise UserError(
+            f"{run_dir / 'config.yaml'} was edited after the run began (changed: {', '.join(changed)}; it began with "
+            f"{old}): put it back, or start a new run with 'codistill train --config ... --out ...'."
+        )
