@@ -20,10 +20,20 @@ from rich.console import Console
 from tyro.conf import Positional, Suppress, UseAppendAction, arg, subcommand
 
 from codistill import data, methods, reports
-from codistill.console import RunProgress, plan_table, print_entries, print_studies, score_table, simple_table
+from codistill.console import (
+    RunProgress,
+    plan_table,
+    print_entries,
+    print_interrupted,
+    print_result,
+    print_studies,
+    score_table,
+    simple_table,
+)
 from codistill.errors import UserError
 from codistill.export import export_student
 from codistill.peers.describe import describe as describe_models
+from codistill.studies.catalog import studies_named
 from codistill.studies.command import StudyRequest, run_studies
 from codistill.studies.listing import describe_studies, estimates, how_estimated
 from codistill.training import Config, RunResult, apply_settings, read_config, resume, train
@@ -81,7 +91,7 @@ class Report:
     runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="PATH...")]
     """Run directories, or folders that hold some."""
     out: Path | None = None
-    """File to write; report.html in the (first) folder if left out."""
+    """File to write; report.html in the folder that is given, or here where several are, if left out."""
 
 
 @dataclass(frozen=True)
@@ -153,11 +163,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warnings.showwarning = _show_warning
     try:
         _run(_parse(arguments))
+        # What a pipe's reader left unread is still an error to catch here.
+        sys.stdout.flush()
+    except BrokenPipeError:
+        Console().on_broken_pipe()
     except UserError as error:
         Console(stderr=True).print(f"codistill: error: {error}", highlight=False, markup=False, soft_wrap=True)
         raise SystemExit(2) from error
     except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted; 'codistill resume RUN' goes on from the last whole epoch")
+        print_interrupted(Console(stderr=True), arguments[:1])
         raise SystemExit(130) from None
 
 
@@ -229,12 +243,13 @@ def _train(command: Train, console: Console) -> None:
 
 
 def _study(command: Study, console: Console) -> None:
-    if command.names == ("list",):
-        rows = estimates(command.gpu)
+    if command.names[:1] == ("list",):
+        names = studies_named(command.names[1:] or ("all",))
+        studies, rows = describe_studies(names), estimates(command.gpu, names)
         if command.json:
-            print(json.dumps([a | b for a, b in zip(describe_studies(), rows, strict=True)], indent=1))
+            print(json.dumps([a | b for a, b in zip(studies, rows, strict=True)], indent=1))
         else:
-            print_studies(console, describe_studies(), rows)
+            print_studies(console, studies, rows)
             console.print(how_estimated(command.gpu), highlight=False, soft_wrap=True)
         return
     typed = shlex.join(["codistill", *sys.argv[1:]])
@@ -244,18 +259,7 @@ def _study(command: Study, console: Console) -> None:
 
 def _finish(result: RunResult, console: Console) -> None:
     report = reports.write_report(reports.find_runs([result.run_dir]), result.run_dir / "report.html")
-    last = result.summary["last"]
-    console.print(score_table(last["test"], f"test set, last epoch ({last['epoch']})"))
-    headline = "mean of students" if result.summary["headline"] == "mean" else "leader"
-    selected = result.summary["selected"]
-    error = selected["test"][result.summary["headline"]]["top1_error"]
-    console.print(
-        f"headline: {headline}, last epoch: {result.test_error:.2f} % top-1 error on "
-        f"{last['test']['images']:,} test images (epoch {selected['epoch']}, selected on validation: {error:.2f} %)\n"
-        f"run: {result.run_dir}\nreport: {report}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    print_result(console, result, report)
 
 
 def _evaluate(command: Evaluate, console: Console) -> None:
@@ -285,7 +289,8 @@ def _list(command: List, console: Console) -> None:
 
 
 def _report_path(paths: Sequence[Path]) -> Path:
-    return paths[0] / "report.html" if paths and paths[0].is_dir() else Path("report.html")
+    # Several runs beside one another must not replace the report of the first one.
+    return paths[0] / "report.html" if len(paths) == 1 else Path("report.html")
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:

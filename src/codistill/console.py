@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -12,6 +13,8 @@ from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from codistill.training import RunResult
+from codistill.training.config import OWN_DATA
 from codistill.training.loggers import Silent
 from codistill.training.plan import TRAINING_FORWARDS, Plan
 from codistill.training.session import Session
@@ -21,6 +24,8 @@ __all__ = [
     "plain_duration",
     "plan_table",
     "print_entries",
+    "print_interrupted",
+    "print_result",
     "print_studies",
     "score_table",
     "simple_table",
@@ -46,8 +51,9 @@ class RunProgress(Silent):
     def on_start(self, session: Session) -> None:
         """Describe the run and start the bar."""
         config, shape = session.config, session.group.shape
+        data = "own data" if config.data == OWN_DATA else config.data
         self.console.print(
-            f"[bold]{config.label}[/]: {shape.peers} x {', '.join(config.model)} on {config.data} "
+            f"[bold]{config.label}[/]: {shape.peers} x {', '.join(config.model)} on {data} "
             f"({len(session.splits.train_N):,} training, {len(session.splits.validation_N):,} validation, "
             f"{len(session.dataset.test):,} test images), {session.epochs} epochs on {session.device}",
             highlight=False,
@@ -139,6 +145,31 @@ def plan_table(plan: Plan) -> Table:
     return table
 
 
+def print_interrupted(console: Console, command: Sequence[str]) -> None:
+    """Say how the command (its name, or nothing) goes on after an interruption."""
+    advice = {
+        "train": "; 'codistill resume RUN' goes on from the last whole epoch",
+        "resume": "; 'codistill resume RUN' goes on from the last whole epoch",
+        "study": "; the same command goes on where the runs are",
+    }
+    console.print("interrupted" + advice.get("".join(command), ""), highlight=False)
+
+
+def print_result(console: Console, result: RunResult, report: Path) -> None:
+    """The scores of a finished run, its headline, and where its files lie."""
+    last, selected = result.summary["last"], result.summary["selected"]
+    console.print(score_table(last["test"], f"test set, last epoch ({last['epoch']})"))
+    headline = "mean of students" if result.summary["headline"] == "mean" else "leader"
+    error = selected["test"][result.summary["headline"]]["top1_error"]
+    console.print(
+        f"headline: {headline}, last epoch: {result.test_error:.2f} % top-1 error on "
+        f"{last['test']['images']:,} test images (epoch {selected['epoch']}, selected on validation: {error:.2f} %)\n"
+        f"run: {result.run_dir}\nreport: {report}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
 def print_entries(console: Console, rows: Sequence[Mapping[str, Any]], text: str) -> None:
     """Each row as its name, its `text` and, below, all else that it has."""
     for row in rows:
@@ -165,13 +196,16 @@ def print_studies(
     for study, estimate in zip(studies, estimates, strict=True):
         console.print(f"[bold]{study['name']}[/]  {escape(study['title'])}", highlight=False)
         hours = {**estimate["hours"], "paper": estimate["gpu_hours"]}
-        units = {"smoke": "h of a CPU thread", "cpu": "h of a CPU thread", "paper": f"h of one {estimate['gpu']}"}
-        taken = (
-            f"{profile} {n} runs, {hours[profile]:,.2g} {units[profile]}" for profile, n in estimate["runs"].items()
-        )
+        of = {"smoke": "a CPU thread", "cpu": "a CPU thread", "paper": f"one {estimate['gpu']}"}
+        taken = (f"{p} {n} runs, {_rough_time(hours[p])} of {of[p]}" for p, n in estimate["runs"].items())
         lines = ("; ".join(taken), f"rows: {', '.join(study['rows'])}", f"columns: {', '.join(study['columns'])}")
         for line in lines:
             console.print(Padding(escape(line), (0, 0, 0, 4)), highlight=False, style="dim")
+
+
+def _rough_time(hours: float) -> str:
+    unit, size = next((u for u in (("h", 1.0), ("min", 1 / 60)) if hours >= u[1]), ("s", 1 / 3600))
+    return f"{hours / size:,.1f} {unit}" if hours < 10 * size else f"{hours / size:,.0f} {unit}"
 
 
 def _text(value: Any) -> str:

@@ -59,6 +59,33 @@ def test_options_beside_a_configuration_win(trained, tmp_path):
     assert json.loads((tmp_path / "other" / "summary.json").read_text())["seed"] == 3
 
 
+def test_an_automatic_label_follows_the_options_beside_a_configuration(trained, tmp_path):
+    assert run("train", "--config", trained / "config.yaml", "--method", "ind", "--out", tmp_path / "other") == 0
+    assert json.loads((trained / "summary.json").read_text())["label"] == "dml, ICL"
+    assert json.loads((tmp_path / "other" / "summary.json").read_text())["label"] == "ind, ICL"
+
+
+def test_a_reader_that_has_seen_enough_ends_the_program_quietly():
+    command = f"{sys.executable} -m codistill list data --json"
+    for listing in (command, command.removesuffix(" --json")):
+        piped = subprocess.run(["bash", "-c", f"{listing} | true"], capture_output=True, text=True, check=False)
+        assert piped.stderr == ""
+
+
+def test_advice_after_an_interruption_fits_the_command(monkeypatch, capsys):
+    def interrupted(command):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("codistill.cli._run", interrupted)
+    for arguments, says in (
+        (["train"], "interrupted; 'codistill resume RUN' goes on from the last whole epoch\n"),
+        (["study", "okddip/table2"], "interrupted; the same command goes on where the runs are\n"),
+        (["list", "data"], "interrupted\n"),
+    ):
+        assert run(*arguments) == 130
+        assert capsys.readouterr().err == says
+
+
 def test_evaluate_prints_the_numbers_of_the_summary(trained, capsys):
     assert run("evaluate", trained, "--json") == 0
     summary = json.loads((trained / "summary.json").read_text())
@@ -77,8 +104,12 @@ def test_export_gives_the_plain_network(trained, tmp_path, capsys):
     assert "load_state_dict" in (tmp_path / "README.md").read_text()
 
 
-def test_report_puts_runs_side_by_side(trained, tmp_path, capsys):
+def test_report_puts_runs_side_by_side(trained, tmp_path, monkeypatch):
     assert run("report", trained, "--out", tmp_path / "r.html") == 0
+    monkeypatch.chdir(tmp_path)
+    assert run("report", trained, trained) == 0
+    # The first run keeps its own report.
+    assert (tmp_path / "report.html").is_file()
     assert "dml" in (tmp_path / "r.html").read_text()
 
 
@@ -111,8 +142,14 @@ def test_help_gives_defaults(capsys):
         (["--data", "fashion"], "unknown data set 'fashion': did you mean 'fashion_mnist'"),
         (["--set", "optim.lrr=1"], "did you mean 'optim.lr'"),
         (["--set", "method_options.temprature=1"], "did you mean 'temperature'"),
-        (["--set", "method_options.temperature=0"], "temperature 0: it must be greater than 0"),
-        (["--set", "method_options.temperature=warm"], "options of okddip"),
+        (["--set", "method_options.temperature=0"], "temperature 0.0: it must be greater than 0"),
+        (["--set", "method_options.temperature=warm"], "temperature='warm': it takes a value of type float"),
+        (["--set", "method_options.include_self=maybe"], "include_self='maybe': it takes a value of type bool"),
+        (["--optim.lr", "inf"], "optim.lr inf: it must be a finite number"),
+        (["--data-memory", "nan"], "data_memory nan"),
+        (["--threads", "100000"], "threads 100000"),
+        (["--out", "/proc/nowhere/run"], "out /proc/nowhere/run cannot be written"),
+        (["--data", "own"], "data 'own' stands for data that a run was given from Python"),
         (["--method", "dml", "--peers", "1"], "needs at least 2"),
         (["--batch-size", "5000"], "batch_size 5000 with"),
         (["--batch-size", "0"], "batch_size 0"),

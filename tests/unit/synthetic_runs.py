@@ -97,7 +97,8 @@ def write_run(
     folder.mkdir(parents=True)
     settings = {
         "version": 1, "method": variant["method"], "model": list(models), "peers": variant["peers"],
-        "group": variant.get("group", "networks"), "data": data, "epochs": epochs, "batch_size": 64,
+        "group": variant.get("group", "networks"), "data": data, "data_dir": None,
+        "train_subset": None, "epochs": epochs, "batch_size": 64,
         "icl": variant.get("icl", False), "seed": seed, "device": "cpu", "out": str(folder), "label": label,
         "optim": {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "schedule": "cosine"},
         "augment": {"crop_padding": 1, "flip": False}, "method_options": {},

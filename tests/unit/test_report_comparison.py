@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,8 @@ from scipy import stats
 from synthetic_runs import write_run
 
 from codistill.errors import UserError
-from codistill.reports import compare, find_runs, read_run
+from codistill.reports import compare, find_runs, read_run, to_markdown
+from codistill.reports.details import commands
 
 
 def _write(root: Path, label: str, errors: dict[int, float], **options) -> None:
@@ -113,6 +116,121 @@ def test_variants_of_one_label_are_told_apart_by_their_settings(tmp_path: Path) 
             write_run(tmp_path / f"lr{lr}-{seed}", "dml", seed, config={"optim": {"lr": lr, "momentum": 0.9}})
     rows = compare(find_runs([tmp_path])).rows
     assert [(row.name, len(row.runs)) for row in rows] == [("dml, optim.lr 0.1", 2), ("dml, optim.lr 0.05", 2)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "names"),
+    [
+        ({"epochs": 2}, {"epochs": 20}, ["epochs 2", "epochs 20"]),
+        ({"train_subset": None}, {"train_subset": 99}, ["train_subset null", "train_subset 99"]),
+        ({"amp": "off"}, {"amp": "bf16"}, ["amp off", "amp bf16"]),
+        ({"teachers": ["x/big"]}, {"teachers": ["x/small"]}, ['teachers ["x/big"]', 'teachers ["x/small"]']),
+        ({"method_options": {"temperature": 2.0}}, {"method_options": {}}, ["temperature 2", ""]),
+        ({"method_options": {"seed": 1}}, {"method_options": {"seed": 2}}, ["seed 1", "seed 2"]),
+    ],
+)
+def test_different_experiments_are_never_seeds_of_one_row(tmp_path: Path, one: dict, other: dict, names: list) -> None:
+    for seed, config in enumerate((one, other)):
+        write_run(tmp_path / str(seed), "dml", seed, epochs=config.get("epochs", 6), config=config)
+    rows = compare(find_runs([tmp_path])).rows
+    assert [row.name for row in rows] == [", ".join(filter(None, ("dml", name))) for name in names]
+    assert [[run.seed for run in row.runs] for row in rows] == [[0], [1]]
+
+
+def _input(folder: Path, **changes) -> None:
+    data = {"training_images": 100, "test_images": 20, "labels_sha256": "ab" * 32} | changes
+    (folder / "input.json").write_text(json.dumps({"version": 1, "classes": ["a", "b"], "data": data}))
+
+
+def test_folders_are_separate_tables(tmp_path: Path) -> None:
+    for seed, folder in enumerate("ab"):
+        write_run(tmp_path / folder, "dml", seed, data="image_folder", config={"data_dir": folder})
+    tables = compare(find_runs([tmp_path])).tables
+    assert [table.data for table in tables] == ["image_folder, data_dir a", "image_folder, data_dir b"]
+    assert [[row.name for row in table.rows] for table in tables] == [["dml"], ["dml"]]
+
+
+def test_data_from_python_are_told_apart_by_their_images(tmp_path: Path) -> None:
+    changes = {"a": {}, "b": {}, "more": {"training_images": 101}, "other": {"labels_sha256": "cd" * 32}}
+    for seed, (name, change) in enumerate(changes.items()):
+        _input(write_run(tmp_path / name, "dml", seed, data="own"), **change)
+    write_run(tmp_path / "digits", "dml", 0)
+    assert {table.data: [len(row.runs) for row in table.rows] for table in compare(find_runs([tmp_path])).tables} == {
+        "own data, images 100 + 20, labels abababab": [2],
+        "own data, images 101 + 20, labels abababab": [1],
+        "own data, images 100 + 20, labels cdcdcdcd": [1],
+        "digits": [1],
+    }
+
+
+def test_the_page_has_no_command_for_data_that_no_command_can_name(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "dml", 0, data="own")
+    told = commands(compare(find_runs([tmp_path])).tables[0])
+    assert told == f"# {tmp_path / 'a'}: trained on data from Python; give train(...) the same dataset=\n" + (
+        "codistill report repeated"
+    )
+
+
+def test_how_and_where_a_run_goes_tells_no_seeds_apart(tmp_path: Path) -> None:
+    for seed in range(2):
+        how = {"threads": 1 + seed, "executor": ("loop", "fused")[seed], "device": ("cpu", "cuda:1")[seed]}
+        where = {"workers": seed, "download": bool(seed), "memory_limit": float(seed), "teachers": [f"r/t-seed{seed}"]}
+        write_run(tmp_path / f"{seed}", "dml", seed, config=how | where)
+    assert [(row.name, len(row.runs)) for row in compare(find_runs([tmp_path])).rows] == [("dml", 2)]
+
+
+def test_a_whole_number_is_one_value_however_it_is_written(tmp_path: Path) -> None:
+    for seed, temperature in enumerate((2, 2.0)):
+        write_run(tmp_path / f"{seed}", "dml", seed, config={"method_options": {"temperature": temperature}})
+    assert [len(row.runs) for row in compare(find_runs([tmp_path])).rows] == [2]
+
+
+def test_one_experiment_run_in_two_ways_with_one_seed_is_two_rows(tmp_path: Path) -> None:
+    for name in ("loop", "fused"):
+        write_run(tmp_path / name, "dml", 0, config={"executor": name})
+    rows = compare(find_runs([tmp_path])).rows
+    assert {row.name for row in rows} == {"dml, executor loop", "dml, executor fused"}
+
+
+def test_a_setting_that_an_older_version_did_not_write_tells_no_seeds_apart(tmp_path: Path) -> None:
+    write_run(tmp_path / "old", "dml", 0)
+    write_run(tmp_path / "new", "dml", 1, config={"data_memory": 8.0})
+    assert len(compare(find_runs([tmp_path])).rows) == 1
+
+
+def _lengths(root: Path, method: str, *epochs: int) -> list:
+    return [read_run(write_run(root / f"{method}{n}", method, test_error=float(n), epochs=n)) for n in epochs]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_baseline_has_the_same_data_and_length_in_any_order(tmp_path: Path, turned: bool) -> None:
+    runs = [*_lengths(tmp_path, "baseline", 4, 5), *_lengths(tmp_path, "dml", 5, 6)]
+    subset = {"train_subset": 99}
+    runs.append(read_run(write_run(tmp_path / "subset", "ind", epochs=4, config=subset)))
+    comparison = compare(runs[::-1] if turned else runs)
+    assert {row.name: row.baseline for row in comparison.rows} == {
+        "baseline, epochs 4": None, "baseline, epochs 5": None, "dml, epochs 5": "baseline, epochs 5",
+        "dml, epochs 6": None, "ind": None,
+    }  # fmt: skip
+    markdown = to_markdown(comparison)
+    assert "Compared with nothing, for want of a baseline with the same networks, images, number of epochs" in markdown
+    assert re.search(r"in common: (dml, epochs 6; ind|ind; dml, epochs 6)\.", markdown)
+    many = [*runs, *_lengths(tmp_path, "okddip, networks", 2, 3)]
+    assert "in common: 4 rows, those without a difference." in to_markdown(compare(many))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_several_baselines_the_nearest_settings_count(tmp_path: Path, turned: bool) -> None:
+    runs = []
+    for lr in (0.1, 0.05):
+        for method in ("baseline", "dml"):
+            folder, config = tmp_path / f"{method}{lr}", {"optim": {"lr": lr}}
+            runs.append(read_run(write_run(folder, method, config=config)))
+    rows = {row.name: row.baseline for row in compare(runs[::-1] if turned else runs).rows}
+    assert rows == {
+        "baseline, optim.lr 0.1": None, "baseline, optim.lr 0.05": None,
+        "dml, optim.lr 0.1": "baseline, optim.lr 0.1", "dml, optim.lr 0.05": "baseline, optim.lr 0.05",
+    }  # fmt: skip
 
 
 def test_a_seed_that_would_count_twice_is_refused(tmp_path: Path) -> None:

@@ -92,6 +92,20 @@ def test_an_epoch_that_cannot_be_drawn_is_damaged(tmp_path: Path, where: str, va
         read_run(folder)
 
 
+def test_what_input_json_says_of_the_images_is_read_and_damage_in_it_told(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "r")
+    assert read_run(folder).images == {}
+    record = {"version": 1, "classes": ["a", "b"]}
+    (folder / "input.json").write_text(json.dumps(record))
+    assert read_run(folder).images == {}
+    data = {"training_images": 9, "test_images": 4, "labels_sha256": "0123456789"}
+    (folder / "input.json").write_text(json.dumps(record | {"data": data}))
+    assert read_run(folder).images == {"classes": "2", "images": "9 + 4", "labels": "01234567"}
+    (folder / "input.json").write_text(json.dumps({"version": 1, "data": {}}))
+    with pytest.raises(UserError, match=r"input.json is damaged \('classes' is missing\)"):
+        read_run(folder)
+
+
 def test_settings_that_are_no_yaml_are_damaged(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "r")
     (folder / "config.yaml").write_text("method: [dml\n")
@@ -99,9 +113,10 @@ def test_settings_that_are_no_yaml_are_damaged(tmp_path: Path) -> None:
         read_run(folder)
 
 
-@pytest.mark.parametrize("file", ["config.yaml", "metrics.jsonl", "summary.json"])
+@pytest.mark.parametrize("file", ["config.yaml", "input.json", "metrics.jsonl", "summary.json"])
 def test_a_newer_format_is_refused_in_every_file(tmp_path: Path, file: str) -> None:
-    path = write_run(tmp_path / "r") / file
+    (write_run(tmp_path / "r") / "input.json").write_text('{"version": 1}')
+    path = tmp_path / "r" / file
     path.write_text(path.read_text().replace("version: 1", "version: 2", 1).replace('"version": 1', '"version": 2', 1))
     with pytest.raises(UserError, match=rf"{file} has format version 2, .* up to 1: install a newer codistill"):
         read_run(path.parent)

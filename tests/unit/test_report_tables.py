@@ -29,7 +29,9 @@ def test_the_terminal_table_fits_80_characters_with_every_number(tmp_path: Path)
     assert "digits" in text.splitlines()[0]
     assert "…" not in text
     baseline = next(line for line in text.splitlines() if line.startswith("baseline"))
-    assert baseline.split() == ["baseline", "network", "3.97", "±", "0.21", "–", "–", "–", "78,042", "0.8"]
+    assert baseline.split() == ["baseline", "network", "3.97", "±", "0.21", "–", "–", "–", "0.8"]
+    # What all rows have in common stands in the title.
+    assert text.splitlines()[0].strip() == "Top-1 test error on digits, last epoch, 3 seeds, 78,042 parameters"
 
 
 def test_marks_in_labels_are_not_markup(tmp_path: Path) -> None:
@@ -40,6 +42,8 @@ def test_data_sets_stand_one_below_the_other_in_the_terminal(tmp_path: Path) -> 
     paths = [write_run(tmp_path / data, data=data) for data in ("digits", "glyphs")]
     text = _terminal(paths)
     assert text.index("error on digits") < text.index("error on glyphs")
+    # However narrow the table is, a title and a note take the width that there is.
+    assert "Top-1 test error on digits, last epoch\n" in _terminal([write_run(tmp_path / "going", done=1)])
 
 
 def test_few_seeds_are_marked_with_their_reason(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from codistill.studies.claims import Claim, Contrast, difference, judge, slope
 from codistill.studies.claims_kdcl import CLAIMS as KDCL
 from codistill.studies.claims_okddip import CLAIMS as OKDDIP
 from codistill.studies.profiles import PROFILES
-from codistill.studies.results import Number
+from codistill.studies.results import Number, numbers
 
 STUDY = "okddip/table2"
 CLEAR, WEAK, NONE = (-1.0, -1.1, -0.9), (-1.1, -0.6, -0.7), (-1.0, 1.0, 0.1)
@@ -65,6 +65,19 @@ def test_only_seeds_of_all_terms_count():
     found[STUDY, "row", "ours"] = number({1: 20.0, 2: 20.9, 3: 24.1, 7: 50.0})
     result = judge(Claim("claim", (below(),)), found).judged[0].result
     assert result.difference.values == pytest.approx((-1.0, -1.1, -0.9))
+
+
+def test_comparisons_of_the_very_same_runs_are_one():
+    """OKDDip's tables 1 and 2 are both of digits under `smoke`, and share their runs."""
+    study1, study2 = (find_study(f"okddip/table{n}", "smoke") for n in (1, 2))
+    found = {(s.name, n.row, n.column): n for s in (study1, study2) for n in numbers(s, {})}
+    ind = next(claim for claim in OKDDIP if "independent networks" in claim.text)
+    assert [j.contrast.what for j in judge(ind, found).judged] == [
+        f"okddip network against ind, {row}, table1" for row in study1.rows
+    ]
+    cpu = [find_study(f"okddip/table{n}", "cpu") for n in (1, 2)]
+    found = {(s.name, n.row, n.column): n for s in cpu for n in numbers(s, {})}
+    assert len(judge(ind, found).judged) == 2 * len(study1.rows)
 
 
 def test_p_values_are_corrected_for_the_comparisons_of_the_claim():

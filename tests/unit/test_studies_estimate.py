@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -89,8 +90,7 @@ def test_a_gpu_reaches_a_share_of_its_published_peak():
 
 def test_the_list_of_studies_has_every_study_with_hours_by_profile(monkeypatch, capsys):
     monkeypatch.setattr(listing, "measured_rate", lambda profile: {"smoke": 1e9, "cpu": 2e9, "paper": 4e9}[profile])
-    monkeypatch.setattr(listing, "STUDIES", {name: STUDIES[name] for name in ("okddip/table5", "kdcl/table7")})
-    main(["study", "list", "--gpu", "h100", "--json"])
+    main(["study", "list", "okddip/table5", "kdcl/table7", "--gpu", "h100", "--json"])
     ablations, table7 = json.loads(capsys.readouterr().out)
     assert (ablations["name"], table7["name"]) == ("okddip/table5", "kdcl/table7")
     assert table7["columns"] == ["resnet32", "wrn16_2", "gain"]
@@ -99,7 +99,14 @@ def test_the_list_of_studies_has_every_study_with_hours_by_profile(monkeypatch, 
     assert ablations["macs"]["cpu"] == macs
     assert ablations["hours"]["cpu"] == pytest.approx(macs / 2e9 / 3600)
     assert ablations["gpu_hours"] == pytest.approx(ablations["macs"]["paper"] / (0.3 * 989e12 / 2) / 3600)
-    main(["study", "list", "--gpu", "h100"])
+    main(["study", "list", "okddip", "--gpu", "h100"])
     screen = capsys.readouterr().out
+    assert [line.split()[0] for line in screen.splitlines() if line.startswith(("okddip", "kdcl"))] == [
+        name for name in STUDIES if name.startswith("okddip/")
+    ]
     assert "Estimates of training alone" in screen
+    assert "e+" not in screen
+    assert re.search(
+        r"smoke 12 runs, \d+(\.\d)? s of a CPU thread; cpu 18 runs, \d+(\.\d)? (h|min) of", " ".join(screen.split())
+    )
     assert "30% of the published 989e12 operations a second of a h100" in screen

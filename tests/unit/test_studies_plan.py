@@ -9,7 +9,7 @@ import pytest
 
 from codistill.errors import UserError
 from codistill.studies import plan as planning
-from codistill.studies.catalog import STUDIES, find_study
+from codistill.studies.catalog import STUDIES, find_study, studies_named
 from codistill.studies.plan import folder_stem, make_plan, select
 from codistill.studies.profiles import PROFILES
 from codistill.studies.study import Entry, Study, Variant
@@ -18,7 +18,8 @@ from codistill.training import Config, OptimConfig
 BASE = Config(method="baseline", model=("resnet8_tiny",), peers=1, data="digits", epochs=2, label="vanilla")
 ELSEWHERE = {
     "seed": 3, "label": "another", "device": "cuda:1", "threads": 2, "executor": "fused", "out": Path("x"),
-    "channels_last": False, "deterministic": True, "compile": True, "teachers": ("runs/x",),
+    "channels_last": False, "deterministic": True, "compile": True, "teachers": ("runs/x",), "workers": 2,
+    "download": False, "memory_limit": 1.0,
 }  # fmt: skip
 
 
@@ -106,6 +107,13 @@ def test_a_setting_of_a_later_version_changes_no_key_until_it_is_used(monkeypatc
     assert key() != before
 
 
+def test_studies_go_by_name_by_the_beginning_of_names_or_all():
+    assert studies_named(["kdcl/table7", "okddip/figure"]) == ["kdcl/table7", "okddip/figure3"]
+    assert studies_named(["kdcl"]) == [name for name in STUDIES if name.startswith("kdcl/")]
+    assert studies_named(["kdcl/table2", "all"]) == ["kdcl/table2", *(n for n in STUDIES if n != "kdcl/table2")]
+    assert refused(studies_named, ["okdip"]).startswith("unknown study 'okdip': did you mean 'okddip'")
+
+
 def test_studies_share_what_they_have_in_common():
     plan = make_plan([find_study(name, "paper") for name in STUDIES], 1, Path())
 
@@ -117,6 +125,8 @@ def test_studies_share_what_they_have_in_common():
     assert cell("okddip/table2", "vgg16/one") == cell("okddip/table4", "vgg16/one")
     assert len({cell(f"kdcl/table{n}", "vanilla, resnet18") for n in (2, 3, 4, 5, 6)}) == 1
     assert cell("kdcl/table2", "vanilla, resnet50") == cell("kdcl/table6", "vanilla, resnet50")
+    # The paper's ensemble of peers has no leader.
+    assert cell("okddip/table5", "resnet32/no_two_level") == cell("okddip/table4", "resnet32/okddip_branch")
     assert cell("kdcl/table4", "vanilla, resnet18*") != cell("kdcl/table4", "vanilla, resnet18")
     assert cell("kdcl/table7", "vanilla, resnet32") != cell("okddip/table2", "resnet32/baseline")
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from codistill.errors import UserError, unknown
-from codistill.reports.grouping import group_runs
+from codistill.reports.grouping import group_by_data, group_runs
 from codistill.reports.records import Score, Summary
 from codistill.reports.run import Run
+from codistill.reports.settings import experiment_of, ground_of, telling
 from codistill.reports.statistics import Estimate, Paired, estimate, holm, paired
 
 __all__ = ["FEW_SEEDS", "Comparison", "Row", "Table", "compare"]
@@ -18,7 +19,7 @@ FEW_SEEDS = 3
 
 @dataclass(frozen=True)
 class Row:
-    """One variant: the same label, networks and data set. Errors in percent; None while no seed is finished.
+    """One variant: runs that differ in the seed only. Errors in percent; None while no seed is finished.
 
     Attributes:
         name: what the row is called; the label, with the networks where a table has several.
@@ -30,7 +31,7 @@ class Row:
         ensemble_selected: the same with the weights of the selected epoch.
         seconds: training time.
         parameters: of the network that is deployed.
-        baseline: name of the row that it is compared with, or None.
+        baseline: name of the row that it is compared with; None where there is none to compare with.
         paired: `error` minus the baseline's on the seeds that both have finished.
         p_holm: `paired.p` after Holm's correction for all rows of the table.
     """
@@ -87,7 +88,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """All rows on one data set: the baseline first, then in the order in which they were given.
+    """All rows on one data set, the same images: baselines first, then in the order in which they were given.
 
     `heading` stands above the table where there are several; the data set's name if left out.
     """
@@ -113,9 +114,10 @@ def compare(runs: Sequence[Run], baseline: str | None = None) -> Comparison:
     """Group runs into rows and tables and compare each row with its baseline.
 
     Args:
-        runs: finished or not; runs of the same label, networks and data are the seeds of one row.
-        baseline: label of the row to compare with; by default the first row of the method `baseline` with the same
-            networks (a row of other networks is then not compared).
+        runs: finished or not; runs that differ in the seed only are the seeds of one row (see `group_runs`).
+        baseline: label of the rows to compare with; by default those of the method `baseline` with the same networks.
+            Only a row of the same table, image size, subset, validation split and number of epochs is compared with;
+            of several, the one that differs in the fewest settings.
 
     Raises:
         UserError: there is no run; one run would count twice; seeds of one row disagree on the headline; no row has
@@ -123,9 +125,9 @@ def compare(runs: Sequence[Run], baseline: str | None = None) -> Comparison:
     """
     if not runs:
         raise UserError("no runs to compare: a comparison needs at least one; give a run directory.")
-    by_data: dict[str, list[Row]] = {}
-    for label, members in group_runs(runs):
-        by_data.setdefault(members[0].data, []).append(_row(label, members))
+    by_data = {
+        data: [_row(label, members) for label, members in group_runs(on_it)] for data, on_it in group_by_data(runs)
+    }
     labels = [row.label for rows in by_data.values() for row in rows]
     if baseline is not None and baseline not in labels:
         raise unknown("label of a baseline", baseline, labels)
@@ -163,9 +165,13 @@ def _row(label: str, members: Sequence[Run]) -> Row:
 
 def _named(rows: list[Row]) -> list[Row]:
     rows = sorted(rows, key=lambda row: not row.is_baseline)
-    if len({frozenset(row.models) for row in rows}) == 1:
+    if len({_networks(row) for row in rows}) == 1:
         return rows
-    return [replace(row, name=f"{row.label}, {' + '.join(dict.fromkeys(row.models))}") for row in rows]
+    return [replace(row, name=f"{row.label}, {' + '.join(_networks(row))}") for row in rows]
+
+
+def _networks(row: Row) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(row.models))
 
 
 def _compared(rows: list[Row], baseline: str | None) -> tuple[Row, ...]:
@@ -179,11 +185,19 @@ def _compared(rows: list[Row], baseline: str | None) -> tuple[Row, ...]:
 
 
 def _baseline_of(row: Row, rows: Sequence[Row], baseline: str | None) -> Row | None:
-    if baseline is not None:
-        candidates = [other for other in rows if other.label == baseline]
-    else:
+    if baseline is None:
         candidates = [other for other in rows if other.is_baseline and set(other.models) == set(row.models)]
-    return candidates[0] if candidates and row not in candidates[:1] else None
+    else:
+        candidates = [other for other in rows if other.label == baseline]
+    if row in candidates:
+        return None
+
+    def apart(other: Row) -> int:
+        return len(telling([experiment_of(row.runs[0]), experiment_of(other.runs[0])]))
+
+    candidates = [other for other in candidates if not telling([ground_of(row.runs[0]), ground_of(other.runs[0])])]
+    # By name, so that the order in which runs are given settles nothing.
+    return min(candidates, key=lambda other: (apart(other), other.name), default=None)
 
 
 def _paired_rows(row: Row, base: Row) -> Paired | None:

@@ -139,12 +139,18 @@ def versions_of(table: Table) -> list[tuple[str, str]]:
 
 
 def commands(table: Table) -> str:
-    """Return the commands that repeat every run and make the report of the repeated runs."""
+    """Return the commands that repeat every run and make the report of the repeated runs.
+
+    Of a run on data from Python, which no command can name, it says so in a comment.
+    """
     runs = [run for row in table.rows for run in row.runs]
     names = [run.directory.name for run in runs]
     lines = []
     for i, run in enumerate(runs):
         name = names[i] if names.count(names[i]) == 1 else f"{i:02d}-{names[i]}"
         config, out = shlex.quote(str(run.directory / "config.yaml")), shlex.quote(f"repeated/{name}")
-        lines.append(f"codistill train --config {config} --out {out}")
+        if run.on_own_data:
+            lines.append(f"# {run.directory}: trained on data from Python; give train(...) the same dataset=")
+        else:
+            lines.append(f"codistill train --config {config} --out {out}")
     return "\n".join([*lines, "codistill report repeated"])

@@ -1,52 +1,65 @@
-"""Which runs are replicates of one variant: same label, networks and data, one run a seed."""
+"""Which runs make a table, those on the same images, and which are the seeds of one row, those of one experiment."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from codistill.errors import UserError
 from codistill.reports.run import Run
-from codistill.reports.settings import differing, settings_of
+from codistill.reports.settings import METHOD_OPTIONS, experiment_of, images_of, settings_of, telling
 
-__all__ = ["Group", "group_runs"]
+__all__ = ["Group", "group_by_data", "group_runs"]
 
 Group = tuple[str, list[Run]]
-"""A label and its runs, one a seed, by seed."""
+"""A name and its runs."""
+
+
+def group_by_data(runs: Sequence[Run]) -> list[Group]:
+    """Put runs on the same images together; a name that stands for several data sets says which ("..., data_dir a")."""
+    named: dict[str, list[Run]] = {}
+    for run in {run.directory.resolve(): run for run in runs}.values():
+        named.setdefault(run.data, []).append(run)
+    return [group for data, members in named.items() for group in _told_apart(data, members, images_of)]
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Put runs of the same label, networks and data together, in the order of their first appearance.
+    """Put runs on the same images that differ in nothing but the seed together, by seed; the name is their label.
 
-    Two such runs with one seed but different settings are two variants that were given no label of their own: they
-    are told apart by the settings in which they differ, which then stand in the label ("dml, optim.lr 0.05").
+    What changes no experiment (NO_EXPERIMENT) may differ too. Runs of one label and networks that are not one
+    experiment are told apart by the settings in which they differ, which then stand in the name ("dml, epochs 20").
+    So are runs of one experiment and one seed, by how they ran ("dml, executor fused").
 
     Raises:
-        UserError: two runs have the same label, networks, data, settings and seed, so that one would count twice.
+        UserError: two runs have the same label, networks, settings and seed, so that one would count twice.
     """
-    alike: dict[tuple[str, tuple[str, ...], str], list[Run]] = {}
-    for run in {run.directory.resolve(): run for run in runs}.values():
-        alike.setdefault((run.label, run.models, run.data), []).append(run)
-    return [group for (label, _, _), members in alike.items() for group in _by_settings(label, members)]
-
-
-def _by_settings(label: str, members: list[Run]) -> list[Group]:
-    if _twins(members) is None:
-        return [(label, sorted(members, key=lambda run: run.seed))]
-    settings = [settings_of(run) for run in members]
-    names = differing(settings)
-    parts: dict[tuple[str | None, ...], list[Run]] = {}
-    for run, own in zip(members, settings, strict=True):
-        parts.setdefault(tuple(own.get(name) for name in names), []).append(run)
-    groups = []
-    for values, part in parts.items():
-        if twins := _twins(part):
+    alike: dict[tuple[str, tuple[str, ...]], list[Run]] = {}
+    for run in runs:
+        alike.setdefault((run.label, run.models), []).append(run)
+    groups: list[Group] = []
+    for (label, _), members in alike.items():
+        for name, seeds in _told_apart(label, members, experiment_of):
+            groups += _told_apart(name, seeds, settings_of) if _twins(seeds) else [(name, seeds)]
+    for label, members in groups:
+        if twins := _twins(members):
             raise UserError(
                 f"{twins[0].directory} and {twins[1].directory} are both {label!r} with seed {twins[0].seed} and the "
                 "same settings: a seed counts once in a mean; leave one of them out."
             )
-        told_apart = ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
-        groups.append((f"{label}, {told_apart}", sorted(part, key=lambda run: run.seed)))
-    return groups
+    return [(label, sorted(members, key=lambda run: run.seed)) for label, members in groups]
+
+
+def _told_apart(label: str, members: list[Run], settings_of_run: Callable[[Run], Mapping[str, str]]) -> list[Group]:
+    settings = [settings_of_run(run) for run in members]
+    names = telling(settings)
+    parts: dict[tuple[str | None, ...], list[Run]] = {}
+    for run, own in zip(members, settings, strict=True):
+        parts.setdefault(tuple(own.get(name) for name in names), []).append(run)
+    # An option of the method at its default is not named.
+    shown = [name.removeprefix(METHOD_OPTIONS) for name in names]
+    return [
+        (", ".join([label, *(f"{n} {v}" for n, v in zip(shown, values, strict=True) if v is not None)]), part)
+        for values, part in parts.items()
+    ]
 
 
 def _twins(members: Sequence[Run]) -> tuple[Run, Run] | None:

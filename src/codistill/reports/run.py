@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +16,8 @@ from codistill.reports.records import FORMAT, Epoch, Summary
 __all__ = ["Run", "is_run", "read_run"]
 
 T = TypeVar("T")
-CONFIG, METRICS, SUMMARY = "config.yaml", "metrics.jsonl", "summary.json"
+CONFIG, INPUT, METRICS, SUMMARY = "config.yaml", "input.json", "metrics.jsonl", "summary.json"
+OWN_DATA = "own"
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,14 @@ class Run:
     """One training run, finished or not; `summary` is None while it is unfinished.
 
     What a finished run says of itself stands in its summary; of an unfinished one only the settings are known.
+    `images` is what input.json says of all images of the data set; empty where an older version wrote it.
     """
 
     directory: Path
     config: Mapping[str, Any]
     metrics: tuple[Epoch, ...]
     summary: Summary | None
+    images: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -57,7 +60,16 @@ class Run:
 
     @property
     def data(self) -> str:
-        """Name of the data set."""
+        """Name of the data set; "own data" for data that were given from Python."""
+        return "own data" if self.on_own_data else self._data
+
+    @property
+    def on_own_data(self) -> bool:
+        """Whether the data were given from Python."""
+        return self._data == OWN_DATA
+
+    @property
+    def _data(self) -> str:
         return self.summary.data if self.summary else _name(self.config.get("data"), "unknown data")
 
     @property
@@ -111,7 +123,9 @@ def read_run(run_dir: Path) -> Run:
     metrics = _read_metrics(run_dir / METRICS, complete=summary is not None)
     if summary is not None and not metrics:
         raise UserError(f"{run_dir / METRICS} is empty though the run is complete: restore the file, or run again.")
-    return Run(run_dir, config, metrics, summary)
+    path = run_dir / INPUT
+    images = _parse(str(path), path, path.read_bytes(), _images) if path.is_file() else {}
+    return Run(run_dir, config, metrics, summary, images)
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:
@@ -123,6 +137,17 @@ def _read_config(path: Path) -> Mapping[str, Any]:
         raise _damaged(str(path), "no settings in it")
     _check_version(path, config)
     return config
+
+
+def _images(record: Mapping[str, Any]) -> dict[str, str]:
+    data = record.get("data")
+    if data is None:
+        return {}
+    return {
+        "classes": str(len(record["classes"])),
+        "images": f"{data['training_images']} + {data['test_images']}",
+        "labels": data["labels_sha256"][:8],
+    }
 
 
 def _read_summary(path: Path) -> Summary:

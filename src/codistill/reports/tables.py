@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.markup import escape
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from codistill.reports.comparison import FEW_SEEDS, Comparison, Row, Table
 from codistill.reports.numbers import MISSING, count, interval, mean_std, number, p_value
@@ -114,44 +116,47 @@ def footnotes(rows: Sequence[Row]) -> list[str]:
         notes.append("± is the standard deviation over seeds; an interval is the 95 % Student-t confidence interval.")
     if any(row.paired for row in rows):
         notes.append(
-            "The difference is taken seed by seed to the baseline with the same networks, at the last epoch; p is from "
-            "the paired t-test, after Holm's correction for all rows of the table; d_z is the mean difference in "
-            "standard deviations of the differences."
+            "The difference is taken seed by seed to the baseline with the same networks, images and number of epochs, "
+            "at the last epoch; p is from the paired t-test, after Holm's correction for all rows of the table; d_z is "
+            "the mean difference in standard deviations of the differences."
         )
+    if any(row.is_baseline for row in rows):
+        alone = [row.name for row in rows if row.error and not row.paired and not row.is_baseline]
+        if alone:
+            told = "; ".join(alone) if len(alone) <= 3 else f"{len(alone)} rows, those without a difference"
+            notes.append(
+                "Compared with nothing, for want of a baseline with the same networks, images, number of epochs and a "
+                f"seed in common: {told}."
+            )
     if any(row.few_seeds for row in rows):
         notes.append(f"{FEW_MARK} Fewer than {FEW_SEEDS} finished seeds: no conclusion can rest on this row.")
     return notes
 
 
-def render_table(comparison: Comparison) -> RichTable:
-    """Return the comparison for the terminal: one table, or one below the other where there are several data sets."""
-    rendered = [_rendered(table) for table in comparison.tables]
-    if len(rendered) == 1:
-        return rendered[0]
-    stack = RichTable.grid()
-    for table in rendered:
-        stack.add_row(table)
-    return stack
+def render_table(comparison: Comparison) -> Group:
+    """Return the comparison for the terminal: a table for each data set, its title above it and its notes below."""
+    return Group(*(part for table in comparison.tables for part in _rendered(table)))
 
 
-def _rendered(table: Table) -> RichTable:
+def _rendered(table: Table) -> list[Text | RichTable]:
     columns = [column for column in columns_for(table.rows) if column.short]
-    title = f"Top-1 test error on {escape(table.data)}, last epoch"
+    title = f"Top-1 test error on {table.data}, last epoch"
     seeds = {_seeds(row) for row in table.rows}
     if len(seeds) == 1 and not any(row.few_seeds for row in table.rows):
         # In 80 characters every column counts: what is the same in all rows goes to the title.
         title += f", {len(table.rows[0].finished)} seeds"
         columns = [column for column in columns if column.cell is not _seeds]
-    caption = escape(" ".join(footnotes(table.rows)))
-    rendered = RichTable(
-        title=title, caption=caption, caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False
-    )
+    sizes = {row.parameters for row in table.rows}
+    if len(table.rows) > 1 and len(sizes) == 1 and None not in sizes:
+        title += f", {count(table.rows[0].parameters)} parameters"
+        columns = [column for column in columns if column.heading != "Deployed parameters"]
+    rendered = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for column in columns:
         fixed = column.numeric or column.cell is _whose
         rendered.add_column(column.short, justify="right" if column.numeric else "left", no_wrap=fixed, overflow="fold")
     for row in table.rows:
         rendered.add_row(*(escape(column.cell(row).text) for column in columns))
-    return rendered
+    return [Text(title, style="italic"), rendered, *(Text(note, style="dim") for note in footnotes(table.rows))]
 
 
 def to_markdown(comparison: Comparison, columns: Sequence[Column] = COLUMNS) -> str:

@@ -55,7 +55,7 @@ def _each(comparison: Comparison) -> Iterator[tuple[Row, Run, Record]]:
         part: Record = {"part": table.heading} if table.heading else {}
         for row in table.rows:
             for run in row.runs:
-                yield row, run, {"data": run.data, **part, "row": row.name, "seed": run.seed}
+                yield row, run, {"data": table.data, **part, "row": row.name, "seed": run.seed}
 
 
 def _peers(comparison: Comparison) -> Iterator[Record]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from codistill.errors import unknown
 from codistill.studies import kdcl, okddip
 from codistill.studies.profiles import find_profile
 from codistill.studies.study import Study
 
-__all__ = ["STUDIES", "find_study"]
+__all__ = ["STUDIES", "find_study", "studies_named"]
 
 STUDIES = {**okddip.STUDIES, **kdcl.STUDIES}
 """Name -> the function that makes the study for a profile."""
@@ -22,3 +24,19 @@ def find_study(name: str, profile: str) -> Study:
     if name not in STUDIES:
         raise unknown("study", name, STUDIES)
     return STUDIES[name](find_profile(profile))
+
+
+def studies_named(names: Sequence[str]) -> list[str]:
+    """Return the studies that are asked for, each once: by name, by the beginning of names ("okddip"), or "all".
+
+    Raises:
+        UserError: a name that no study begins with.
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        beginning = "" if name == "all" else name
+        matching = [name] if name in STUDIES else [study for study in STUDIES if study.startswith(beginning)]
+        if not matching:
+            raise unknown("study", name, [*STUDIES, "okddip", "kdcl", "all", "list"])
+        found |= dict.fromkeys(matching)
+    return list(found)

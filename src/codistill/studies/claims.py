@@ -70,18 +70,29 @@ def judge(claim: Claim, numbers: Mapping[Place, Number]) -> Finding:
 
     A comparison is decided at p < 0.05 by the two-sided paired t-test over at least 3 seeds, after Holm's correction
     for the comparisons of the claim; "near" is confirmed by a 95 % interval inside the margin. The claim is confirmed
-    if all its comparisons are, not confirmed if one is decided the other way, and undecided otherwise.
+    if all its comparisons are, not confirmed if one is decided the other way, and undecided otherwise. Comparisons of
+    the very same runs (tables 1 and 2 of OKDDip under `smoke`, which are both of digits) are one.
     """
-    results = [_measure(contrast, numbers) for contrast in claim.contrasts]
+    by_sources: dict[frozenset, Contrast] = {}
+    for contrast in claim.contrasts:
+        by_sources.setdefault(_sources(contrast, numbers), contrast)
+    contrasts = by_sources.values()
+    results = [_measure(contrast, numbers) for contrast in contrasts]
     adjusted = holm([r.p if r else None for r in results])
     judged = tuple(
         Judged(contrast, result, p, _verdict(contrast, result, p))
-        for contrast, result, p in zip(claim.contrasts, results, adjusted, strict=True)
+        for contrast, result, p in zip(contrasts, results, adjusted, strict=True)
     )
     verdicts = {j.verdict for j in judged if j.result is not None}
     if "not confirmed" in verdicts:
         return Finding(claim, "not confirmed", judged)
     return Finding(claim, "confirmed" if verdicts == {"confirmed"} else "undecided", judged)
+
+
+def _sources(contrast: Contrast, numbers: Mapping[Place, Number]) -> frozenset[tuple[float, tuple[str, ...]]]:
+    """What the comparison is made of: the runs behind each number, or its place where there are none."""
+    found = ((weight, place, numbers.get(place)) for weight, place in contrast.terms)
+    return frozenset((weight, number.source if number and number.source else place) for weight, place, number in found)
 
 
 def _measure(contrast: Contrast, numbers: Mapping[Place, Number]) -> Paired | None:

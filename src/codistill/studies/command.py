@@ -14,7 +14,7 @@ from tyro.conf import Positional, Suppress, arg
 
 from codistill.console import plain_duration
 from codistill.errors import UserError
-from codistill.studies.catalog import STUDIES, find_study
+from codistill.studies.catalog import STUDIES, find_study, studies_named
 from codistill.studies.plan import Plan, make_plan, select
 from codistill.studies.profiles import find_profile
 from codistill.studies.report import write_study_report
@@ -31,7 +31,7 @@ class StudyRequest:
     """Run the experiment behind a table or figure of the papers, and report it beside the paper's numbers."""
 
     names: Annotated[Positional[tuple[str, ...]], arg(metavar="STUDY...")]
-    """Studies such as okddip/table2; okddip, kdcl or all for several; list to see them."""
+    """Studies such as okddip/table2; okddip, kdcl or all for several; list, or list okddip, to see them."""
     profile: Literal["smoke", "cpu", "paper"] = "cpu"
     """paper: the papers' own setting; cpu: small networks and data, the same methods and protocol; smoke: a try."""
     seeds: int | None = None
@@ -101,12 +101,8 @@ def report_study(study: Study, store: Store, folder: Path, command: str) -> Path
 def _studies(request: StudyRequest) -> list[Study]:
     if not request.names:
         raise UserError("no study: name one or several ('codistill study list'), or okddip, kdcl or all.")
-    names: dict[str, None] = {}
-    for name in request.names:
-        papers = {"all": "", "okddip": "okddip/", "kdcl": "kdcl/"}
-        names |= dict.fromkeys([n for n in STUDIES if n.startswith(papers[name])] if name in papers else [name])
     studies, refusals = [], []
-    for study in [find_study(name, request.profile) for name in names]:
+    for study in [find_study(name, request.profile) for name in studies_named(request.names)]:
         try:
             studies.append(select(study, request.only, request.methods))
         except UserError as refusal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from codistill.studies.catalog import STUDIES, find_study
@@ -11,10 +12,10 @@ from codistill.studies.profiles import PROFILES
 __all__ = ["describe_studies", "estimates", "how_estimated"]
 
 
-def describe_studies() -> list[dict[str, Any]]:
+def describe_studies(names: Iterable[str] = STUDIES) -> list[dict[str, Any]]:
     """Every study: its name, title, metric, rows and columns, and the number of variants that it trains."""
     rows = []
-    for name in STUDIES:
+    for name in names:
         study = find_study(name, "paper")
         rows.append(
             {"name": name, "title": study.title, "metric": study.metric, "variants": len(study.variants)}
@@ -23,11 +24,12 @@ def describe_studies() -> list[dict[str, Any]]:
     return rows
 
 
-def estimates(gpu: str) -> list[dict[str, Any]]:
+def estimates(gpu: str, names: Iterable[str] = STUDIES) -> list[dict[str, Any]]:
     """What every study takes with each profile's usual seeds: multiply-accumulates, and hours.
 
     Args:
         gpu: a key of GPUS.
+        names: of the studies.
 
     Returns:
         One record a study: "runs", "macs", "hours" by profile; hours are of one CPU thread of this machine, and
@@ -39,7 +41,7 @@ def estimates(gpu: str) -> list[dict[str, Any]]:
     of_gpu = gpu_rate(gpu)
     rates = {name: measured_rate(name) for name in PROFILES}
     rows = []
-    for name in STUDIES:
+    for name in names:
         macs = {p.name: study_macs([find_study(name, p.name)], p.seeds) for p in PROFILES.values()}
         rows.append(
             {"name": name}

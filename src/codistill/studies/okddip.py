@@ -33,6 +33,7 @@ COLUMNS: dict[str, dict[str, Any]] = {
 LABELS = {"okddip_network": "okddip, networks", "okddip_branch": "okddip, branches"}
 FOUR = "Every group has four students; in OKDDip one of them is the leader."
 HEADLINE = "Methods without a leader are scored by the mean of their students, OKDDip by its leader."
+LEADERLESS = "In OKDDip's ensemble a peer takes the leader's place, as in its ablation no_two_level."
 DML = "DML as in the comparison of OKDDip's authors: the target is the mean of the others at T = 3."
 
 
@@ -43,8 +44,8 @@ def tables(profile: Profile, name: str) -> Study:
 
 def table4(profile: Profile) -> Study:
     """Table 4: the error of the ensembles."""
-    ensemble = "The ensemble is the mean of the softmax outputs of all students; for ONE, what its gate weighs."
-    return _study(profile, "table4", *_grid(profile, "table4", "ind", "ensemble"), FOUR, ensemble)
+    ensemble = "The ensemble is the mean of the softmax outputs of all four students; for ONE, what its gate weighs."
+    return _study(profile, "table4", *_grid(profile, "table4", "ind", "ensemble"), ensemble, LEADERLESS)
 
 
 def _grid(profile: Profile, name: str, base: str, who: str) -> tuple[dict[str, Variant], list[Entry]]:
@@ -55,7 +56,8 @@ def _grid(profile: Profile, name: str, base: str, who: str) -> tuple[dict[str, V
     for row in dict.fromkeys(row for row, _ in printed.cells):
         for column in printed.columns:
             key = f"{row}/{column}"
-            variants[key] = _variant(settings, profile, row, column)
+            leaderless = (column, who) == ("okddip_branch", "ensemble")
+            variants[key] = _variant(settings, profile, row, "no_two_level" if leaderless else column)
             own = "ensemble_own" if (column, who) == ("one", "ensemble") else who
             entries.append(Entry(row, column, key, own, base=None if column == base else (row, base)))
     return variants, entries

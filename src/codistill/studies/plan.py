@@ -11,17 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from codistill.errors import UserError, unknown
+from codistill.reports.settings import NO_EXPERIMENT
 from codistill.studies.study import Study, Variant
 from codistill.training import Config, config_to_dict
-from codistill.training.check import check_config, default_label
+from codistill.training.check import check_config
+from codistill.training.naming import default_label
 
-__all__ = ["HOW_IT_RUNS", "Cell", "Plan", "folder_stem", "make_plan", "select"]
-
-HOW_IT_RUNS = ("device", "executor", "deterministic", "compile", "channels_last")
-"""Settings that change a run's numbers by no more than rounding (and random layers' draws)."""
-
-# Where and how fast a run goes, and what it is called, do not make another experiment of it.
-NOT_PART_OF_IT = ("out", "label", "threads", "teachers", "seed", *HOW_IT_RUNS)
+__all__ = ["Cell", "Plan", "folder_stem", "make_plan", "select"]
 
 
 @dataclass(frozen=True)
@@ -131,7 +127,8 @@ def _key(study: Study, variant: Variant) -> str:
     """Ten digits of the hash of all that departs from the defaults, so that a later, new option changes no key."""
     default = _flat(config_to_dict(Config()))
     settings = _flat(config_to_dict(variant.config))
-    own = {k: v for k, v in settings.items() if k not in NOT_PART_OF_IT and v != default.get(k)}
+    # A teacher counts by its own key, wherever its run lies.
+    own = {k: v for k, v in settings.items() if k not in (*NO_EXPERIMENT, "teachers") and v != default.get(k)}
     if variant.teacher is not None:
         own["teacher"] = _key(study, study.variants[variant.teacher])
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:10]

@@ -107,9 +107,10 @@ def _beside_the_paper(study: Study, found: Sequence[Number]) -> Front:
     if all(column.isdigit() for column in study.columns) and (picture := size_picture(study, found)):
         pictures.append(picture)
     notes = [
-        "Against base: the difference to the network trained alone (to the full method in the ablations, to the "
-        "smallest group in a study of sizes), seed by seed; p from the paired t-test after Holm’s correction for the "
-        "whole table; d_z is the mean difference in standard deviations of the differences."
+        "Against base: the difference to the network trained alone (among ensembles to independent networks, in the "
+        "ablations to the full method, in a study of sizes to the smallest group), seed by seed; p from the paired "
+        "t-test after Holm’s correction for the whole table; d_z is the mean difference in standard deviations of the "
+        "differences."
     ]
     if any(map(few_seeds, found)):
         notes.append(f"{FEW_MARK} Fewer than {FEW_SEEDS} finished seeds: no conclusion can rest on this number.")

@@ -9,6 +9,7 @@ from codistill.reports.records import Outcome, Score
 from codistill.reports.run import Run
 from codistill.reports.statistics import Estimate, Paired, estimate, holm, paired
 from codistill.studies.paper import Printed, printed_table
+from codistill.studies.plan import folder_stem
 from codistill.studies.study import Entry, Study
 
 __all__ = ["UNITS", "Number", "Runs", "numbers", "value_of"]
@@ -34,6 +35,7 @@ class Number:
         printed: the paper's number.
         paired: ours minus the base's, on the seeds that both have; None for an entry without base.
         p_holm: its p-value after Holm's correction for all numbers of the table.
+        source: the runs' name, whose score and what of it; two numbers of one source are one measurement.
     """
 
     row: str
@@ -45,6 +47,7 @@ class Number:
     printed: Printed | None
     paired: Paired | None = None
     p_holm: float | None = None
+    source: tuple[str, ...] = ()
 
     @property
     def off(self) -> float | None:
@@ -89,6 +92,7 @@ def _number(study: Study, entry: Entry, runs: Runs, printed: Printed | None) -> 
     return Number(
         entry.row, entry.column, metric, last, estimate(list(last.values())) if last else None,
         estimate(selected) if selected else None, printed,
+        source=(folder_stem(study, entry.variant), entry.who, entry.what),
     )  # fmt: skip
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from codistill.studies.plan import HOW_IT_RUNS, Cell
+from codistill.reports.settings import HOW_IT_RUNS
+from codistill.studies.plan import Cell
 from codistill.studies.progress import StudyProgress
 from codistill.training import AugmentConfig, Config, read_config, resume, train
 from codistill.training.check import check_config
