@@ -25,10 +25,10 @@ from codistill.console import (
     plan_table,
     print_entries,
     print_interrupted,
+    print_models,
     print_result,
     print_studies,
     score_table,
-    simple_table,
 )
 from codistill.errors import UserError
 from codistill.export import export_student
@@ -282,7 +282,7 @@ def _list(command: List, console: Console) -> None:
     if command.json:
         print(json.dumps(rows, indent=1))
     elif command.what == "models":
-        console.print(simple_table(rows, list(rows[0])))
+        print_models(console, rows)
     else:
         text = {"methods": "what", "studies": "title"}.get(command.what, "description")
         print_entries(console, rows, text)

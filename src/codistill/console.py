@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
@@ -25,10 +26,10 @@ __all__ = [
     "plan_table",
     "print_entries",
     "print_interrupted",
+    "print_models",
     "print_result",
     "print_studies",
     "score_table",
-    "simple_table",
 ]
 
 
@@ -179,14 +180,24 @@ def print_entries(console: Console, rows: Sequence[Mapping[str, Any]], text: str
         console.print(Padding(escape(line), (0, 0, 0, 4)), highlight=False, style="dim")
 
 
-def simple_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
-    """A table of some columns of `rows`."""
-    table = Table()
-    for column in columns:
-        table.add_column(column.replace("_", " "), justify="right" if _is_number(rows[0][column]) else "left")
+def print_models(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The named networks, narrow enough for 80 columns; --json has all numbers in full."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
+    table.add_column("network", no_wrap=True)
+    for heading in ("parameters", "MACs", "width", "pixels"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("split", no_wrap=True)
     for row in rows:
-        table.add_row(*(_text(row[c]) for c in columns))
-    return table
+        counts = f"{row['parameters']:,}", f"{row['multiply_accumulates'] / 1e6:,.1f} M", f"{row['feature_width']:,}"
+        table.add_row(row["name"], *counts, str(row["image_size"]), row["default_split"] or "-")
+    console.print(table)
+    classes = {row["image_size"]: row["classes"] for row in rows}
+    console.print(
+        "MACs: multiply-accumulates of one image; width: of the features; split: where branches begin by default; "
+        + ", ".join(f"{count:,} classes at {size} pixels" for size, count in classes.items()),
+        highlight=False,
+        style="dim",
+    )
 
 
 def print_studies(

@@ -126,6 +126,15 @@ def test_lists_are_json_with_names(what, capsys):
     assert run("list", what) == 0
 
 
+def test_networks_are_listed_in_full_in_80_columns(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run("list", "models") == 0
+    lines = capsys.readouterr().out.splitlines()
+    row = next(line for line in lines if line.startswith("mobilenet_v2_tiny_x0.5"))
+    assert row.split() == ["mobilenet_v2_tiny_x0.5", "166,820", "3.7", "M", "1,280", "32", "features.3"]
+    assert not any("…" in line for line in lines)
+
+
 def test_help_gives_defaults(capsys):
     assert run("train", "--help") == 0
     out = capsys.readouterr().out

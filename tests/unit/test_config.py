@@ -84,6 +84,8 @@ def test_a_damaged_configuration_file_is_refused(tmp_path, text, says):
         ({"model": ("resnet20", "resnet32"), "group": "branches"}, "give one model"),
         ({"group": "tree"}, "give modules with their children"),
         ({"group": "tree", "split": "layer2"}, "split 'layer2' of a tree"),
+        ({"group": "tree", "split": "layer2:2,layer2:2"}, "give modules with their children, each once"),
+        ({"group": "tree", "split": "layer2:2,layer3:0"}, "split 'layer3' with 0 child(ren): give 2 or more"),
         ({"group": "tree", "split": "layer2:2,layer3:2", "peers": 3}, "of 4 heads: leave --peers out"),
         ({"model": ()}, "no model"),
         ({"split": "layer3"}, "add --group branches"),

@@ -66,8 +66,12 @@ def parse_splits(text: str | None) -> dict[str, int]:
     splits: dict[str, int] = {}
     for item in (text or "").split(","):
         name, _, children = item.strip().rpartition(":")
-        if not name or not children.isdigit():
-            raise UserError(f"split {text!r} of a tree: give modules with their children, such as layer2:2,layer3:2.")
+        if not name or not children.isdigit() or name in splits:
+            raise UserError(
+                f"split {text!r} of a tree: give modules with their children, each once, such as layer2:2,layer3:2."
+            )
+        if int(children) < 2:
+            raise UserError(f"split {name!r} with {children} child(ren): give 2 or more, or leave this split out.")
         splits[name] = int(children)
     return splits
 
