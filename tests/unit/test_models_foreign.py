@@ -28,6 +28,8 @@ def frozen(num_classes, in_channels):
 
 def broken(num_classes, in_channels):
     return nn.Linear(in_channels, num_classes, biass=True)
+
+net = make(3, 3)
 """
 
 
@@ -71,6 +73,10 @@ def test_timm_network_has_the_asked_classes_and_channels():
     assert net(torch.randn(2, 1, 32, 32)).shape == (2, 4)
     with pytest.raises(UserError, match="unknown timm model 'resnet1888'"):
         models.build("timm:resnet1888", 4)
+    with pytest.raises(
+        UserError, match=r"model 'timm:resnet18.nope': Invalid pretrained tag \(nope\) for resnet18; see"
+    ):
+        models.build("timm:resnet18.nope", 4)
 
 
 def test_missing_timm_is_named_with_the_remedy(monkeypatch):
@@ -94,6 +100,7 @@ def test_function_of_a_file_builds_the_network_from_the_generator(tmp_path):
         ("maek", "unknown name in .*nets.py 'maek': did you mean 'make'"),
         ("wrong", r"write it as function\(num_classes, in_channels\) -> nn.Module"),
         ("nothing", "returned int: it must return an nn.Module"),
+        ("net", r"is no function: write function\(num_classes, in_channels\)"),
         ("frozen", "has no parameter to train: leave requires_grad on where it is to learn"),
         ("broken", r"nets.py:broken' failed \(TypeError, line 18: .*'biass'\)"),
     ],

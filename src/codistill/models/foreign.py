@@ -51,7 +51,11 @@ def from_timm(name: str, num_classes: int, in_channels: int) -> nn.Module:
     known = timm.list_models()
     if name.partition(".")[0] not in known:
         raise unknown("timm model", name, known, "see timm.list_models() for all names.")
-    return timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=in_channels)
+    try:
+        return timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=in_channels)
+    except (RuntimeError, TypeError) as error:
+        reason = str(error).rstrip(".")
+        raise UserError(f"model 'timm:{name}': {reason}; see timm.list_models() for all names.") from error
 
 
 def from_file(reference: str, num_classes: int, in_channels: int) -> nn.Module:
@@ -62,7 +66,7 @@ def from_file(reference: str, num_classes: int, in_channels: int) -> nn.Module:
             nn.Module or has nothing to train.
     """
     function = load_name(reference)
-    if not callable(function):
+    if not callable(function) or isinstance(function, nn.Module):
         raise UserError(f"model {reference!r} is no function: write function(num_classes, in_channels) -> nn.Module.")
     try:
         inspect.signature(function).bind(num_classes=num_classes, in_channels=in_channels)
