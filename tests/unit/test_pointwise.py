@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -18,14 +19,14 @@ from codistill.types import Progress
 
 
 class Seen(TorchFunctionMode):
-    """Keeps weight shape and stride of every convolution that is run."""
+    """Keeps weight shape and stride of every convolution in one group that is run."""
 
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[tuple[tuple[int, ...], Any]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is F.conv2d:
+        if func is F.conv2d and args[6] == 1:
             self.calls.append((tuple(args[1].shape), args[3]))
         return func(*args, **(kwargs or {}))
 
@@ -47,7 +48,7 @@ def test_no_executor_runs_a_strided_point_of_few_channels(name: str, branches: b
     with Seen() as seen:
         executor.train_step(images, labels_B, Progress(0, 1))
     # Those of 24 channels are left as they are.
-    assert seen.calls
+    assert bool(seen.calls) == (branches or name != "fused")
     assert all(shape[1] >= 16 for shape in seen.strided_points)
 
 
@@ -72,6 +73,12 @@ def test_other_convolutions_are_left_alone() -> None:
         for layer in layers:
             layer(torch.randn(2, layer.in_channels, 8, 8))
     assert [stride for _, stride in seen.calls] == [layer.stride for layer in layers]
+
+
+def test_convolutions_in_groups_take_another_kernel() -> None:
+    grouped = nn.Conv2d(8, 8, 1, 2, groups=2)
+    assert isinstance(safe_convolutions(grouped), nullcontext)
+    assert not isinstance(safe_convolutions(grouped, nn.Conv2d(8, 8, 1, 2)), nullcontext)
 
 
 def test_a_network_without_such_layers_runs_as_it_is() -> None:

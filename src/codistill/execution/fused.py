@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from codistill.errors import UserError
 from codistill.execution.fusing import FusedNetwork, channels_last
 from codistill.execution.loop import LoopExecutor
+from codistill.execution.pointwise import safe_convolutions
 from codistill.methods import Method
 from codistill.peers import NetworkGroup, PeerGroup, TaughtGroup
 from codistill.peers.probe import first_line
@@ -52,6 +53,8 @@ class FusedExecutor(LoopExecutor):
         else:
             what = "a tree of several splits" if isinstance(self.students, SharedGroup) else type(group).__name__
             raise UserError(f"executor 'fused' cannot fuse {what}: give networks or branches, or use 'loop'.")
+        plain = [self.students.trunk] if isinstance(self.students, SharedGroup) else []
+        self._safe = safe_convolutions(self.network, *plain)
         self._refuse_unless_same(images, expected)
 
     def train_step(

@@ -21,17 +21,18 @@ CHANNELS = 16
 """Input channels from which on the kernel is right."""
 
 
-def safe_convolutions(net: nn.Module) -> AbstractContextManager[object]:
+def safe_convolutions(*nets: nn.Module) -> AbstractContextManager[object]:
     """A scope in which such a convolution first takes the pixels that it reads and then has no stride.
 
-    By definition that is the same function. Nothing happens where `net` has no such layer, or lies on another device.
+    By definition that is the same function. Nothing happens where none of `nets` has such a layer, or
+    they lie on another device; in groups, convolutions take other kernels.
     A forward that autograd runs again in backward (checkpointing) is outside and must be given the scope anew.
     """
     risky = any(
         isinstance(layer, nn.Conv2d)
-        and layer.in_channels < CHANNELS
         and layer.weight.device.type == "cpu"
-        and _is_strided_point(layer.weight, layer.stride)
+        and _is_risky(layer.weight, layer.stride, layer.groups)
+        for net in nets
         for layer in net.modules()
     )
     return _Safe() if risky else nullcontext()
@@ -51,11 +52,12 @@ class _Safe(TorchFunctionMode):
 
 
 def _without_stride(x: Tensor, weight: Tensor, bias: Any, stride: Any = 1, padding: Any = 0, *rest: Any) -> tuple:
-    if weight.shape[1] < CHANNELS and padding in (0, (0, 0)) and _is_strided_point(weight, stride):
+    groups = rest[1] if len(rest) > 1 else 1
+    if padding in (0, (0, 0)) and _is_risky(weight, stride, groups):
         vertical, horizontal = _pair(stride)
         return x[..., ::vertical, ::horizontal], weight, bias, 1, padding, *rest
     return x, weight, bias, stride, padding, *rest
 
 
-def _is_strided_point(weight: Tensor, stride: Any) -> bool:
-    return weight.shape[-2:] == (1, 1) and stride not in (1, (1, 1))
+def _is_risky(weight: Tensor, stride: Any, groups: int) -> bool:
+    return weight.shape[1] < CHANNELS and weight.shape[2:] == (1, 1) and stride not in (1, (1, 1)) and groups == 1
