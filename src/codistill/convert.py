@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from codistill.errors import UserError, unknown
 
 __all__ = ["build_dataclass", "convert"]
@@ -48,8 +50,11 @@ def convert(hint: Any, value: Any, name: str) -> Any:
         raise unknown(f"value of {name}", str(value), [str(a) for a in arguments])
     if origin is tuple:
         items = value if isinstance(value, list | tuple) else [value]
-        return tuple(convert(arguments[0], item, name) for item in items)
-    if origin in (list, Sequence):
+        of_one_kind = arguments[-1] is Ellipsis
+        if of_one_kind or len(items) == len(arguments):
+            kinds = arguments[:1] * len(items) if of_one_kind else arguments
+            return tuple(convert(kind, item, name) for kind, item in zip(kinds, items, strict=True))
+    elif origin in (list, Sequence):
         if isinstance(value, list | tuple):
             return [convert(arguments[0], item, name) for item in value]
     elif origin is dict:
@@ -81,11 +86,16 @@ def _first_of(hints: Sequence[Any], value: Any, name: str) -> Any:
 def _plain(hint: type, value: Any) -> Any:
     """The value as a `hint`, or None where it is none."""
     # True is an int for Python, and for nobody who writes a setting.
-    truth = isinstance(value, bool)
+    truth = isinstance(value, bool | np.bool_)
     if hint is Path or hint is str:
         return hint(value) if isinstance(value, str | Path) else None
     if hint is int:
-        return int(value) if isinstance(value, numbers.Integral) and not truth else None
+        whole = isinstance(value, numbers.Integral) or (isinstance(value, float) and value.is_integer())
+        return int(value) if whole and not truth else None
+    if hint is bool:
+        return bool(value) if truth else None
+    if hint is tuple or hint is list:
+        return hint(value) if isinstance(value, list | tuple) else None
     if hint is float:
         # YAML reads 1e-4 (no dot) as text.
         try:

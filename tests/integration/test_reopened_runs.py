@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -69,10 +70,19 @@ def test_other_data_than_the_run_began_with_are_refused_by_what_differs(cut, dig
     }
     for says, change in others.items():
         other = dataclasses.replace(digits, **change)
-        for call in (resume, evaluate_run):
+        for call in (resume, partial(evaluate_run, split="validation")):
             error = refusal(lambda call=call, other=other: call(cut, dataset=other))
             assert says in error
             assert "give the same dataset=" in error
+
+
+def test_other_test_images_of_the_same_classes_can_be_scored(cut, digits):
+    fewer = dataclasses.replace(digits, test=digits.test.take(torch.arange(90)))
+    assert evaluate_run(cut, dataset=fewer)["images"] == 90
+    renamed = dataclasses.replace(fewer, classes=(*digits.classes[:-1], "nine"))
+    assert "class 9 was '9', is 'nine'" in refusal(lambda: evaluate_run(cut, dataset=renamed))
+    lighter = dataclasses.replace(fewer, mean=(digits.mean[0] + 0.02,))
+    assert "mean of the pixels" in refusal(lambda: evaluate_run(cut, dataset=lighter))
 
 
 def test_a_run_from_before_the_data_were_recorded_goes_on(cut, digits):
@@ -111,7 +121,12 @@ def test_a_folder_of_images_that_changed_since_the_start_is_noticed(tmp_path, mo
     (root / "a" / "99.png").unlink()
     (root / "b").rename(root / "c")
     assert "class 1 was 'b', is 'c'" in refusal(lambda: evaluate_run(out))
+    # Images that were moved are the same images, once config.yaml says where they are.
     (root / "c").rename(root / "b")
+    moved = root.rename(tmp_path / "moved")
+    assert "there is no such folder" in refusal(lambda: resume(out))
+    path = out / "config.yaml"
+    path.write_text(path.read_text().replace(str(root), str(moved)))
     assert resume(out).summary["classes"] == ["a", "b"]
 
 

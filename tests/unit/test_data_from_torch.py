@@ -1,6 +1,7 @@
 """Data sets of the user's own: map-style torch Datasets, in memory and not, and every refusal."""
 
 import threading
+from enum import Enum
 
 import numpy as np
 import pytest
@@ -155,7 +156,14 @@ def test_classes_that_differ_between_the_parts_are_refused_by_the_first_of_them(
 def test_synonyms_of_a_class_are_joined_and_other_forms_of_names_refused():
     named = Own(pictures(3), [0, 1, 1], classes=[("tench", "Tinca tinca"), ("goldfish",)])
     assert data.from_torch((named, named)).classes == ("tench, Tinca tinca", "goldfish")
-    for names in (3, "ab", [], [1, 2], {"a": 0, "b": 1}):
+    Kind = Enum("Kind", ["cat", "dog"])
+    for names in ([0, 1], range(2), np.arange(2), {0: "a", 1: "b"}.keys()):
+        given = Own(pictures(3), [0, 1, 1], classes=names)
+        assert data.from_torch((given, given)).classes == ("0", "1")
+    for names in (Kind, list(Kind)):
+        given = Own(pictures(3), [0, 1, 1], classes=names)
+        assert data.from_torch((given, given)).classes == ("cat", "dog")
+    for names in (3, "ab", [], [0.5, 1.5], {"a": 0, "b": 1}):
         given = Own(pictures(3), [0, 1, 1], classes=names)
         assert message((given, given)) == (
             f"the class names of the training part are {names!r}: give a list of texts, one a class."

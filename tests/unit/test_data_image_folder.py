@@ -121,6 +121,15 @@ def test_parts_of_other_names_are_not_taken_for_classes(tmp_path, names):
     )
 
 
+@pytest.mark.parametrize("name", ["Test", "valid", "testing"])
+def test_a_test_part_of_another_name_is_not_left_out_in_silence(tmp_path, name):
+    for part in ("train", name):
+        write_classes(tmp_path / part, ["a", "b"], 1)
+    assert message(tmp_path).startswith(f"{tmp_path / name} has folders of its own and the name of a part")
+    write_classes(tmp_path / "val", ["a", "b"], 1)
+    assert len(data.load("image_folder", tmp_path, image_size=8).test) == 2
+
+
 def test_a_class_that_is_not_named_in_utf_8_is_refused(tmp_path):
     write_classes(tmp_path, ["a"], 1)
     try:

@@ -1,5 +1,6 @@
 """What a user's own method must be and give back, each told in one sentence."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -82,7 +83,7 @@ def test_what_a_step_gives_is_checked(given, says, tmp_path):
         ("def __init__(self, shape, width):\n        super().__init__(shape)", "(TypeError: "),
         (
             "def __init__(self, shape):\n        super().__init__(shape)\n        self.leader = 2",
-            "names the student 2 as leader of 2: give 0 to 1, or None.",
+            "names the student 2 as leader of 2: give an int from 0 to 1, or None.",
         ),
         (
             "def __init__(self, shape):\n        super().__init__(shape)\n        self.held_out = 1.5",
@@ -98,6 +99,22 @@ def test_a_constructor_that_does_not_make_a_method_is_told_by_file_and_line(body
 
 def test_a_class_without_a_step_is_refused(tmp_path):
     assert "defines no step" in refusal(lambda: build(tmp_path, "    pass\n"))
+
+
+def test_tuples_numbers_and_defaults_of_options_are_taken_as_they_are_meant(tmp_path):
+    body = """
+    def __init__(self, shape, *, sizes: tuple = (1,), pair: tuple[int, str] = (1, "a"), t: float = None, n: int = 1):
+        super().__init__(shape)
+        self.found = sizes, pair, t, n
+
+    def step(self, rows, progress):
+        return None
+"""
+    method = build(tmp_path, body, sizes=[3, 4], pair=[2, "b"], t=None, n=2.0)
+    assert method.found == ((3, 4), (2, "b"), None, 2)
+    assert "it takes a value of type tuple" in refusal(lambda: build(tmp_path, body, pair=[2, "b", 3]))
+    assert check_config(Config(method_options={"temperature": np.float64(3)})).method_options == {"temperature": 3.0}
+    assert check_config(Config(epochs=2.0)).epochs == 2
 
 
 def test_options_are_converted_where_they_are_annotated(tmp_path):

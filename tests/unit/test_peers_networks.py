@@ -227,10 +227,11 @@ def test_networks_that_share_a_layer_are_refused():
     second.layer1 = first.layer1
     with pytest.raises(UserError, match=r"networks 0 and 1 share 'layer1.0.conv1.weight': peers must own"):
         NetworkGroup([first, second])
-    # Statistics without a parameter are state too; a layer without any of its own is not.
+    # Statistics without a parameter are state too; constants are not.
     norm, relu = nn.BatchNorm1d(4, affine=False), nn.ReLU()
     with pytest.raises(UserError, match="networks 0 and 1 share '0': peers must own"):
         NetworkGroup([nn.Sequential(norm, nn.Linear(4, 3)) for _ in range(2)])
+    relu.register_buffer("constant", torch.ones(4))
     assert NetworkGroup([nn.Sequential(relu, nn.Linear(4, 3)) for _ in range(2)]).shape.peers == 2
 
 

@@ -96,6 +96,18 @@ class Caches(Net):
         return x + self.kept
 
 
+class SetsAlike(Net):
+    """Sets attributes to what they are: no change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.device = float("nan"), torch.device("cpu")
+
+    def between(self, x: Tensor) -> Tensor:
+        self.device = torch.device("cpu")
+        return x
+
+
 def hooked() -> Net:
     net = Net()
     net.register_forward_pre_hook(_double)
@@ -129,7 +141,7 @@ LOSSES = [
 
 @pytest.mark.parametrize(("make", "reason"), LOSSES)
 def test_branches_are_refused(make: Any, reason: str) -> None:
-    with pytest.raises(UserError, match=f"split 'second': torch.fx cannot follow .*{reason}"):
+    with pytest.raises(UserError, match=f"split 'second': torch.fx cannot follow .*{reason}.* or do without that"):
         BranchedGroup(make(), 2, "second", example=torch.zeros(2, 4))
 
 
@@ -148,6 +160,12 @@ def test_the_networks_themselves_train(make: Any) -> None:
     assert all(net.fc.weight.grad is not None for net in group.networks)
 
 
+def test_groups_are_built_in_inference_mode_too() -> None:
+    with torch.inference_mode():
+        assert BranchedGroup(Net(), 2, "second", example=torch.zeros(2, 4)).shape.peers == 2
+        assert NetworkGroup([Net(), Net()], example=torch.zeros(2, 4)).shape.peers == 2
+
+
 def test_a_hook_on_a_layer_is_refused_where_the_layer_is_replaced_and_kept_where_it_is_not() -> None:
     nets = [Net(), Net()]
     for net in nets:
@@ -163,7 +181,8 @@ def test_a_hook_on_a_layer_is_refused_where_the_layer_is_replaced_and_kept_where
     assert not torch.equal(branches(images).logits_PBC[1], student(images))
 
 
-def test_a_constant_that_is_kept_after_its_first_use_is_no_state() -> None:
-    net, images = Caches(), torch.randn(2, 4)
+@pytest.mark.parametrize("make", [Caches, SetsAlike])
+def test_what_stays_the_same_after_its_first_use_is_no_state(make: Any) -> None:
+    net, images = make(), torch.randn(2, 4)
     branches = BranchedGroup(net, 2, "second", example=images).eval()
     torch.testing.assert_close(branches(images).logits_PBC[0], branches.student(0)(images))

@@ -52,6 +52,21 @@ def test_no_executor_runs_a_strided_point_of_few_channels(name: str, branches: b
     assert all(shape[1] >= 16 for shape in seen.strided_points)
 
 
+@pytest.mark.parametrize(
+    "run",
+    [
+        nn.Conv2d(4, 4, 1, 2, padding="valid"),
+        lambda x: F.conv2d(x, torch.ones(4, 4, 1, 1), None, stride=2),
+        lambda x: F.conv2d(input=x, weight=torch.ones(4, 4, 1, 1), stride=(2, 2)),
+    ],
+    ids=["valid", "keyword", "keywords"],
+)
+def test_every_spelling_of_the_call_is_known(run: Any) -> None:
+    with Seen() as seen, safe_convolutions(nn.Conv2d(4, 4, 1, 2)):
+        assert run(torch.randn(2, 4, 8, 8)).shape == (2, 4, 4, 4)
+    assert [stride for _, stride in seen.calls] == [1]
+
+
 @pytest.mark.parametrize("stride", [2, (2, 2), (1, 3)])
 def test_the_function_and_its_gradients_stay_the_same(stride: int | tuple[int, int]) -> None:
     layer = nn.Conv2d(5, 7, 1, stride).double()

@@ -142,7 +142,15 @@ def _input(folder: Path, **changes) -> None:
     (folder / "input.json").write_text(json.dumps({"version": 1, "classes": ["a", "b"], "data": data}))
 
 
-def test_folders_are_separate_tables(tmp_path: Path) -> None:
+def test_the_same_images_elsewhere_are_the_same_table_and_row(tmp_path: Path) -> None:
+    for seed, folder in enumerate(["images", "/copy/of/them"]):
+        _input(write_run(tmp_path / str(seed), "dml", seed, data="image_folder", config={"data_dir": folder}))
+    tables = compare(find_runs([tmp_path])).tables
+    assert [[row.name for row in table.rows] for table in tables] == [["dml"]]
+    assert len(tables[0].rows[0].runs) == 2
+
+
+def test_folders_of_older_runs_are_separate_tables(tmp_path: Path) -> None:
     for seed, folder in enumerate("ab"):
         write_run(tmp_path / folder, "dml", seed, data="image_folder", config={"data_dir": folder})
     tables = compare(find_runs([tmp_path])).tables

@@ -111,6 +111,8 @@ def test_studies_go_by_name_by_the_beginning_of_names_or_all():
     assert studies_named(["kdcl/table7", "okddip/figure"]) == ["kdcl/table7", "okddip/figure3"]
     assert studies_named(["kdcl"]) == [name for name in STUDIES if name.startswith("kdcl/")]
     assert studies_named(["kdcl/table2", "all"]) == ["kdcl/table2", *(n for n in STUDIES if n != "kdcl/table2")]
+    for nothing in ("", "k", "okd"):
+        assert refused(studies_named, [nothing]).startswith(f"unknown study {nothing!r}")
     assert refused(studies_named, ["okdip"]).startswith("unknown study 'okdip': did you mean 'okddip'")
 
 

@@ -71,6 +71,8 @@ def test_a_teacher_of_as_many_but_other_classes_is_refused(exported):
     with pytest.raises(UserError, match="its class 0 is '0', that of the data '1'"):
         load(exported, other)
     assert len(load(exported, facts_of())) == 1
+    # Names on one side only say nothing against the other.
+    assert len(load(exported, {**facts_of(), "classes": [f"digit {name}" for name in names]})) == 1
 
 
 @pytest.mark.parametrize(

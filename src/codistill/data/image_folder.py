@@ -54,6 +54,8 @@ def load(request: Request) -> Parts:
         _refuse_unknown_parts(folder)
     else:
         test_dir = next((folder / name for name in ("test", "val") if (folder / name).is_dir()), None)
+        if test_dir is None:
+            _refuse_unknown_parts(folder, known=("train",))
     classes, train, test = _parts(train_dir, test_dir)
     return gather(train, test, classes, str(folder), request)
 
@@ -150,10 +152,10 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
-def _refuse_unknown_parts(folder: Path) -> None:
-    """Refuse DIR/Training/CLASS/* and the like, which would be taken for classes called Training and Testing."""
+def _refuse_unknown_parts(folder: Path, known: Sequence[str] = ()) -> None:
+    """Refuse DIR/Training/CLASS/*, DIR/Testing/CLASS/* and the like, taken for classes or for nothing."""
     for path in _subfolders(folder):
-        if path.name.lower() in _PART_NAMES and _subfolders(path):
+        if path.name.lower() in _PART_NAMES and path.name not in known and _subfolders(path):
             raise UserError(
                 f"{path} has folders of its own and the name of a part: call the parts train and test (or val), in "
                 "small letters, or give the class another name."

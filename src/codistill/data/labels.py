@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numbers
 import textwrap
-from collections.abc import Sequence
+from collections.abc import KeysView, Sequence
+from enum import Enum, EnumMeta
 from typing import Any
 
 import numpy as np
@@ -45,20 +46,20 @@ def class_indices(labels: Sequence[Any] | Tensor | np.ndarray, where: str) -> Te
 
 
 def class_names(names: Any, where: str) -> tuple[str, ...]:
-    """A list of names by label; several names of one class, as torchvision's ImageNet has them, are joined.
+    """Names by label as texts; several names of one class, as torchvision's ImageNet has them, are joined.
 
     Args:
-        names: a list, tuple or array of texts or of tuples of texts.
+        names: texts, tuples of texts, whole numbers or members of an Enum, in an order of their own (no set).
         where: what an error calls it.
 
     Raises:
         UserError: it is anything else, or empty.
     """
-    given = list(names) if isinstance(names, (list, tuple, np.ndarray)) else []
-    joined = [", ".join(name) if _texts(name) else name for name in given]
-    if not given or not _texts(joined):
+    ordered = isinstance(names, (list, tuple, range, np.ndarray, KeysView, EnumMeta))
+    found = [_name(name) for name in names] if ordered else []
+    if not found or None in found:
         raise UserError(f"the class names of {where} are {_short(names)}: give a list of texts, one a class.")
-    return tuple(str(name) for name in joined)
+    return tuple(str(name) for name in found)
 
 
 def refuse_other_names(train: Sequence[str], other: Sequence[str], where: str) -> None:
@@ -71,8 +72,13 @@ def refuse_other_names(train: Sequence[str], other: Sequence[str], where: str) -
             )
 
 
-def _texts(names: Any) -> bool:
-    return isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+def _name(name: Any) -> str | None:
+    """One class's name, or None where it is none."""
+    if isinstance(name, Enum):
+        return name.name
+    if isinstance(name, (list, tuple)):
+        return ", ".join(name) if name and all(isinstance(part, str) for part in name) else None
+    return str(name) if isinstance(name, (str, numbers.Integral)) else None
 
 
 def _short(value: Any) -> str:

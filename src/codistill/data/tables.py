@@ -22,8 +22,12 @@ from codistill.errors import UserError
 __all__ = ["find", "load_hub", "load_parquet"]
 
 _TEST_NAMES = ("test", "validation", "valid", "val")
-_WORDS = {"train": "train", "test": "test|eval", "validation": "valid|(val|dev)$"}
-"""Part -> how a word in the name of its files begins, see `re.match`."""
+_WORDS = {
+    "train": "train(ing|set)?",
+    "test": "test(ing|set)?|eval(uation)?",
+    "validation": "val(id|idation)?(set)?|dev",
+}
+"""Part -> the words for it in the names of its files."""
 
 
 def find() -> str | None:
@@ -189,7 +193,7 @@ def _kind(path: Path) -> str | None:
     for name in (path.stem, *(folder.name for folder in path.parents)):
         for word in re.split(r"[-._ 0-9]+", name.lower()):
             for kind, beginning in _WORDS.items():
-                if re.match(beginning, word):
+                if re.fullmatch(beginning, word):
                     return kind
     return None
 

@@ -95,8 +95,10 @@ class FusedExecutor(LoopExecutor):
         except (RuntimeError, TypeError) as error:
             reason = first_line(error)
         else:
-            pairs = list(zip(found.tensors(), expected.tensors(), strict=True))
-            if all((ours - theirs).abs().max() <= CLOSE * theirs.abs().max() for ours, theirs in pairs):
+            pairs = zip(found.tensors(), expected.tensors(), strict=True)
+            # Outputs that overflow on random images prove nothing.
+            sound = [(ours, theirs) for ours, theirs in pairs if theirs.isfinite().all()]
+            if all((ours - theirs).abs().max() <= CLOSE * theirs.abs().max() for ours, theirs in sound):
                 return
             reason = "its outputs would be others"
         raise UserError(

@@ -46,17 +46,25 @@ class _Safe(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if func is F.conv2d and not kwargs:
-            args = _without_stride(*args)
+        if func is F.conv2d:
+            return func(*_without_stride(*args, **(kwargs or {})))
         return func(*args, **(kwargs or {}))
 
 
-def _without_stride(x: Tensor, weight: Tensor, bias: Any, stride: Any = 1, padding: Any = 0, *rest: Any) -> tuple:
-    groups = rest[1] if len(rest) > 1 else 1
-    if padding in (0, (0, 0)) and _is_risky(weight, stride, groups):
+def _without_stride(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> tuple[Any, ...]:
+    """The arguments of `F.conv2d`, in its order and by its names."""
+    if padding in ("valid", 0, (0, 0)) and _is_risky(weight, stride, groups):
         vertical, horizontal = _pair(stride)
-        return x[..., ::vertical, ::horizontal], weight, bias, 1, padding, *rest
-    return x, weight, bias, stride, padding, *rest
+        input, stride = input[..., ::vertical, ::horizontal], 1
+    return input, weight, bias, stride, padding, dilation, groups
 
 
 def _is_risky(weight: Tensor, stride: Any, groups: int) -> bool:

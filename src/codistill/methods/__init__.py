@@ -84,7 +84,9 @@ def check_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         hints = get_type_hints(find(name).__init__)
     except (NameError, AttributeError, TypeError):  # a user's file may name types that exist for its checker only
         hints = {}
-    return {option: convert(hints.get(option, Any), value, option) for option, value in given.items()}
+    # A default may be of another type than its annotation says: None for one.
+    kinds = {option: Any if value is known[option] else hints.get(option, Any) for option, value in given.items()}
+    return {option: convert(kinds[option], value, option) for option, value in given.items()}
 
 
 def build(

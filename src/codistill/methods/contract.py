@@ -20,8 +20,8 @@ def check_built(method: nn.Module, name: str, shape: GroupShape) -> None:
     leader, held_out = method.leader, method.held_out
     if leader is not None and not (isinstance(leader, int) and 0 <= leader < shape.peers):
         raise UserError(
-            f"method {name!r} names the student {leader} as leader of {shape.peers}: give 0 to {shape.peers - 1}, or "
-            "None."
+            f"method {name!r} names the student {leader!r} as leader of {shape.peers}: give an int from 0 to "
+            f"{shape.peers - 1}, or None."
         )
     if not (isinstance(held_out, int | float) and 0 <= held_out < 1):
         raise UserError(f"method {name!r} holds out {held_out} of the training images: give a share from 0 to below 1.")

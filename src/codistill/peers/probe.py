@@ -23,6 +23,8 @@ SIZES = (32, 224, 299)
 R = TypeVar("R")
 
 
+# Tensors that are made in inference mode do not count their changes, which a look may ask for.
+@torch.inference_mode(False)
 def probe(net: nn.Module, example: Tensor | None, look: Callable[[nn.Module, Tensor], R]) -> R:
     """Return `look(ghost, images)` for the first kind of copy and of images with which it runs.
 

@@ -81,10 +81,12 @@ def _state(module: nn.Module) -> dict[str, Any]:
 def _mark(value: Any) -> Any:
     """What differs after a change of a value, in place or not."""
     if isinstance(value, Tensor):
-        return id(value), value._version
+        return id(value), None if value.is_inference() else value._version
     if isinstance(value, list | tuple | set | dict):
         return [id(part) for part in (value.values() if isinstance(value, dict) else value)]
-    return value if isinstance(value, int | float | str) else id(value)
+    # By text, since a NaN differs from itself and equal devices and types are made anew.
+    plain = isinstance(value, int | float | str | torch.device | torch.dtype | torch.Size)
+    return repr(value) if plain else id(value)
 
 
 def _holds_proxy(value: Any) -> bool:

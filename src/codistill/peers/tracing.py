@@ -14,8 +14,6 @@ from codistill.peers.recording import UnrecordedError, nothing_unrecorded, switc
 
 __all__ = ["Traced", "trace", "trace_layers"]
 
-_PLAINLY = "as modules and operations on tensors alone, without control flow on values"
-
 
 @dataclass(frozen=True)
 class Traced:
@@ -50,7 +48,7 @@ def trace(net: nn.Module, splits: Sequence[str]) -> Traced:
     except Exception as error:
         raise UserError(
             f"split {' and '.join(map(repr, splits))}: torch.fx cannot follow the forward of {type(net).__name__} "
-            f"around it ({_reason(error)}); choose a module further out, or write that forward {_PLAINLY}."
+            f"around it ({_reason(error)}); choose a module further out, or {_remedy(error)}."
         ) from error
     for split in splits:
         if split not in tracer.entered:
@@ -75,9 +73,15 @@ def trace_layers(net: nn.Module) -> fx.Graph:
         return _Tracer(inner).trace(net)
     except Exception as error:
         raise UserError(
-            f"torch.fx cannot follow the forward of {type(net).__name__} down to its layers ({_reason(error)}): write "
-            f"it {_PLAINLY}."
+            f"torch.fx cannot follow the forward of {type(net).__name__} down to its layers ({_reason(error)}): "
+            f"{_remedy(error)}."
         ) from error
+
+
+def _remedy(error: Exception) -> str:
+    if isinstance(error, UnrecordedError):
+        return "do without that"
+    return "write that forward as modules and operations on tensors alone, without control flow on values"
 
 
 def _reason(error: Exception) -> str:

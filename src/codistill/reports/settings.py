@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from codistill.reports.run import Run
@@ -56,16 +57,21 @@ def settings_of(run: Run) -> dict[str, str]:
 
 def experiment_of(run: Run) -> dict[str, str]:
     """Return the flat settings in which the seeds of one row must agree; a teacher's own seed is none of them."""
-    settings = {name: text for name, text in settings_of(run).items() if name not in NO_EXPERIMENT}
+    # Where the images lie is no setting of its own: the runs of a table have the same ones.
+    settings = {name: text for name, text in settings_of(run).items() if name not in (*NO_EXPERIMENT, "data_dir")}
     if "teachers" in settings:
         settings["teachers"] = re.sub(r"seed[-_]?\d+", "seed", settings["teachers"])
     return settings
 
 
 def images_of(run: Run) -> dict[str, str]:
-    """Return what tells data sets of one name apart: the folder, and how many images and labels there are."""
-    folder = {name: text for name, text in settings_of(run).items() if name == "data_dir"}
-    return folder | dict(run.images)
+    """Return what tells data sets of one name apart: how many images there are, and their labels.
+
+    Of a run that an older version wrote only the folder is known, and that by its own name: it may have moved.
+    """
+    if run.images:
+        return dict(run.images)
+    return {name: Path(text).name for name, text in settings_of(run).items() if name == "data_dir"}
 
 
 def ground_of(run: Run) -> dict[str, str]:

@@ -27,15 +27,16 @@ def find_study(name: str, profile: str) -> Study:
 
 
 def studies_named(names: Sequence[str]) -> list[str]:
-    """Return the studies that are asked for, each once: by name, by the beginning of names ("okddip"), or "all".
+    """Return the studies that are asked for, each once: by name, by paper and more ("okddip", "okddip/t"), or "all".
 
     Raises:
-        UserError: a name that no study begins with.
+        UserError: a name that is none of these.
     """
     found: dict[str, None] = {}
     for name in names:
-        beginning = "" if name == "all" else name
-        matching = [name] if name in STUDIES else [study for study in STUDIES if study.startswith(beginning)]
+        matching = [name] if name in STUDIES else []
+        if not matching:
+            matching = [s for s in STUDIES if name == "all" or (s.startswith(name) and s.partition("/")[0] in name)]
         if not matching:
             raise unknown("study", name, [*STUDIES, "okddip", "kdcl", "all", "list"])
         found |= dict.fromkeys(matching)

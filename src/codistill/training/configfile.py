@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from codistill.convert import build_dataclass
@@ -41,7 +42,7 @@ def config_to_dict(config: Config) -> dict[str, Any]:
             return [plain(v) for v in value]
         if isinstance(value, Mapping):
             return {str(k): plain(v) for k, v in value.items()}
-        return value
+        return value.item() if isinstance(value, np.generic) else value
 
     return plain(config)
 
@@ -61,8 +62,11 @@ def config_digest(config: Config) -> str:
 
 
 def identity(config: Config) -> str:
-    """All settings as JSON in a fixed order, without those that do not change the numbers."""
-    data = {k: v for k, v in config_to_dict(config).items() if k not in ("out", "label", "workers")}
+    """All settings as JSON in a fixed order, without those that do not change the numbers.
+
+    Where the data lie is one of these: that they are the same is known by `refuse_other_data`.
+    """
+    data = {k: v for k, v in config_to_dict(config).items() if k not in ("out", "label", "workers", "data_dir")}
     return json.dumps(data, sort_keys=True)
 
 

@@ -34,7 +34,8 @@ def evaluate_run(
         split: "test" or "validation".
         checkpoint: "last" or "selected".
         device: another device than the run's.
-        dataset: the data again, where `train` was given them.
+        dataset: the data again, where `train` was given them; or, for the split "test", other images of the same
+            classes as a pair (train, test), such as a newer test set.
 
     Raises:
         UserError: no run there, data not found or not those of the run, config.yaml edited since the run began,
@@ -47,7 +48,8 @@ def evaluate_run(
     # Processes would take seconds to start, and run on a CPU only; compiling would take minutes.
     executor = "loop" if config.executor == "processes" else config.executor
     changed = {"device": device or config.device, "executor": executor, "compile": False}
-    session = rebuild_session(dataclasses.replace(config, **changed), dataset, run_dir)
+    other = dataset is not None and split == "test"
+    session = rebuild_session(dataclasses.replace(config, **changed), dataset, run_dir, other)
     load_weights(folder, session.modules)
     leader = session.method.leader
     if leader is None and (run_dir / "summary.json").is_file():

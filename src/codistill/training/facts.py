@@ -39,9 +39,18 @@ def input_facts(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def refuse_other_data(recorded: Mapping[str, Any], dataset: Dataset, run_dir: Path) -> None:
-    """UserError where `dataset` is not what the run's input.json describes; older runs recorded less."""
-    difference = _difference(recorded, input_facts(dataset))
+def refuse_other_data(recorded: Mapping[str, Any], dataset: Dataset, run_dir: Path, of_same_kind: bool = False) -> None:
+    """UserError where `dataset` is not what the run's input.json describes; older runs recorded less.
+
+    Args:
+        recorded: the content of input.json.
+        dataset: the data now.
+        run_dir: the run directory.
+        of_same_kind: other images will do where the networks can be scored on them: the same classes, channels, size,
+            mean and deviation.
+    """
+    now = input_facts(dataset)
+    difference = _difference({**recorded, "data": now["data"]} if of_same_kind else recorded, now)
     if difference is not None:
         raise UserError(
             f"{run_dir} was trained on other data ({difference}): put the data back as they were, or for data from "

@@ -33,11 +33,21 @@ def settings_and_state(run_dir: Path) -> tuple[Config, dict[str, Any], Path]:
     return config, state, folder
 
 
-def rebuild_session(config: Config, dataset: DataSource | None, run_dir: Path) -> Session:
-    """`build_session` of a run that has begun; UserError where the data are not those that it began with."""
+def rebuild_session(config: Config, dataset: DataSource | None, run_dir: Path, other_images: bool = False) -> Session:
+    """`build_session` of a run that has begun.
+
+    Args:
+        config: the run's configuration.
+        dataset: the data again, where `train` was given them.
+        run_dir: the run directory.
+        other_images: whether other images of the same classes will do.
+
+    Raises:
+        UserError: the data are not those that the run began with, and whatever `build_session` refuses.
+    """
     opened = open_data(check_config(config), dataset)
     # Before any part is built, which other data could make fail with less to say.
-    refuse_other_data(read_json(run_dir / "input.json"), opened, run_dir)
+    refuse_other_data(read_json(run_dir / "input.json"), opened, run_dir, other_images)
     return build_session(config, opened)
 
 

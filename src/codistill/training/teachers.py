@@ -54,7 +54,10 @@ def _load(name: str, data: Mapping[str, Any]) -> nn.Module:
             f"teacher {name!r} knows {len(facts['classes'])} classes in images of {facts['channels']} channels, the "
             f"data has {num_classes} in {in_channels}: choose a teacher that was trained on this data."
         )
-    for label, (taught, wanted) in enumerate(zip(facts["classes"], data["classes"], strict=True)):
+    # Data that name no classes call them "0", "1" and so on.
+    unnamed = [str(label) for label in range(num_classes)]
+    named = unnamed not in (facts["classes"], data["classes"]) or set(facts["classes"]) & set(data["classes"])
+    for label, (taught, wanted) in enumerate(zip(facts["classes"], data["classes"], strict=True) if named else ()):
         if taught != wanted:
             raise UserError(
                 f"teacher {name!r} knows other classes than the data: its class {label} is {taught!r}, that of the "
