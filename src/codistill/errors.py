@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["UserError", "unknown"]
+__all__ = ["UserError", "one_line", "unknown"]
 
 
 class UserError(ValueError):
@@ -14,6 +14,11 @@ class UserError(ValueError):
     The command line prints the message alone and exits with code 2; any other exception is a fault of ours and keeps
     its traceback.
     """
+
+
+def one_line(error: BaseException) -> str:
+    """What another library's exception says, fit for the middle of a sentence."""
+    return " ".join(str(error).split())
 
 
 def unknown(kind: str, value: str, known: Iterable[str], remedy: str | None = None) -> UserError:

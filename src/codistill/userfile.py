@@ -11,6 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+import torch
+
 from codistill.errors import UserError, unknown
 
 __all__ = ["call", "load_again", "load_class", "load_name", "loaded_files"]
@@ -78,7 +80,9 @@ def _run_once(module_name: str, path: Path) -> ModuleType:
     # Registered under a name of its own, which dataclasses, inspect and pickle look up while and after the file runs.
     sys.modules[module_name] = module
     try:
-        spec.loader.exec_module(module)
+        # What it draws while it is run, which is once, changes nothing for those who draw afterwards.
+        with torch.random.fork_rng(devices=[]):
+            spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[module_name]
         if isinstance(error, UserError) or not isinstance(error, Exception | SystemExit):

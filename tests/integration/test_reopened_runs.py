@@ -11,9 +11,9 @@ from PIL import Image
 from torch.utils.data import TensorDataset
 
 from codistill.data import normalise
-from codistill.errors import UserError
 from codistill.training import Config, OptimConfig, Silent, load_student, read_config, resume, train
 from codistill.training.evaluate import evaluate_run
+from refusals import refusal
 
 
 class StopAfter(Silent):
@@ -29,13 +29,6 @@ def interrupted(config, dataset=None, after=1):
     with pytest.raises(KeyboardInterrupt):
         train(config, dataset=dataset, observers=[StopAfter(after)])
     return config.out
-
-
-def refusal(call):
-    with pytest.raises(UserError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def forget_data(run_dir):

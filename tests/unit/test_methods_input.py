@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from codistill import methods
-from codistill.errors import UserError
 from codistill.types import GroupShape, PeerOutputs, Progress
+from refusals import refusal
 
 P, B, C, D = 3, 5, 4, 16
 SHAPE = GroupShape(P, C, (D,) * P, trunk_width=6, shares_trunk=True, teachers=1)
@@ -30,13 +30,6 @@ def outputs(seed=0, positions=(), **changes):
 
 def method_of(name, **options):
     return methods.build(name, SHAPE, generator=torch.Generator().manual_seed(3), **options)
-
-
-def refusal(call):
-    with pytest.raises(UserError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_a_peer_with_nan_is_named():

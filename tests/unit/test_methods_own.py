@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from codistill import methods
-from codistill.errors import UserError
 from codistill.training import Config
 from codistill.training.check import check_config
 from codistill.types import GroupShape, PeerOutputs, Progress
+from refusals import refusal
 
 SHAPE = GroupShape(2, 4, (8, 8))
 HEAD = """
@@ -40,13 +40,6 @@ def build(tmp_path, body, **options):
 def loss_of(method):
     logits = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
     return method(PeerOutputs(logits), torch.zeros(5, dtype=torch.int64), Progress(0, 1))
-
-
-def refusal(call):
-    with pytest.raises(UserError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_what_a_step_should_give_is_taken(tmp_path):

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from codistill.errors import UserError
 from codistill.studies import plan as planning
 from codistill.studies.catalog import STUDIES, find_study, studies_named
 from codistill.studies.plan import folder_stem, make_plan, select
 from codistill.studies.profiles import PROFILES
 from codistill.studies.study import Entry, Study, Variant
 from codistill.training import Config, OptimConfig
+from refusals import refusal
 
 BASE = Config(method="baseline", model=("resnet8_tiny",), peers=1, data="digits", epochs=2, label="vanilla")
 ELSEWHERE = {
@@ -34,13 +34,6 @@ def study_of(config=BASE, teacher=None):
 def key(config=BASE, teacher=None):
     """The hash in the name of the run directory."""
     return folder_stem(study_of(config, teacher), "v").rpartition("-")[2]
-
-
-def refused(call, *arguments):
-    with pytest.raises(UserError) as caught:
-        call(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -112,8 +105,8 @@ def test_studies_go_by_name_by_the_beginning_of_names_or_all():
     assert studies_named(["kdcl"]) == [name for name in STUDIES if name.startswith("kdcl/")]
     assert studies_named(["kdcl/table2", "all"]) == ["kdcl/table2", *(n for n in STUDIES if n != "kdcl/table2")]
     for nothing in ("", "k", "okd"):
-        assert refused(studies_named, [nothing]).startswith(f"unknown study {nothing!r}")
-    assert refused(studies_named, ["okdip"]).startswith("unknown study 'okdip': did you mean 'okddip'")
+        assert refusal(studies_named, [nothing]).startswith(f"unknown study {nothing!r}")
+    assert refusal(studies_named, ["okdip"]).startswith("unknown study 'okdip': did you mean 'okddip'")
 
 
 def test_studies_share_what_they_have_in_common():
@@ -170,18 +163,18 @@ def test_a_selection_keeps_the_teachers_before_their_pupils():
 
 def test_unknown_names_are_refused_in_one_sentence():
     study = find_study("okddip/table2", "smoke")
-    assert refused(find_study, "okddip/table22", "smoke").startswith(
+    assert refusal(find_study, "okddip/table22", "smoke").startswith(
         "unknown study 'okddip/table22': did you mean 'okddip/table2'"
     )
-    assert refused(find_study, "okddip/table2", "gpu") == "unknown profile 'gpu': did you mean 'cpu'?"
-    assert refused(select, study, ["resnet33"]).startswith(
+    assert refusal(find_study, "okddip/table2", "gpu") == "unknown profile 'gpu': did you mean 'cpu'?"
+    assert refusal(select, study, ["resnet33"]).startswith(
         "unknown row of okddip/table2 'resnet33': did you mean 'resnet32'"
     )
-    assert refused(select, study, [], ["dmll"]).startswith("unknown method of okddip/table2 'dmll': did you mean 'dml'")
-    nothing = refused(select, find_study("kdcl/table7", "smoke"), ["2_distill_1"], ["dml"])
+    assert refusal(select, study, [], ["dmll"]).startswith("unknown method of okddip/table2 'dmll': did you mean 'dml'")
+    nothing = refusal(select, find_study("kdcl/table7", "smoke"), ["2_distill_1"], ["dml"])
     assert nothing == "kdcl/table7 has no number for 2_distill_1, dml: see 'codistill study list'."
 
 
 def test_a_configuration_that_makes_no_sense_is_refused_before_anything_runs():
     study = study_of(dataclasses.replace(BASE, method="dml"))
-    assert refused(make_plan, [study], 1, Path()).startswith("peers 1: the method 'dml' needs at least 2")
+    assert refusal(make_plan, [study], 1, Path()).startswith("peers 1: the method 'dml' needs at least 2")

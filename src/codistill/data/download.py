@@ -8,7 +8,7 @@ from http.client import HTTPException
 from pathlib import Path
 from tarfile import TarError
 
-from codistill.errors import UserError
+from codistill.errors import UserError, one_line
 
 __all__ = ["fetch_into"]
 
@@ -32,7 +32,7 @@ def fetch_into(folder: Path, fetch: Callable[[Path], object], keep: str, failed:
             fetch(Path(made))
             _move(Path(made) / keep, folder / keep)
     except (OSError, RuntimeError, HTTPException, TarError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise UserError(f"{failed} ({reason}): {remedy}.") from error
 
 

@@ -17,7 +17,7 @@ from codistill.data.gather import Labelled, gather
 from codistill.data.labels import class_indices, refuse_other_names
 from codistill.data.pictures import Pictures
 from codistill.data.source import Parts, Request
-from codistill.errors import UserError
+from codistill.errors import UserError, one_line
 
 __all__ = ["find", "load_hub", "load_parquet"]
 
@@ -63,13 +63,13 @@ def load_parquet(request: Request) -> Parts:
             try:
                 tables.append(parquet.read_table(file))
             except (arrow.ArrowException, OSError) as error:
-                raise UserError(f"{file} is no sound parquet file ({_line(error)}): get it again.") from error
+                raise UserError(f"{file} is no sound parquet file ({one_line(error)}): get it again.") from error
         try:
             table = arrow.concat_tables(tables, promote_options="permissive")
         except arrow.ArrowException as error:
             raise UserError(
                 f"the files {files[0].name} to {files[-1].name} of {path} have columns of different types "
-                f"({_line(error)}): write them anew with the same types."
+                f"({one_line(error)}): write them anew with the same types."
             ) from error
         image, label = choose_columns(table.schema, str(path))
         names = [noted_classes(one.schema, label, str(path)) for one in tables]
@@ -95,8 +95,8 @@ def load_hub(request: Request) -> Parts:
         splits = datasets.load_dataset(name, download_config=options)
     except (OSError, ValueError, RuntimeError, ImportError, datasets.exceptions.DatasetsError) as error:
         raise UserError(
-            f"hf:{name} cannot be loaded ({_line(error)}): check the name and the connection, or name downloaded files "
-            "by parquet:PATH."
+            f"hf:{name} cannot be loaded ({one_line(error)}): check the name and the connection, or name downloaded "
+            "files by parquet:PATH."
         ) from error
     if "train" not in splits:
         raise UserError(f"hf:{name} has the splits {', '.join(splits)}: one must be called train; save it so.")
@@ -235,10 +235,6 @@ def _gathered(parts: Sequence[_Part], found_at: str, request: Request) -> Parts:
         made = [Labelled(part.pictures, labels_N) for part, labels_N in zip(parts, label_parts, strict=True)]
         classes = train.names or tuple(str(number) for number in range(int(made[0].labels_N.max()) + 1))
     return gather(made[0], made[1] if len(made) > 1 else None, classes, found_at, request)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _import(module: str) -> Any:

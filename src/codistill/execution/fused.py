@@ -14,6 +14,7 @@ from codistill.execution.loop import LoopExecutor
 from codistill.execution.pointwise import safe_convolutions
 from codistill.methods import Method
 from codistill.peers import NetworkGroup, PeerGroup, TaughtGroup
+from codistill.peers.modes import modes_kept
 from codistill.peers.probe import first_line
 from codistill.peers.shared import SharedGroup
 from codistill.types import PeerOutputs, Progress, StepOutput
@@ -42,19 +43,21 @@ class FusedExecutor(LoopExecutor):
     def __init__(self, group: PeerGroup, method: Method, amp: torch.dtype | None = None) -> None:
         super().__init__(group, method, amp)
         self.students = group.students if isinstance(group, TaughtGroup) else group
-        # An operation that mixes channels would mix peers, by broadcasting for one; a list of operations is no proof.
-        first = next(self.students.parameters())
-        images = torch.randn(2, *self.students.image_shape, generator=torch.Generator().manual_seed(0)).to(first)
-        expected = _evaluated([self.students], partial(self.students, images))
         if isinstance(self.students, NetworkGroup):
-            self.network = FusedNetwork(list(self.students.networks), self.students.classifiers[0])
+            networks, classifier, unfused = list(self.students.networks), self.students.classifiers[0], []
         elif isinstance(self.students, SharedGroup) and len(self.students.splits) == 1:
-            self.network = FusedNetwork(list(self.students.levels[0].children()), self.students.classifier)
+            networks, classifier = list(self.students.levels[0].children()), self.students.classifier
+            unfused = [self.students.trunk]
         else:
             what = "a tree of several splits" if isinstance(self.students, SharedGroup) else type(group).__name__
             raise UserError(f"executor 'fused' cannot fuse {what}: give networks or branches, or use 'loop'.")
-        plain = [self.students.trunk] if isinstance(self.students, SharedGroup) else []
-        self._safe = safe_convolutions(self.network, *plain)
+        # An operation that mixes channels would mix peers, by broadcasting for one; a list of operations is no proof.
+        first = next(self.students.parameters())
+        images = torch.randn(2, *self.students.image_shape, generator=torch.Generator().manual_seed(0)).to(first)
+        # Before their weights lie in those of the fused network, in its layout.
+        expected = _evaluated([self.students], partial(self.students, images))
+        self.network = FusedNetwork(networks, classifier)
+        self._safe = safe_convolutions(self.network, *unfused)
         self._refuse_unless_same(images, expected)
 
     def train_step(
@@ -110,11 +113,7 @@ class FusedExecutor(LoopExecutor):
 @torch.no_grad()
 def _evaluated(roots: Sequence[nn.Module], run: Callable[[], PeerOutputs]) -> PeerOutputs:
     """Outputs in evaluation mode, which changes nothing of the networks."""
-    modes = [(part, part.training) for root in roots for part in root.modules()]
-    try:
+    with modes_kept(*roots):
         for root in roots:
             root.eval()
         return run()
-    finally:
-        for part, mode in modes:
-            part.training = mode

@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from codistill.errors import UserError
 from codistill.execution.layers import fuse_call, widen
 from codistill.peers.features import Classifier
+from codistill.peers.modes import modes_kept
 from codistill.peers.pooling import pool
 from codistill.peers.recording import has_hooks
 from codistill.peers.tracing import trace_layers
@@ -121,12 +122,8 @@ def _common_graph(networks: Sequence[nn.Module], training: bool, classifier: str
 
 
 def _trace(net: nn.Module, training: bool) -> fx.Graph:
-    modes = {part: part.training for part in net.modules()}
-    try:
+    with modes_kept(net):
         return trace_layers(net.train(training))
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
 
 
 def _description(net: nn.Module, graph: fx.Graph) -> str:

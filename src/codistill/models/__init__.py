@@ -22,7 +22,6 @@ from codistill.models.resnet import BasicBlock, Bottleneck, ResNet
 from codistill.models.tiny import TINY
 from codistill.models.vgg import VGG
 from codistill.models.wide_resnet import WideResNet
-from codistill.userfile import load_name
 
 __all__ = ["OWN", "TORCHVISION", "available", "build", "initialise"]
 
@@ -85,12 +84,11 @@ def build(name: str, num_classes: int, in_channels: int = 3, generator: torch.Ge
         raise UserError(f"num_classes {num_classes}: a classifier needs 2 or more.")
     if in_channels < 1:
         raise UserError(f"in_channels {in_channels}: images have 1 or more channels.")
+    make = _find(name)
     source = draw_generator(generator)
     # Layers draw from torch's global generator while they are built: it is put back, and those values are replaced or
     # were drawn from a seed of ours.
     with torch.random.fork_rng(devices=[]):
-        # Before the seed: a user's file, which is run once, may draw as well.
-        make = _find(name)
         torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=source)))
         net = make(num_classes=num_classes, in_channels=in_channels)
     return initialise(net, source) if name in OWN else net
@@ -107,7 +105,6 @@ def _find(name: str) -> Callable[..., nn.Module]:
     if colon and source == "timm":
         return partial(from_timm, rest)
     if ".py:" in name:
-        load_name(name)
         return partial(from_file, name)
     if name.endswith(".py"):
         raise UserError(f"model {name!r}: name the function too, {name}:FUNCTION.")

@@ -48,6 +48,7 @@ def nothing_unrecorded(opened: Mapping[str, nn.Module]) -> Iterator[None]:
             raise UnrecordedError(f"{_name(path, module)} has hooks or a forward of its own, which would not run")
         if type(module).train is not nn.Module.train or "train" in vars(module):
             raise UnrecordedError(f"{_name(path, module)} overrides train(), which would not be called")
+    # Kept as well as marked, so that no new object takes the place, and with it the id, of an old one.
     before = {path: _state(module) for path, module in opened.items()}
     marks = {path: {key: _mark(value) for key, value in state.items()} for path, state in before.items()}
     drawn = _random_state()

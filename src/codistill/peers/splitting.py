@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from codistill.errors import UserError
+from codistill.peers.modes import modes_kept
 from codistill.peers.ownership import find_shared
 from codistill.peers.planning import make_plans
 from codistill.peers.segment import Plan, Segment
@@ -33,13 +34,9 @@ def split_network(net: nn.Module, splits: Sequence[str], images: Tensor) -> tupl
             at the beginning, a cut through a skip connection, a layer that runs on both sides of a cut, or an output
             that is not one tensor.
     """
-    modes = {module: module.training for module in net.modules()}
-    try:
+    with modes_kept(net):
         train_order, train = _cut(net.train(), splits, images)
         eval_order, evaluation = _cut(net.eval(), splits, images)
-    finally:
-        for module, training in modes.items():
-            module.training = training
     if train_order != eval_order:
         raise UserError(f"splits {train_order} run in another order in evaluation: choose others.")
     segments = [Segment(net, {True: t, False: e}) for t, e in zip(train, evaluation, strict=True)]

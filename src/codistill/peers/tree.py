@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from codistill.errors import UserError
 from codistill.peers.shared import SharedGroup
 
-__all__ = ["TreeGroup"]
+__all__ = ["TreeGroup", "check_splits"]
 
 
 class TreeGroup(SharedGroup):
@@ -40,9 +40,14 @@ class TreeGroup(SharedGroup):
         classifier: str | None = None,
         example: Tensor | None = None,
     ) -> None:
-        if not splits:
-            raise UserError('no splits: name at least one module and its number of children, such as {"layer3": 2}.')
-        for name, children in splits.items():
-            if children < 2:
-                raise UserError(f"split {name!r} with {children} child(ren): give 2 or more, or leave this split out.")
+        check_splits(splits)
         super().__init__(net, splits, generator, classifier, example)
+
+
+def check_splits(splits: Mapping[str, int]) -> None:
+    """UserError where there is no split, or one with fewer than two children."""
+    if not splits:
+        raise UserError('no splits: name at least one module and its number of children, such as {"layer3": 2}.')
+    for name, children in splits.items():
+        if children < 2:
+            raise UserError(f"split {name!r} with {children} child(ren): give 2 or more, or leave this split out.")

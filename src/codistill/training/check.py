@@ -11,6 +11,7 @@ import yaml
 from codistill import methods
 from codistill.data import check_name
 from codistill.errors import UserError
+from codistill.peers.tree import check_splits
 from codistill.training.config import OWN_DATA, Config
 from codistill.training.configfile import config_from_dict, config_to_dict
 from codistill.training.naming import default_label, default_out
@@ -70,9 +71,8 @@ def parse_splits(text: str | None) -> dict[str, int]:
             raise UserError(
                 f"split {text!r} of a tree: give modules with their children, each once, such as layer2:2,layer3:2."
             )
-        if int(children) < 2:
-            raise UserError(f"split {name!r} with {children} child(ren): give 2 or more, or leave this split out.")
         splits[name] = int(children)
+    check_splits(splits)
     return splits
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from codistill.convert import build_dataclass
-from codistill.errors import UserError, unknown
+from codistill.errors import UserError, one_line, unknown
 from codistill.training.config import Config
 from codistill.training.naming import default_label
 
@@ -89,7 +89,7 @@ def read_config(path: Path) -> Config:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path} is not valid YAML: {one_line(error)}") from error
     if not isinstance(data, dict):
         raise UserError(f"{path} holds no settings: it must be a mapping such as 'method: okddip'.")
     version = data.pop("version", VERSION)

@@ -17,6 +17,7 @@ from codistill.training.checkpoint import load_weights, save_checkpoint
 from codistill.training.config import OWN_DATA, Config
 from codistill.training.configfile import write_config
 from codistill.training.executor import settle_executor
+from codistill.training.facts import input_facts
 from codistill.training.files import read_json, write_json
 from codistill.training.loggers import JsonLines
 from codistill.training.loop import Observer, layer_randomness, train_epochs
@@ -77,7 +78,7 @@ def train(
             _remove_run(out)
             out.mkdir(parents=True, exist_ok=True)
             write_config(session.config, out / "config.yaml")
-        write_json(out / "input.json", session.input_facts())
+        write_json(out / "input.json", input_facts(session.dataset))
         save_checkpoint(out, 0, session.modules, session.state())
         return _run(session, observers, started)
 

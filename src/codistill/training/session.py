@@ -84,10 +84,6 @@ class Session:
         group = self.group.students if isinstance(self.group, TaughtGroup) else self.group
         return {"group": group, "method": self.method}
 
-    def input_facts(self) -> dict[str, Any]:
-        """What the networks expect and give, for those who load a student: the content of input.json."""
-        return input_facts(self.dataset)
-
     def state(self) -> dict[str, Any]:
         """Everything but the weights that the next epoch depends on."""
         state = {
