@@ -8,6 +8,7 @@ from torch import nn
 
 from codistill.errors import UserError
 from codistill.models import build, initialise
+from codistill.peers import BranchedGroup
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -111,3 +112,34 @@ def test_a_generator_elsewhere_is_refused():
 
     with pytest.raises(UserError, match=r"generator on cuda:0: initial parameters are drawn on the CPU"):
         initialise(nn.Linear(2, 2), Elsewhere())
+
+
+def test_the_released_initialisation_draws_vgg_and_densenet_as_okddips_authors_do():
+    vgg = build("vgg16", 10, generator=seeded(0), initialisation="released")
+    for layer in (vgg.head[0], vgg.head[3], vgg.fc):
+        assert layer.weight.std().item() == pytest.approx(0.01, rel=0.03)
+        assert layer.bias.abs().max().item() == 0
+    dense = build("densenet40_12", 10, generator=seeded(0), initialisation="released")
+    conv = dense.block3[5].layers[5]
+    assert (conv.in_channels, conv.out_channels) == (48, 12)
+    assert conv.weight.std().item() == pytest.approx(math.sqrt(2 / (48 * 9)), rel=0.03)
+    usual = build("densenet40_12", 10, generator=seeded(0)).block3[5].layers[5]
+    assert usual.weight.std().item() == pytest.approx(math.sqrt(2 / (12 * 9)), rel=0.03)
+
+
+def test_the_released_initialisation_is_the_usual_one_for_other_networks():
+    usual, released = (build("resnet20", 10, generator=seeded(0), initialisation=i) for i in ("usual", "released"))
+    assert all(torch.equal(a, b) for a, b in zip(usual.parameters(), released.parameters(), strict=True))
+
+
+def test_branches_are_drawn_by_the_rule_of_their_network():
+    net = build("vgg8_tiny", 10, generator=seeded(0), initialisation="released")
+    group = BranchedGroup(net, 2, generator=seeded(1))
+    for branch in range(2):
+        head = group.student(branch).head
+        assert head[0].weight.std().item() == pytest.approx(0.01, rel=0.05)
+
+
+def test_an_unknown_initialisation_is_refused():
+    with pytest.raises(UserError, match="unknown initialisation 'relaesed': did you mean 'released'"):
+        build("vgg16", 10, initialisation="relaesed")

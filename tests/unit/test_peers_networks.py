@@ -68,6 +68,56 @@ def test_features_are_the_input_of_the_linear_layer_that_runs_last():
     assert not net.classifier._forward_pre_hooks
 
 
+class DropoutHead(nn.Module):
+    """A network whose head lies between its features and its classifier."""
+
+    feature_layer = "head.0"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(3, 6, 3)
+        self.head = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Dropout(0.5))
+        self.fc = nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.head(self.body(x).mean((2, 3))))
+
+
+def test_a_network_says_where_its_features_are():
+    x, net = torch.randn(2, 3, 8, 8), DropoutHead()
+    group = NetworkGroup([net], example=x)
+    assert (group.classifiers[0].name, group.classifiers[0].features) == ("fc", "head.0")
+    torch.testing.assert_close(group(x).features[0], net.body(x).mean((2, 3)))
+
+
+def test_the_users_choice_of_features_goes_before_the_networks_own():
+    x, net = torch.randn(2, 3, 8, 8), DropoutHead().eval()
+    group = NetworkGroup([net], example=x, features="fc").eval()
+    torch.testing.assert_close(group(x).features[0], net.head(net.body(x).mean((2, 3))))
+    maps = NetworkGroup([DropoutHead()], example=x, features="body")
+    assert maps.shape.feature_widths == (3,)
+    torch.testing.assert_close(maps(x).features[0], x.mean((2, 3)))
+
+
+def test_a_feature_layer_that_is_not_there_or_never_runs_is_refused():
+    with pytest.raises(UserError, match=r"unknown feature layer 'haed.0': did you mean 'head.0'"):
+        NetworkGroup([DropoutHead()], features="haed.0")
+    with pytest.raises(
+        UserError, match="feature layer 'unused' does not run in Swapped: name a layer that its forward"
+    ):
+        NetworkGroup([Swapped()], features="unused")
+
+
+def test_vgg_puts_out_what_enters_its_head():
+    # As in the code that OKDDip's authors released: neither its linear layers nor their dropout come before.
+    net = models.build("vgg8_tiny", 10, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(4, 3, 32, 32)
+    group = NetworkGroup([net])
+    entered = []
+    net.head.register_forward_pre_hook(lambda _, args: entered.append(args[0]))
+    assert torch.equal(group(x).features[0], entered[0])
+
+
 def test_a_1x1_convolution_is_a_linear_layer():
     net = ConvHead()
     group = NetworkGroup([net])

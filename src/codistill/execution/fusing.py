@@ -35,7 +35,7 @@ class FusedNetwork(nn.Module):
     def __init__(self, networks: Sequence[nn.Module], classifier: Classifier) -> None:
         super().__init__()
         self.peers, self._axis = len(networks), classifier.axis
-        graphs = {mode: _common_graph(networks, mode, classifier.name) for mode in (True, False)}
+        graphs = {mode: _common_graph(networks, mode, classifier.features) for mode in (True, False)}
         layers = nn.Module()
         used = dict.fromkeys(str(n.target) for g in graphs.values() for n in g.nodes if n.op == "call_module")
         wide = {path: _widen(networks, path) for path in used}
@@ -103,8 +103,8 @@ def _stack(tensors: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
     return stacked
 
 
-def _common_graph(networks: Sequence[nn.Module], training: bool, classifier: str) -> fx.Graph:
-    """The forward that all networks share in one mode; it puts out the logits and the classifier's input."""
+def _common_graph(networks: Sequence[nn.Module], training: bool, features: str) -> fx.Graph:
+    """The forward that all networks share in one mode; it puts out the logits and the input of layer `features`."""
     first, *others = [_trace(net, training) for net in networks]
     for peer, other in enumerate(others, 1):
         if _description(networks[0], first) != _description(networks[peer], other):
@@ -114,9 +114,9 @@ def _common_graph(networks: Sequence[nn.Module], training: bool, classifier: str
             )
     output = next(node for node in first.nodes if node.op == "output")
     logits = output.args[0][0] if isinstance(output.args[0], tuple) else output.args[0]
-    called = [node for node in first.nodes if node.target == classifier]
+    called = [node for node in first.nodes if node.target == features]
     if not called:
-        raise _refusal(f"classifier {classifier!r} ({type(networks[0].get_submodule(classifier)).__name__})")
+        raise _refusal(f"feature layer {features!r} ({type(networks[0].get_submodule(features)).__name__})")
     output.args = ((logits, called[-1].all_input_nodes[0]),)
     return first
 

@@ -17,7 +17,7 @@ from torch import nn
 from codistill.errors import UserError, unknown
 from codistill.models.densenet import DenseNet
 from codistill.models.foreign import from_file, from_timm, from_torchvision
-from codistill.models.init import draw_generator, initialise
+from codistill.models.init import InitRule, draw_generator, initialise
 from codistill.models.resnet import BasicBlock, Bottleneck, ResNet
 from codistill.models.tiny import TINY
 from codistill.models.vgg import VGG
@@ -62,7 +62,13 @@ def available() -> list[str]:
     return sorted({**OWN, **TORCHVISION})
 
 
-def build(name: str, num_classes: int, in_channels: int = 3, generator: torch.Generator | None = None) -> nn.Module:
+def build(
+    name: str,
+    num_classes: int,
+    in_channels: int = 3,
+    generator: torch.Generator | None = None,
+    initialisation: str = "usual",
+) -> nn.Module:
     """Return a new network with logits [B, num_classes] for images [B, in_channels, H, W].
 
     The networks of `OWN` are initialised by `initialise`; all others keep the initialisation that their authors wrote
@@ -75,15 +81,19 @@ def build(name: str, num_classes: int, in_channels: int = 3, generator: torch.Ge
         in_channels: channels of the images; the first convolution of torchvision's networks is replaced where it is
             not 3.
         generator: on the CPU; equal states give bit-equal networks.
+        initialisation: "usual", or "released" for that of the code that OKDDip's authors released where it differs
+            (VGG's linear layers N(0, 0.01²), DenseNet's convolutions by their fan-in); networks of `OWN` only.
 
     Raises:
-        UserError: unknown name, timm not installed, a number out of range, a generator that is not on the CPU, or a
-            user's function that does not return an nn.Module.
+        UserError: unknown name or initialisation, timm not installed, a number out of range, a generator that is not on
+            the CPU, or a user's function that does not return an nn.Module.
     """
     if num_classes < 2:
         raise UserError(f"num_classes {num_classes}: a classifier needs 2 or more.")
     if in_channels < 1:
         raise UserError(f"in_channels {in_channels}: images have 1 or more channels.")
+    if initialisation not in ("usual", "released"):
+        raise unknown("initialisation", initialisation, ("usual", "released"))
     make = _find(name)
     source = draw_generator(generator)
     # Layers draw from torch's global generator while they are built: it is put back, and those values are replaced or
@@ -91,7 +101,11 @@ def build(name: str, num_classes: int, in_channels: int = 3, generator: torch.Ge
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=source)))
         net = make(num_classes=num_classes, in_channels=in_channels)
-    return initialise(net, source) if name in OWN else net
+    if name not in OWN:
+        return net
+    if initialisation == "released":
+        net.init_rule = getattr(net, "released_init", InitRule())  # pyright: ignore[reportAttributeAccessIssue]
+    return initialise(net, source)
 
 
 def _find(name: str) -> Callable[..., nn.Module]:

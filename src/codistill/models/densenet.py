@@ -7,6 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from codistill.models.init import InitRule
+
 __all__ = ["DenseLayer", "DenseNet"]
 
 
@@ -38,6 +40,7 @@ class DenseNet(nn.Module):
     """
 
     default_split: ClassVar[str] = "block3"
+    released_init: ClassVar[InitRule] = InitRule(conv_fan="in")
 
     def __init__(
         self, layers: int, growth: int, num_classes: int, in_channels: int = 3, bottleneck: bool = True

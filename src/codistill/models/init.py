@@ -2,6 +2,7 @@
 
 - convolution: weight N(0, 2 / fan_out), fan_out = outputs per group times kernel size (He et al. 2015); bias 0
 - linear layer: weight and bias U(-1/sqrt(inputs), 1/sqrt(inputs))
+- both otherwise where an `InitRule` says so, as for the networks of OKDDip's released code
 - normalisation: scale 1, shift 0, running statistics reset
 - other modules with `reset_parameters` (embeddings, attention, recurrent layers): that method, on a seed drawn from the
   generator
@@ -17,13 +18,15 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from codistill.errors import UserError
 
-__all__ = ["draw_generator", "initialise"]
+__all__ = ["InitRule", "draw_generator", "initialise", "rule_of"]
 
 _NORMS = (
     nn.modules.batchnorm._NormBase,
@@ -31,6 +34,25 @@ _NORMS = (
     nn.GroupNorm,
     nn.RMSNorm,
 )
+
+
+@dataclass(frozen=True)
+class InitRule:
+    """What departs from the rules above.
+
+    Attributes:
+        conv_fan: which fan the variance of convolutions is divided by.
+        linear_std: linear layers are drawn from N(0, linear_std²), with bias 0; None: uniform, as above.
+    """
+
+    conv_fan: Literal["out", "in"] = "out"
+    linear_std: float | None = None
+
+
+def rule_of(net: nn.Module) -> InitRule:
+    """The rule that `net` was built with, which its branches are drawn by too."""
+    rule = getattr(net, "init_rule", None)
+    return rule if isinstance(rule, InitRule) else InitRule()
 
 
 def draw_generator(generator: torch.Generator | None) -> torch.Generator:
@@ -50,12 +72,13 @@ def draw_generator(generator: torch.Generator | None) -> torch.Generator:
 
 
 @torch.no_grad()
-def initialise(module: nn.Module, generator: torch.Generator | None) -> nn.Module:
-    """Draw every parameter of `module` anew, in place, in the order of `named_modules`; the rules stand above.
+def initialise(module: nn.Module, generator: torch.Generator | None, rule: InitRule | None = None) -> nn.Module:
+    """Draw every parameter of `module` again, in place, in the order of `named_modules`; the rules stand above.
 
     Args:
         module: any network or part of one, on any device.
         generator: on the CPU; None seeds one from torch's default generator.
+        rule: what departs from the rules above; None: `rule_of(module)`.
 
     Returns:
         The same module.
@@ -63,7 +86,7 @@ def initialise(module: nn.Module, generator: torch.Generator | None) -> nn.Modul
     Raises:
         UserError: the generator is not on the CPU.
     """
-    source = draw_generator(generator)
+    source, rule = draw_generator(generator), rule or rule_of(module)
     done: set[int] = set()
     for part in module.modules():
         present = {name: p for name, p in part._parameters.items() if p is not None and not p.is_meta}
@@ -72,9 +95,9 @@ def initialise(module: nn.Module, generator: torch.Generator | None) -> nn.Modul
         if isinstance(part, _NORMS):
             _reset_norm(part, own)
         elif isinstance(part, nn.modules.conv._ConvNd):
-            _draw_conv(part, own, source)
+            _draw_conv(part, own, source, rule)
         elif isinstance(part, nn.Linear):
-            _draw_linear(part, own, source)
+            _draw_linear(part, own, source, rule)
         elif own:
             _draw_other(part, own, source)
     return module
@@ -87,8 +110,11 @@ def _reset_norm(norm: nn.Module, own: dict[str, nn.Parameter]) -> None:
         norm.reset_running_stats()
 
 
-def _draw_conv(conv: nn.modules.conv._ConvNd, own: dict[str, nn.Parameter], source: torch.Generator) -> None:
-    std = math.sqrt(2.0 * conv.groups / (conv.out_channels * math.prod(conv.kernel_size)))
+def _draw_conv(
+    conv: nn.modules.conv._ConvNd, own: dict[str, nn.Parameter], source: torch.Generator, rule: InitRule
+) -> None:
+    channels = conv.out_channels if rule.conv_fan == "out" else conv.in_channels
+    std = math.sqrt(2.0 * conv.groups / (channels * math.prod(conv.kernel_size)))
     if "weight" in own:
         _fill(own.pop("weight"), lambda cpu: cpu.normal_(0.0, std, generator=source))
     if "bias" in own:
@@ -96,7 +122,14 @@ def _draw_conv(conv: nn.modules.conv._ConvNd, own: dict[str, nn.Parameter], sour
     _draw_raw(own, source)
 
 
-def _draw_linear(linear: nn.Linear, own: dict[str, nn.Parameter], source: torch.Generator) -> None:
+def _draw_linear(linear: nn.Linear, own: dict[str, nn.Parameter], source: torch.Generator, rule: InitRule) -> None:
+    if (std := rule.linear_std) is not None:
+        if "weight" in own:
+            _fill(own.pop("weight"), lambda cpu: cpu.normal_(0.0, std, generator=source))
+        if "bias" in own:
+            own.pop("bias").zero_()
+        _draw_raw(own, source)
+        return
     bound = 1.0 / math.sqrt(max(linear.in_features, 1))
     for name in ("weight", "bias"):
         if name in own:

@@ -7,12 +7,15 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from codistill.models.init import InitRule
+
 __all__ = ["VGG"]
 
 
 class VGG(nn.Module):
     """Five stages of 3x3 convolutions (with bias) and norm, each with a max pool; head 512-ReLU-drop twice, classifier.
 
+    The features are what enters the head (as in the code that OKDDip's authors released), not what leaves its dropout.
     The pools round up, so that images smaller than 32 pixels pass; images of 32 pixels give exactly one position.
 
     Args:
@@ -24,6 +27,8 @@ class VGG(nn.Module):
     """
 
     default_split: ClassVar[str] = "stage5"
+    feature_layer: ClassVar[str] = "head.0"
+    released_init: ClassVar[InitRule] = InitRule(linear_std=0.01)
 
     def __init__(
         self,

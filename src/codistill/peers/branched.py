@@ -27,6 +27,8 @@ class BranchedGroup(SharedGroup):
             None.
         generator: on the CPU; draws the branches' parameters. None seeds one from torch's default generator.
         classifier: path of the classifier where it is not the last linear layer that runs.
+        features: path of the layer whose input is the feature vector; the network's own `feature_layer`, or the
+            classifier, if None.
         example: a batch of images that the network takes, square ones; needed only where it runs neither on 32, 224
             nor 299 pixels nor on the size that it names itself. The sizes in `shape` are found by a run of a copy on
             the meta device, in evaluation mode: no statistics, no random state and none of the network's values change.
@@ -46,7 +48,8 @@ class BranchedGroup(SharedGroup):
         *,
         classifier: str | None = None,
         example: Tensor | None = None,
+        features: str | None = None,
     ) -> None:
         if branches < 1:
             raise UserError(f"{branches} branches: a group has at least one peer; give 2 or more to distil.")
-        super().__init__(net, {split or default_split(net): branches}, generator, classifier, example)
+        super().__init__(net, {split or default_split(net): branches}, generator, classifier, example, features)

@@ -1,6 +1,8 @@
-"""Logits and features of any network, without a change to it: the features are its last linear layer's input.
+"""Logits and features of any network, without a change to it.
 
-A 1x1 convolution is a linear layer at every position, and counts as one; its features are pooled over positions.
+The logits come from its last linear layer. The features are that layer's input, unless the network says that they are
+the input of another layer: a string attribute `feature_layer`, such as "head.0" of our VGG-16, whose head has dropout.
+A 1x1 convolution is a linear layer at every position, and counts as one; features are pooled over positions.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 
 from codistill.errors import UserError, unknown
 from codistill.peers.base import check_logits
-from codistill.peers.pooling import pool
+from codistill.peers.pooling import channel_axis, pool
 from codistill.peers.probe import probe
 
 __all__ = ["Classifier", "find_classifier", "forward_with_features"]
@@ -19,50 +21,58 @@ __all__ = ["Classifier", "find_classifier", "forward_with_features"]
 
 @dataclass(frozen=True)
 class Classifier:
-    """Where a network's features are.
+    """Where a network's logits and features are.
 
     Attributes:
-        name: the module's path in the network, such as "fc" or "head.fc".
+        name: path of the layer that makes the logits, such as "fc" or "head.fc".
         num_classes: C.
-        width: D of its input.
-        axis: of the channels in its input: -1, or 1 for a convolution.
+        features: path of the layer whose input is the feature vector; `name`, unless the network or the user says
+            otherwise.
+        width: D of the features.
+        axis: of the channels in the features.
     """
 
     name: str
     num_classes: int
+    features: str
     width: int
     axis: int
 
 
 def find_classifier(
-    net: nn.Module, name: str | None = None, example: Tensor | None = None
+    net: nn.Module, name: str | None = None, example: Tensor | None = None, features: str | None = None
 ) -> tuple[Classifier, Tensor]:
-    """Return the linear layer that `net` runs last, or the module `name`, and a batch with which the network runs.
-
-    The layer's input is the feature vector.
+    """Return where the logits and the features of `net` are, and a batch with which the network runs.
 
     Args:
         net: any network with logits [B, C]; unchanged.
         name: path of the classifier where it is not the last linear layer or 1x1 convolution that runs.
         example: a batch of images that the network takes; see `probe`.
+        features: path of the layer whose input is the feature vector. None: the network's own `feature_layer` if it
+            has one, else the classifier, whichever way that is found.
 
     Raises:
-        UserError: no module of this name, it does not run, no linear layer runs, the last one does not give C outputs,
-            the network's output is not [B, C], or it changes its input in place.
+        UserError: no module of these names, it does not run, no linear layer runs, the last one does not give C
+            outputs, the network's output is not [B, C], or it changes its input in place.
     """
-    if name is not None and name not in dict(net.named_modules()):
-        raise unknown("classifier", name, [n for n, m in net.named_modules() if isinstance(m, nn.Linear)])
-    return probe(net, example, lambda ghost, images: _look(ghost, images, name))
+    said = getattr(net, "feature_layer", None)
+    features = features if features is not None else said if isinstance(said, str) else None
+    modules = dict(net.named_modules())
+    if name is not None and name not in modules:
+        raise unknown("classifier", name, [n for n, m in modules.items() if isinstance(m, nn.Linear)])
+    if features is not None and features not in modules:
+        raise unknown("feature layer", features, [n for n in modules if n])
+    return probe(net, example, lambda ghost, images: _look(ghost, images, name, features))
 
 
 def forward_with_features(net: nn.Module, classifier: Classifier, *inputs: object) -> tuple[object, Tensor]:
-    """Run `net` and return its output and the pooled input of the classifier, [B, D]."""
+    """Run `net` and return its output and the pooled features, [B, D]."""
     seen: list[Tensor] = []
 
     def keep(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
         seen.append(args[0] if args else kwargs["input"])
 
-    handle = net.get_submodule(classifier.name).register_forward_pre_hook(keep, with_kwargs=True)
+    handle = net.get_submodule(classifier.features).register_forward_pre_hook(keep, with_kwargs=True)
     try:
         output = net(*inputs)
     finally:
@@ -70,7 +80,7 @@ def forward_with_features(net: nn.Module, classifier: Classifier, *inputs: objec
     return output, pool(seen[-1], classifier.axis)
 
 
-def _look(ghost: nn.Module, images: Tensor, name: str | None) -> tuple[Classifier, Tensor]:
+def _look(ghost: nn.Module, images: Tensor, name: str | None, features: str | None) -> tuple[Classifier, Tensor]:
     calls: list[tuple[str, Tensor]] = []
 
     def watch(path: str, module: nn.Module) -> None:
@@ -79,8 +89,9 @@ def _look(ghost: nn.Module, images: Tensor, name: str | None) -> tuple[Classifie
 
         module.register_forward_pre_hook(keep, with_kwargs=True)
 
+    asked = {name, features}
     for path, module in ghost.named_modules():
-        if path == name or (name is None and isinstance(module, nn.Linear | nn.modules.conv._ConvNd)):
+        if path in asked or (name is None and _could_be_linear(module)):
             watch(path, module)
     given = images._version
     classes = check_logits(ghost(images), images).shape[1]
@@ -89,16 +100,31 @@ def _look(ghost: nn.Module, images: Tensor, name: str | None) -> tuple[Classifie
             f"{type(ghost).__name__} changes its input in place, which other peers read: write x = x - 0.5 instead of "
             "x.sub_(0.5), and no in-place layer first."
         )
+    ran = [path for path, _ in calls]
     if name is None:
-        _refuse_other_heads(ghost, [path for path, _ in calls], classes)
-        calls = [(path, x) for path, x in calls if _is_linear(ghost.get_submodule(path))]
-    if not calls:
-        raise UserError(
-            f"classifier {name!r} does not run in {type(ghost).__name__}: name the layer that makes the logits."
-        )
-    path, x = calls[-1]
-    axis = 1 if isinstance(ghost.get_submodule(path), nn.modules.conv._ConvNd) else -1
-    return Classifier(path, classes, x.shape[axis], axis), images
+        layers = [layer for layer in ran if _could_be_linear(ghost.get_submodule(layer))]
+        _refuse_other_heads(ghost, layers, classes)
+        name = next(layer for layer in reversed(layers) if _is_linear(ghost.get_submodule(layer)))
+    features = features or name
+    for what, layer in (("classifier", name), ("feature layer", features)):
+        if layer not in ran:
+            raise UserError(
+                f"{what} {layer!r} does not run in {type(ghost).__name__}: name a layer that its forward calls."
+            )
+    x = next(x for layer, x in reversed(calls) if layer == features)
+    axis = _axis_of(ghost.get_submodule(features), x)
+    return Classifier(name, classes, features, x.shape[axis], axis), images
+
+
+def _axis_of(layer: nn.Module, x: Tensor) -> int:
+    """The axis of the channels in a layer's input."""
+    if isinstance(layer, nn.Linear):
+        return -1
+    return 1 if isinstance(layer, nn.modules.conv._ConvNd) else channel_axis(x.shape)
+
+
+def _could_be_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear | nn.modules.conv._ConvNd)
 
 
 def _is_linear(module: nn.Module) -> bool:

@@ -25,6 +25,8 @@ class NetworkGroup(PeerGroup):
     Args:
         networks: one or more networks with logits [B, C].
         classifier: path of the classifier in every network, where it is not the last linear layer that runs.
+        features: path of the layer whose input is the feature vector; the network's own `feature_layer`, or the
+            classifier, if None.
         example: a batch of images that every network takes; needed only where the network runs neither on 32, 224 nor
             299 pixels nor on the size that it names itself. Only its shape is read.
 
@@ -37,12 +39,16 @@ class NetworkGroup(PeerGroup):
     """
 
     def __init__(
-        self, networks: Sequence[nn.Module], classifier: str | None = None, example: Tensor | None = None
+        self,
+        networks: Sequence[nn.Module],
+        classifier: str | None = None,
+        example: Tensor | None = None,
+        features: str | None = None,
     ) -> None:
         super().__init__()
         _refuse_twins(networks)
         self.networks = nn.ModuleList(networks)
-        found = [find_classifier(net, classifier, example) for net in networks]
+        found = [find_classifier(net, classifier, example, features) for net in networks]
         self.classifiers = tuple(its_classifier for its_classifier, _ in found)
         self.image_shape = tuple(found[0][1].shape[1:])
         classes = [c.num_classes for c in self.classifiers]

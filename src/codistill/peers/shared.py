@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from codistill.errors import UserError
-from codistill.models.init import draw_generator, initialise
+from codistill.models.init import draw_generator, initialise, rule_of
 from codistill.peers.base import PeerGroup, check_logits
 from codistill.peers.features import Classifier, find_classifier, forward_with_features
 from codistill.peers.gradients import scale_gradient
@@ -42,10 +42,11 @@ class SharedGroup(PeerGroup):
         generator: torch.Generator | None,
         classifier: str | None,
         example: Tensor | None,
+        features: str | None,
     ) -> None:
         super().__init__()
         source = draw_generator(generator)
-        self.classifier, images = find_classifier(net, classifier, example)
+        self.classifier, images = find_classifier(net, classifier, example, features)
         self.image_shape = tuple(images.shape[1:])
         # In a tuple, so that the plain network is not a submodule: it only lends its class and its unused parts.
         self._plain = (copy.deepcopy(net),)
@@ -60,7 +61,7 @@ class SharedGroup(PeerGroup):
         for segment, children in zip(segments[1:], self.splits.values(), strict=True):
             copies *= children
             twins = [copy.deepcopy(segment) for _ in range(copies)]
-            self.levels.append(nn.ModuleList(initialise(twin, source) for twin in twins))
+            self.levels.append(nn.ModuleList(initialise(twin, source, rule_of(net)) for twin in twins))
         widths = (self.classifier.width,) * copies
         self.shape = GroupShape(copies, self.classifier.num_classes, widths, width, shares_trunk=True)
 
@@ -153,8 +154,9 @@ def _look_at_cuts(segments: nn.Module, images: Tensor, order: Sequence[str]) -> 
 
 
 def _refuse_classifier_in_trunk(last: Segment, classifier: Classifier, split: str) -> None:
-    if classifier.name not in dict(last.named_modules()):
-        raise UserError(
-            f"split {split!r} comes after the classifier {classifier.name!r}: every branch must own one; choose an "
-            "earlier module."
-        )
+    own = dict(last.named_modules())
+    for what, path in (("classifier", classifier.name), ("feature layer", classifier.features)):
+        if path not in own or split.startswith(f"{path}."):
+            raise UserError(
+                f"split {split!r} comes after the {what} {path!r}: every branch must own one; choose an earlier module."
+            )

@@ -24,6 +24,7 @@ class TreeGroup(SharedGroup):
         splits: module path -> number of children, 2 or more; their order is that of execution, however they are given.
         generator: on the CPU; draws the parameters of all copies, level by level.
         classifier: see `BranchedGroup`.
+        features: see `BranchedGroup`.
         example: see `BranchedGroup`.
 
     Raises:
@@ -39,9 +40,10 @@ class TreeGroup(SharedGroup):
         *,
         classifier: str | None = None,
         example: Tensor | None = None,
+        features: str | None = None,
     ) -> None:
         check_splits(splits)
-        super().__init__(net, splits, generator, classifier, example)
+        super().__init__(net, splits, generator, classifier, example, features)
 
 
 def check_splits(splits: Mapping[str, int]) -> None:

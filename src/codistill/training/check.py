@@ -185,6 +185,7 @@ def _check_numbers(config: Config) -> None:
         ("memory_limit", config.memory_limit, config.memory_limit is None or config.memory_limit > 0, "above 0 GiB"),
         ("threads", config.threads, _within(config.threads, 1, MOST_THREADS), f"1 to {MOST_THREADS}"),
         ("classifier", repr(config.classifier), config.classifier != "", "the path of a layer, or left out"),
+        ("features", repr(config.features), config.features != "", "the path of a layer, or left out"),
         ("split", repr(config.split), config.split != "", "the path of a module, or left out"),
         ("optim.lr", optim.lr, optim.lr > 0, "above 0"),
         ("optim.momentum", optim.momentum, 0 <= optim.momentum < 1, "0 or more and below 1"),

@@ -94,6 +94,12 @@ class Config:
     modules and their children, such as layer2:2,layer3:2 (four heads)."""
     classifier: str | None = None
     """Path of the layer that makes the logits, where it is not the network's last linear layer."""
+    features: str | None = None
+    """Path of the layer whose input is the feature vector that OKDDip's attention reads; the network's own choice
+    (vgg16: the first layer of its head) or the classifier if left out."""
+    initialisation: Literal["usual", "released"] = "usual"
+    """How networks are initialised; released: as in the code of OKDDip's authors (vgg16: linear layers N(0, 0.01²),
+    DenseNets: convolutions by fan-in; no difference for others)."""
     data: str = "digits"
     """Data set by name ('codistill list data'); in the files of a run, own stands for data given from Python."""
     data_dir: Path | None = None
@@ -116,6 +122,9 @@ class Config:
     """Passes over the training images; the data set's own default if left out."""
     batch_size: int = 128
     """Images of one step."""
+    last_batch: Literal["drop", "keep"] = "drop"
+    """What becomes of the images that fill no whole batch at the end of an epoch: left out (others in every epoch), or
+    trained on as a smaller batch. A last image alone joins the batch before it."""
     icl: bool = False
     """Invariant collaborative learning: every student gets its own distortion of the same images."""
     teachers: tuple[str, ...] = ()

@@ -30,8 +30,9 @@ def build_group(config: Config, num_classes: int, image: tuple[int, int, int]) -
     example, count = torch.empty(2, *image, device="meta"), config.peers if config.group == "networks" else 1
     names = config.model * count if len(config.model) == 1 else config.model[:count]
     sources = [generator_for(config.seed, "initialisation", peer) for peer in range(count)]
-    networks = [_network(name, num_classes, image[0], own) for name, own in zip(names, sources, strict=True)]
-    named = {"classifier": config.classifier, "example": example}
+    how = config.initialisation
+    networks = [_network(name, num_classes, image[0], own, how) for name, own in zip(names, sources, strict=True)]
+    named = {"classifier": config.classifier, "example": example, "features": config.features}
     if config.group == "networks":
         group = NetworkGroup(networks, **named)
     elif config.group == "tree":
@@ -46,8 +47,10 @@ def build_group(config: Config, num_classes: int, image: tuple[int, int, int]) -
     return group
 
 
-def _network(name: str, num_classes: int, in_channels: int, generator: torch.Generator) -> nn.Module:
-    net = models.build(name, num_classes, in_channels, generator)
+def _network(
+    name: str, num_classes: int, in_channels: int, generator: torch.Generator, initialisation: str
+) -> nn.Module:
+    net = models.build(name, num_classes, in_channels, generator, initialisation)
     for path, parameter in net.named_parameters():
         kind = "meta" if parameter.is_meta else str(parameter.dtype).removeprefix("torch.")
         if kind != "float32":
