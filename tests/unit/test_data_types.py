@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from codistill.data import AugmentPolicy, Dataset, ImageSet, batches
+from codistill.data import AugmentPolicy, Dataset, ImageSet, batch_count, batches
 from codistill.errors import UserError
 
 
@@ -118,3 +118,17 @@ def test_a_batch_without_images_or_larger_than_the_data_is_refused_at_once(size)
     assert message(lambda: batches(4, size, torch.Generator())) == (
         f"batch_size {size} with 4 images: give at least 1 and at most 4."
     )
+
+
+@pytest.mark.parametrize(
+    ("n", "sizes"), [(12, [4, 4, 4]), (14, [4, 4, 4, 2]), (13, [4, 4, 5]), (5, [5]), (4, [4]), (7, [4, 3])]
+)
+def test_a_kept_last_batch_trains_on_every_image_and_leaves_none_alone(n, sizes):
+    found = list(batches(n, 4, torch.Generator().manual_seed(0), "keep"))
+    assert [len(index_B) for index_B in found] == sizes
+    assert sorted(torch.cat(found).tolist()) == list(range(n))
+    assert batch_count(n, 4, "keep") == len(sizes)
+    dropped = list(batches(n, 4, torch.Generator().manual_seed(0)))
+    assert batch_count(n, 4) == len(dropped) == n // 4
+    # The same permutation, so that the whole batches are the same.
+    assert all(torch.equal(a[:4], b) for a, b in zip(found, dropped, strict=False))

@@ -129,6 +129,15 @@ def test_training_error_counts_images_not_batches():
     assert diagnostics == {"a": [[1, 1], [1, 1]]}
 
 
+def test_a_smaller_last_batch_weighs_by_its_images():
+    meter = EpochMeter(1, CPU)
+    for loss, images in ((1.0, 9), (11.0, 1)):
+        step = StepOutput(torch.tensor(loss), torch.tensor([loss]), {"ce": torch.tensor(loss)}, {})
+        meter.update(step, torch.zeros(1, images, 2), torch.zeros(images, dtype=torch.int64))
+    train, _ = meter.result()
+    assert (train["loss"], train["loss_by_peer"], train["parts"]) == (2.0, [2.0], {"ce": 2.0})
+
+
 def test_scores_of_diverged_students_are_nan_and_not_an_error():
     logits = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0))
     logits[1, 3, 2] = float("nan")

@@ -10,7 +10,7 @@ from codistill.data.from_torch import MapDataset
 from codistill.data.lazy import LazyImages
 from codistill.data.mix import mix_views
 from codistill.data.normalise import normalise
-from codistill.data.order import batches
+from codistill.data.order import batch_count, batches
 from codistill.data.policy import POLICIES, AugmentPolicy
 from codistill.data.source import Source
 from codistill.data.split import split_validation, take_subset
@@ -29,6 +29,7 @@ __all__ = [
     "MapDataset",
     "Source",
     "available",
+    "batch_count",
     "batches",
     "check_name",
     "default_workers",

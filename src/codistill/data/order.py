@@ -9,24 +9,34 @@ from torch import Tensor
 
 from codistill.errors import UserError
 
-__all__ = ["batches"]
+__all__ = ["batch_count", "batches"]
 
 
-def batches(n: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Cut a random permutation of 0 to n - 1 into full batches; the last, incomplete one is dropped.
+def batches(n: int, batch_size: int, generator: torch.Generator, last_batch: str = "drop") -> Iterator[Tensor]:
+    """Cut a random permutation of 0 to n - 1 into batches.
 
     Args:
         n: number of images.
         batch_size: images in a batch.
         generator: CPU generator that draws the permutation, once, when this function is called.
+        last_batch: "drop" leaves out the images that fill no whole batch; "keep" makes a smaller batch of them, and
+            adds a single one to the batch before, since batch norm needs two.
 
     Returns:
-        int64 [batch_size] indices, n // batch_size times.
+        int64 indices: `batch_count` times [batch_size], but for what `last_batch` says.
 
     Raises:
         UserError: a batch has no image, or more images than there are.
     """
     if not 1 <= batch_size <= n:
         raise UserError(f"batch_size {batch_size} with {n} images: give at least 1 and at most {n}.")
-    full = n - n % batch_size
-    return iter(torch.randperm(n, generator=generator)[:full].split(batch_size))
+    count, order_N = batch_count(n, batch_size, last_batch), torch.randperm(n, generator=generator)
+    if last_batch == "drop":
+        order_N = order_N[: count * batch_size]
+    whole = order_N[: (count - 1) * batch_size].split(batch_size) if count > 1 else ()
+    return iter((*whole, order_N[(count - 1) * batch_size :]))
+
+
+def batch_count(n: int, batch_size: int, last_batch: str = "drop") -> int:
+    """How many batches `batches` makes of n images."""
+    return n // batch_size + (1 if last_batch == "keep" and n % batch_size > 1 else 0)

@@ -106,8 +106,16 @@ def _put(buffers: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 
 def _split(views: Tensor | Sequence[Tensor], size: int) -> list[Tensor] | list[tuple[Tensor, ...]]:
     if isinstance(views, Tensor):
-        return list(views.split(size))
-    return list(zip(*(view.split(size) for view in views), strict=True))
+        return _parts(views, size)
+    return list(zip(*(_parts(view, size) for view in views), strict=True))
+
+
+def _parts(view: Tensor, size: int) -> list[Tensor]:
+    """Parts of `size` images; a last one alone joins the part before it, since batch norm needs two."""
+    *first, last = view.split(size)
+    if first and len(last) == 1:
+        return [*first[:-1], torch.cat([first[-1], last])]
+    return [*first, last]
 
 
 def _joined(outputs: Sequence[PeerOutputs]) -> PeerOutputs:

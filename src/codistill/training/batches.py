@@ -12,7 +12,7 @@ from codistill import data
 from codistill.data import Images
 from codistill.training.session import Session
 
-__all__ = ["Batch", "evaluation_batch", "evaluation_images", "training_batches"]
+__all__ = ["Batch", "evaluation_batch", "evaluation_images", "leftover", "training_batches"]
 
 _MOST, _LEAST, _CACHED_PIXELS = 512, 16, 64 * 32 * 32
 
@@ -38,7 +38,7 @@ def training_batches(session: Session) -> Iterator[Batch]:
     A batch's views hold until the next batch is asked for.
     """
     s, part, dataset = session, session.splits.train_N, session.dataset
-    order = data.batches(len(part), s.config.batch_size, s.generators["order"])
+    order = data.batches(len(part), s.config.batch_size, s.generators["order"], s.config.last_batch)
     generator = s.generators["augmentation"]
     steps = data.training_views(
         dataset.train,
@@ -59,6 +59,12 @@ def training_batches(session: Session) -> Iterator[Batch]:
             views, labels = data.mix_views(views, classes_B, count, s.policy.mix, alpha, generator)
             classes_B = labels.argmax(-1)
         yield Batch(views if s.config.icl else views[0], labels, classes_B)
+
+
+def leftover(session: Session) -> int:
+    """How many training images an epoch leaves out, since they fill no whole batch."""
+    images, size = len(session.splits.train_N), session.config.batch_size
+    return images % size if session.config.last_batch == "drop" else 0
 
 
 def evaluation_batch(image: Sequence[int], device: torch.device) -> int:

@@ -118,37 +118,38 @@ def _bins(count_K: Tensor, confidence_K: Tensor, right_K: Tensor) -> dict[str, l
 
 
 class EpochMeter:
-    """Training metrics of one epoch: means over its batches, kept on the device until `result`."""
+    """Training metrics of one epoch: means over its images, kept on the device until `result`."""
 
     def __init__(self, peers: int, device: torch.device) -> None:
         self.loss = torch.zeros((), device=device)
         self.loss_by_peer_P = torch.zeros(peers, device=device)
         self.wrong_P = torch.zeros(peers, device=device, dtype=torch.int64)
         self.named: dict[tuple[str, str], Tensor] = {}
-        self.batches = self.images = 0
+        self.images = 0
 
     def update(self, step: StepOutput, logits_PBC: Tensor, labels_B: Tensor) -> None:
-        """Add one batch; nothing is read back from the device."""
-        self.loss += step.loss.detach()
-        self.loss_by_peer_P += step.loss_by_peer.detach()
+        """Add one batch, by its number of images; nothing is read back from the device."""
+        B = len(labels_B)
+        self.loss += B * step.loss.detach()
+        self.loss_by_peer_P += B * step.loss_by_peer.detach()
         self.wrong_P += (logits_PBC.detach().argmax(-1) != labels_B).sum(-1)
         for kind, values in (("parts", step.parts), ("diagnostics", step.diagnostics)):
             for name, value in values.items():
                 key = (kind, name)
                 # Detached, for a user's own method that forgets to: a graph would keep every batch of the epoch.
-                self.named[key] = self.named[key] + value.detach() if key in self.named else value.detach().clone()
-        self.batches += 1
-        self.images += len(labels_B)
+                weighted = B * value.detach()
+                self.named[key] = self.named[key] + weighted if key in self.named else weighted
+        self.images += B
 
     def result(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The "train" and "diagnostics" entries of a line of metrics.jsonl."""
 
         def means(kind: str) -> dict[str, Any]:
-            return {name: (v / self.batches).tolist() for (k, name), v in self.named.items() if k == kind}
+            return {name: (v / self.images).tolist() for (k, name), v in self.named.items() if k == kind}
 
         train = {
-            "loss": self.loss.item() / self.batches,
-            "loss_by_peer": (self.loss_by_peer_P / self.batches).tolist(),
+            "loss": self.loss.item() / self.images,
+            "loss_by_peer": (self.loss_by_peer_P / self.images).tolist(),
             "parts": means("parts"),
             "error_by_peer": (100.0 * self.wrong_P / self.images).tolist(),
         }
