@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from codistill.training import RunResult
+from codistill.training.batches import leftover
 from codistill.training.config import OWN_DATA
 from codistill.training.loggers import Silent
 from codistill.training.plan import TRAINING_FORWARDS, Plan
@@ -72,6 +73,14 @@ class RunProgress(Silent):
             error="",
         )
         self.bar.start()
+        left = leftover(session)
+        if left:
+            self.console.print(
+                f"{left} of the {len(session.splits.train_N):,} training images fill no whole batch of "
+                f"{config.batch_size} and are left out, others in every epoch; --last-batch keep trains on them",
+                highlight=False,
+                soft_wrap=True,
+            )
 
     def on_step(self, session: Session, step: int, steps: int) -> None:
         """Move the bar."""
@@ -93,6 +102,8 @@ class RunProgress(Silent):
                 highlight=False,
                 soft_wrap=True,
             )
+        for concern in record["concerns"]:
+            self.console.print(f"[yellow]epoch {session.epoch}:[/] {escape(concern)}", highlight=False, soft_wrap=True)
 
     def on_end(self, session: Session, summary: dict[str, Any]) -> None:
         """Stop the bar."""

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from codistill import reports
 from codistill.data import normalise
 from codistill.errors import UserError
 from codistill.training import OptimConfig, Silent, load_student, read_config, resume, train
@@ -429,3 +430,49 @@ def test_heads_on_a_tree_train_and_share_what_lies_before_their_fork(quick, digi
     assert torch.equal(heads[0]["layer2.0.conv1.weight"], heads[1]["layer2.0.conv1.weight"])
     assert not torch.equal(heads[1]["layer2.0.conv1.weight"], heads[2]["layer2.0.conv1.weight"])
     assert not torch.equal(heads[0]["fc.weight"], heads[1]["fc.weight"])
+
+
+def test_a_kept_last_batch_is_trained_on_and_resumes_to_the_bit(quick, digits, tmp_path):
+    # 360 training images: five batches of 64 and one of 40.
+    steps = []
+
+    class Count(Silent):
+        def on_step(self, session, step, steps_of_epoch):
+            assert steps_of_epoch == 6
+            steps.append(step)
+
+    keep = dataclasses.replace(quick, last_batch="keep", validation=0.1, out=tmp_path / "whole")
+    result = train(keep, dataset=digits, observers=[Count()])
+    assert steps == [1, 2, 3, 4, 5, 6] * 3
+    assert result.summary["images"]["train"] == 360
+    cut = dataclasses.replace(keep, out=tmp_path / "cut")
+    with pytest.raises(KeyboardInterrupt):
+        train(cut, dataset=digits, observers=[StopAfter(1)])
+    resume(cut.out, dataset=digits)
+    assert metrics_of(keep.out) == metrics_of(cut.out)
+    assert same_weights(weights_of(keep.out), weights_of(cut.out))
+
+
+def test_the_features_that_a_run_names_are_read_and_kept_in_its_configuration(quick, digits, tmp_path):
+    own = dataclasses.replace(quick, model=("vgg8_tiny",), peers=4, epochs=1, out=tmp_path / "own")
+    last = dataclasses.replace(own, features="fc", out=tmp_path / "fc")
+    losses = []
+    for config in (own, last):
+        train(config, dataset=digits)
+        losses.append(metrics_of(config.out)[0]["train"]["parts"]["dis1"])
+    assert losses[0] != losses[1]
+    assert read_config(last.out / "config.yaml").features == "fc"
+
+
+def test_concerns_are_written_shown_and_said_once_over_a_resume(quick, digits, tmp_path, monkeypatch):
+    monkeypatch.setattr("codistill.methods.okddip.SATURATED", 0.0)
+    config = dataclasses.replace(quick, method_options={"include_self": True}, out=tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        train(config, dataset=digits, observers=[StopAfter(1)])
+    result = resume(config.out, dataset=digits)
+    said = [line["concerns"] for line in metrics_of(config.out)]
+    assert [len(texts) for texts in said] == [1, 0, 0]
+    assert result.summary["concerns"] == [{"epoch": 1, "text": said[0][0]}]
+    page = reports.write_report([reports.read_run(config.out)], tmp_path / "report.html").read_text()
+    assert "Look at this." in page
+    assert f"seed 0, epoch 1: {said[0][0]}.".replace("'", "&#39;") in page

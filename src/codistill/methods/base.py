@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -125,6 +126,14 @@ class Method(nn.Module):
         None where it forms none: the means of probabilities and of logits are scored for every group.
         """
         return None
+
+    def concerns(self, diagnostics: Mapping[str, Any]) -> list[str]:
+        """What the user should know about an epoch, a sentence each; the run prints and records it once.
+
+        Args:
+            diagnostics: the epoch's means of `StepOutput.diagnostics`, as nested lists.
+        """
+        return []
 
     def _rows(self, outputs: PeerOutputs, labels: Tensor, weights: Tensor | None, ignore_index: int | None) -> Rows:
         self._check(outputs, labels, weights)

@@ -34,6 +34,7 @@ class TablePage:
     prefix: str
     facts: list[tuple[str, str]]
     unfinished: list[str]
+    concerns: list[str]
     finding: str
     columns: list[Column]
     lines: list[list[Cell]]
@@ -107,6 +108,7 @@ def _table_page(table: Table, prefix: str) -> TablePage:
         prefix=prefix,
         facts=_facts(table),
         unfinished=[_unfinished(row, run) for row in table.rows for run in row.runs if not run.finished],
+        concerns=[line for row in table.rows for run in row.runs for line in _concerns(row, run)],
         finding=_finding(table),
         columns=columns,
         lines=[[column.cell(row) for column in columns] for row in table.rows],
@@ -132,6 +134,10 @@ def _unfinished(row: Row, run: Run) -> str:
     return f"{row.name}, seed {run.seed}: {run.epochs_done}{of} epochs"
 
 
+def _concerns(row: Row, run: Run) -> list[str]:
+    return [f"{row.name}, seed {run.seed}, epoch {e.epoch}: {text}." for e in run.metrics for text in e.concerns]
+
+
 def _range(numbers: Sequence[int]) -> str:
     low, high = min(numbers), max(numbers)
     return count(low) if low == high else f"{count(low)} to {count(high)}"
@@ -148,7 +154,7 @@ def _facts(table: Table) -> list[tuple[str, str]]:
         facts.append(("Images", ", ".join(sizes)))
     facts.append(("Epochs", _range([s.epochs for s in summaries] or [run.epochs_done for run in runs])))
     per_row = _range([len(row.runs) for row in table.rows])
-    facts.append(("Seeds a row", per_row))
+    facts.append(("Seeds per row", per_row))
     if summaries:
         facts.append(("Training", f"{number(sum(s.seconds['training'] for s in summaries), 0)} s in all"))
     return facts

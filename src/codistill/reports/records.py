@@ -104,7 +104,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of metrics.jsonl; `attention` ([A, A]) and `shares` (one a student) are for methods that have them."""
+    """One line of metrics.jsonl; `attention` ([A, A]) and `shares` (one per student) are for methods that have them."""
 
     epoch: int
     lr: float
@@ -115,6 +115,7 @@ class Epoch:
     validation: Evaluation
     attention: tuple[tuple[float, ...], ...] | None
     shares: tuple[float, ...] | None
+    concerns: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, record: Record) -> Epoch:
@@ -137,6 +138,7 @@ class Epoch:
             validation=Evaluation.from_json(record["validation"]),
             attention=attention and tuple(tuple(float(weight) for weight in row) for row in attention),
             shares=shares and tuple(float(share) for share in shares),
+            concerns=tuple(str(text) for text in record.get("concerns", ())),
         )
 
     @property

@@ -11,11 +11,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from codistill import data
 from codistill.data import Images
 from codistill.errors import UserError
 from codistill.peers import NetworkGroup
 from codistill.training.batches import evaluation_images, training_batches
 from codistill.training.checkpoint import save_checkpoint, save_selected
+from codistill.training.concerns import new_concerns
 from codistill.training.metrics import EpochMeter, EvaluationMeter
 from codistill.training.schedule import learning_rate
 from codistill.training.seeds import derive_seed
@@ -58,6 +60,7 @@ def train_epochs(session: Session, observers: Sequence[Observer]) -> None:
         elapsed = time.perf_counter() - start
         session.seconds += elapsed
         record = {"version": 1, "epoch": session.epoch, "seconds": elapsed, **record}
+        record["concerns"] = new_concerns(session, record)
         _select(session, record["validation"])
         for observer in observers:
             observer.on_epoch(session, record)
@@ -71,7 +74,7 @@ def train_epoch(session: Session, observers: Sequence[Observer]) -> dict[str, An
     s.group.train()
     s.method.train()
     meter = EpochMeter(s.group.shape.peers, s.device)
-    steps = len(part) // s.config.batch_size
+    steps = data.batch_count(len(part), s.config.batch_size, s.config.last_batch)
     rate = 0.0
     for step, batch in enumerate(training_batches(s)):
         position = s.epoch + step / steps

@@ -59,6 +59,7 @@ class Session:
     epoch: int = 0
     seconds: float = 0.0
     best: dict[str, Any] = dataclasses.field(default_factory=dict)
+    concerns: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     trial: Trial | None = None
 
     @property
@@ -91,6 +92,7 @@ class Session:
             "epoch": self.epoch,
             "seconds": self.seconds,
             "best": self.best,
+            "concerns": self.concerns,
             "trial": None if self.trial is None else dataclasses.asdict(self.trial),
             "optimizer": self.optimizer.state_dict(),
             "generators": {name: g.get_state() for name, g in self.generators.items()},
@@ -103,6 +105,7 @@ class Session:
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to where `state` was taken; the caller loads the weights."""
         self.epoch, self.seconds, self.best = state["epoch"], state["seconds"], state["best"]
+        self.concerns = state.get("concerns", {})
         self.trial = Trial(**state["trial"]) if state.get("trial") else None
         self.optimizer.load_state_dict(state["optimizer"])
         for name, generator in self.generators.items():

@@ -52,6 +52,7 @@ def summarise(session: Session) -> dict[str, Any]:
             "training": trainable(session.group) + trainable(session.method),
             "deployed": trainable(session.group.student(leader)),
         },
+        "concerns": list(session.concerns.values()),
         "peak_memory": _peak_memory(session.device),
         "executor": {
             "name": config.executor,

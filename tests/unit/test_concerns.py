@@ -1,0 +1,60 @@
+"""What a run says about itself: an attention near the identity, a student that falls behind; each once."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from codistill import methods
+from codistill.training.concerns import new_concerns
+from codistill.types import GroupShape
+
+FOUR = GroupShape(4, 10, (16,) * 4)
+
+
+def session(name="okddip", epoch=30, **options):
+    method = methods.build(name, FOUR, **options)
+    return SimpleNamespace(method=method, epoch=epoch, epochs=60, concerns={})
+
+
+def record(error_by_peer=(5.0, 5.0, 5.0, 5.0), diagonal=0.4):
+    rest = (1 - diagonal) / 2
+    attention = [[diagonal if a == b else rest for b in range(3)] for a in range(3)]
+    return {"train": {"error_by_peer": list(error_by_peer)}, "diagnostics": {"attention": attention}}
+
+
+def test_an_attention_near_the_identity_is_said_once_per_run():
+    run = session()
+    assert new_concerns(run, record(diagonal=0.95)) == []
+    (said,) = new_concerns(run, record(diagonal=0.951))
+    assert said.startswith("okddip's attention is 0.95 on its diagonal: each auxiliary peer attends to itself")
+    assert said.endswith("--set method_options.include_self=false prevents it")
+    assert new_concerns(run, record(diagonal=0.99)) == []
+    assert run.concerns["method 0"] == {"epoch": 30, "text": said}
+
+
+def test_one_auxiliary_peer_has_only_itself_and_is_not_warned_of_again():
+    with pytest.warns(UserWarning, match="2 peers"):
+        method = methods.build("okddip", GroupShape(2, 10, (16, 16)))
+    assert method.concerns({"attention": [[1.0]]}) == []
+
+
+@pytest.mark.parametrize(
+    ("errors", "who"),
+    [
+        ((4.0, 5.0, 30.0, 6.0), [2]),
+        ((4.0, 5.0, 14.9, 6.0), []),  # less than ten points above the others' median
+        ((40.0, 41.0, 60.0, 42.0), []),  # less than twice the others' median
+        ((2.0, 50.0, 3.0, 60.0), [1, 3]),
+        ((50.0,), []),
+    ],
+)
+def test_a_student_far_behind_the_others_is_named(errors, who):
+    run = session("ind")
+    said = new_concerns(run, record(errors) | {"diagnostics": {}})
+    assert [int(text.split()[1]) for text in said] == who
+    assert all("training error where the others have" in text and "lower optim.lr" in text for text in said)
+
+
+def test_students_may_differ_early_in_the_run():
+    assert new_concerns(session("ind", epoch=19), record((4.0, 5.0, 90.0, 6.0)) | {"diagnostics": {}}) == []
+    assert new_concerns(session("ind", epoch=20), record((4.0, 5.0, 90.0, 6.0)) | {"diagnostics": {}}) != []
