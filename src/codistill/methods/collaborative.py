@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from codistill.errors import UserError
-from codistill.losses import soft_kl, softmax
-from codistill.methods.base import Method, Rows, check_temperature
+from codistill.losses import soft_kl
+from codistill.methods.base import Method, Rows, check_choice, check_temperature
+from codistill.methods.peer_target import PeerTarget, use_preset
 from codistill.methods.rampup import RAMP_UP, check_ramp_up, ramp_up_weight
 from codistill.targets import mean_of_others
 from codistill.types import GroupShape, Progress, StepOutput
 
 __all__ = ["CLILR", "CLNN"]
+
+PAPER = {"aggregate": "probabilities", "gradient": "none", "target_epsilon": 0.0}
+RELEASED = {"aggregate": "logits", "gradient": "all", "target_epsilon": 1e-7}
 
 
 class CLNN(Method):
@@ -23,13 +27,34 @@ class CLNN(Method):
         shape: sizes of the group.
         temperature: T.
         ramp_up: share of the run over which w(e) rises to 1; 0 for none.
+        aggregate: "probabilities" as above (Song & Chai), or "logits": t_i = softmax(mean of the others' z_j / T), as
+            the public code of CL-ILR and CLNN that could be read has it.
+        gradient: "none" as above; "all" detaches nothing.
+        target_epsilon: added to every class of the target.
+        preset: "released" sets what OKDDip's authors call CL-ILR in their comparison: aggregate "logits", gradient
+            "all", target_epsilon 1e-7; another value for one of these is refused.
     """
 
     rescales_shared_gradients = True
 
-    def __init__(self, shape: GroupShape, *, temperature: float = 3.0, ramp_up: float = RAMP_UP) -> None:
+    def __init__(
+        self,
+        shape: GroupShape,
+        *,
+        temperature: float = 3.0,
+        ramp_up: float = RAMP_UP,
+        aggregate: str = "probabilities",
+        gradient: str = "none",
+        target_epsilon: float = 0.0,
+        preset: str | None = None,
+    ) -> None:
         super().__init__(shape)
+        given = {"aggregate": aggregate, "gradient": gradient, "target_epsilon": target_epsilon}
+        used = use_preset(preset, given, PAPER, RELEASED)
+        check_choice("gradient", used["gradient"], ("none", "all"))
         self.temperature, self.ramp_up = check_temperature(temperature), check_ramp_up(ramp_up)
+        detached = used["gradient"] == "none"
+        self.target = PeerTarget(self.temperature, used["aggregate"], detached, used["target_epsilon"])
         if not shape.shares_trunk:
             raise UserError(
                 f"{type(self).__name__} is defined for heads that share layers: use a branched group or a tree, or dml "
@@ -39,7 +64,7 @@ class CLNN(Method):
     def step(self, rows: Rows, progress: Progress) -> StepOutput:
         """parts: "ce", "kd" = Σ_i KL(t_i, q'_i)."""
         T = self.temperature
-        target_PNC = mean_of_others(softmax(rows.logits_PNC, T).detach())
+        target_PNC = self.target.of(rows.logits_PNC, mean_of_others)
         ce_P, kd_P = rows.cross_entropy_P(), rows.mean(soft_kl(target_PNC, rows.logits_PNC, T))
         by_peer_P = ce_P + ramp_up_weight(progress, self.ramp_up) * T**2 * kd_P
         return StepOutput(by_peer_P.sum(), by_peer_P, {"ce": ce_P.detach().sum(), "kd": kd_P.detach().sum()})

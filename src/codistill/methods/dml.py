@@ -5,12 +5,16 @@ from __future__ import annotations
 import torch
 
 from codistill.errors import UserError
-from codistill.losses import soft_kl, softmax
+from codistill.losses import soft_kl
 from codistill.methods.base import Method, Rows, check_choice, check_temperature
+from codistill.methods.peer_target import PeerTarget, use_preset
 from codistill.targets import mean_of_others
 from codistill.types import GroupShape, Progress, StepOutput
 
 __all__ = ["DML"]
+
+PAPER = {"target": "pairwise", "aggregate": "probabilities", "gradient": "none", "target_epsilon": 0.0}
+RELEASED = {"target": "mean", "aggregate": "logits", "gradient": "all", "target_epsilon": 1e-7}
 
 
 class DML(Method):
@@ -20,24 +24,41 @@ class DML(Method):
 
     Args:
         shape: sizes of the group.
-        temperature: T, 1 in the paper.
-        target: "pairwise" as in the paper, or "mean": KL(mean of the others' p_j, p_i), as OKDDip's authors compare.
+        temperature: T; None for 1 as in the paper, and with preset="released" for 3.
+        target: "pairwise" as in the paper, or "mean": KL(mean of the others' p_j, p_i).
         updates: "simultaneous" (all students from one prediction) or "alternating" (the paper's algorithm: after a
-            student's update everyone predicts anew; the training loop then runs one pass a student).
+            student's update everyone predicts again; the training loop then runs one pass per student).
+        aggregate: for target="mean": "probabilities" as above, or "logits": softmax(mean of the others' z_j / T).
+        gradient: "none" as above; "all" detaches nothing.
+        target_epsilon: added to every class of a target.
+        preset: "released" sets what OKDDip's authors call DML in their comparison: target "mean", aggregate "logits",
+            gradient "all", target_epsilon 1e-7; another value for one of these is refused.
     """
 
     def __init__(
         self,
         shape: GroupShape,
         *,
-        temperature: float = 1.0,
+        temperature: float | None = None,
         target: str = "pairwise",
         updates: str = "simultaneous",
+        aggregate: str = "probabilities",
+        gradient: str = "none",
+        target_epsilon: float = 0.0,
+        preset: str | None = None,
     ) -> None:
         super().__init__(shape)
-        check_choice("target", target, ("pairwise", "mean"))
+        given = {"target": target, "aggregate": aggregate, "gradient": gradient, "target_epsilon": target_epsilon}
+        used = use_preset(preset, given, PAPER, RELEASED)
+        check_choice("target", used["target"], ("pairwise", "mean"))
         check_choice("updates", updates, ("simultaneous", "alternating"))
-        self.temperature, self.target = check_temperature(temperature), target
+        check_choice("gradient", used["gradient"], ("none", "all"))
+        if used["aggregate"] == "logits" and used["target"] == "pairwise":
+            raise UserError("aggregate 'logits' with target 'pairwise', which averages nothing: add target='mean'.")
+        usual_temperature = 3.0 if preset == "released" else 1.0
+        self.temperature = check_temperature(usual_temperature if temperature is None else temperature)
+        self.pairwise, detached = used["target"] == "pairwise", used["gradient"] == "none"
+        self.target = PeerTarget(self.temperature, used["aggregate"], detached, used["target_epsilon"])
         self.alternating = updates == "alternating"
         if self.alternating and shape.shares_trunk:
             raise UserError(
@@ -48,13 +69,13 @@ class DML(Method):
     def step(self, rows: Rows, progress: Progress) -> StepOutput:
         """parts: "ce", "kd" = Σ_i 1/(m-1) Σ_{j≠i} KL(p_j, p_i)."""
         P, T = self.shape.peers, self.temperature
-        prob_PNC = softmax(rows.logits_PNC, T).detach()
-        if self.target == "mean":
-            kl_PN = soft_kl(mean_of_others(prob_PNC), rows.logits_PNC, T)
-        else:
+        if self.pairwise:
+            prob_PNC = self.target.of(rows.logits_PNC, lambda values_PNC: values_PNC)
             kl_PPN = soft_kl(prob_PNC.unsqueeze(0), rows.logits_PNC.unsqueeze(1), T)
             others_PP1 = 1 - torch.eye(P, device=kl_PPN.device, dtype=kl_PPN.dtype).unsqueeze(-1)
             kl_PN = (kl_PPN * others_PP1).sum(1) / (P - 1)
+        else:
+            kl_PN = soft_kl(self.target.of(rows.logits_PNC, mean_of_others), rows.logits_PNC, T)
         ce_P, kd_P = rows.cross_entropy_P(), rows.mean(kl_PN)
         by_peer_P = ce_P + T**2 * kd_P
         return StepOutput(by_peer_P.sum(), by_peer_P, {"ce": ce_P.detach().sum(), "kd": kd_P.detach().sum()})

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from codistill.errors import UserError
-from codistill.losses import entropy, soft_kl, softmax
+from codistill.losses import entropy, soft_kl
 from codistill.methods.base import Method, Rows, check_choice, check_temperature, check_weight
+from codistill.methods.peer_target import SPACES, PeerTarget, use_preset
 from codistill.methods.rampup import RAMP_UP, check_ramp_up, ramp_up_weight
 from codistill.targets import PeerAttention, attention_weights
 from codistill.types import GroupShape, Progress, StepOutput
@@ -17,8 +20,22 @@ from codistill.types import GroupShape, Progress, StepOutput
 __all__ = ["OKDDip"]
 
 ABLATIONS = ("random", "entropy", "mean", "asymmetry", "no_two_level")
-PAPER = {"aggregate": "probabilities", "leader_target": "probabilities", "gradient": "attention", "target_epsilon": 0.0}
-RELEASED = {"aggregate": "logits", "leader_target": "logits", "gradient": "all", "target_epsilon": 1e-7}
+USUAL = {
+    "aggregate": "probabilities",
+    "leader_target": "probabilities",
+    "gradient": "attention",
+    "target_epsilon": 0.0,
+    "include_self": False,
+}
+RELEASED = {
+    "aggregate": "logits",
+    "leader_target": "logits",
+    "gradient": "all",
+    "target_epsilon": 1e-7,
+    "include_self": True,
+}
+SATURATED = 0.95
+"""Mean diagonal of the attention above which every peer learns from hardly anything but itself."""
 
 
 class OKDDip(Method):
@@ -39,15 +56,20 @@ class OKDDip(Method):
         aggregate: "probabilities" (the paper's equation) or "logits": t_a = softmax(Σ_b α_ab z_b / T).
         leader_target: "probabilities": mean of q'_b, or "logits": softmax(mean of z_b / T).
         gradient: "attention" as above; "all" detaches nothing; "none" detaches α too.
-        include_self: whether b = a is part of the sum.
+        include_self: whether b = a is part of the sum, as on the slides. By default (ours) a peer attends to the others
+            alone, since with b = a the attention ends at the identity (docs/methods/okddip.md); a single auxiliary
+            peer has only itself.
         attention_width: d of the projections; by default the smallest feature width ÷ 8.
+        projection_init: how W_L and W_E are drawn: "normal", N(0, 1/D); "uniform", U(-1/√D, 1/√D), as torch and the
+            released code do; or a number, the standard deviation of a normal one (the released code's VGG: 0.01).
         target_epsilon: added to both targets (the released code adds 1e-7).
-        ablation: table 5's settings: "random" (α drawn anew each batch), "entropy" (no L_dis1; peers learn from
-            CE - entropy_weight · H), "mean" (α = 1/(m-1)), "asymmetry" (W_L = W_E = I), "no_two_level" (no leader;
-            one randomly chosen student is deployed).
+        ablation: table 5's settings: "random" (α drawn again for each batch), "entropy" (no L_dis1; peers learn from
+            CE - entropy_weight · H), "mean" (α equal for all b), "asymmetry" (W_L = W_E = I), "no_two_level" (no
+            leader; one randomly chosen student is deployed).
         entropy_weight: weight of the entropy H(softmax(z)) in the ablation "entropy" (the papers print none; ours).
         preset: "released" sets the released code's behaviour: aggregate and leader_target "logits", gradient "all",
-            target_epsilon 1e-7; another value for one of these is refused.
+            include_self True, target_epsilon 1e-7; another value for one of these is refused. It also sets
+            projection_init "uniform" unless a number is given.
         generator: draws initial projections, random attention and the randomly chosen student.
     """
 
@@ -62,8 +84,9 @@ class OKDDip(Method):
         aggregate: str = "probabilities",
         leader_target: str = "probabilities",
         gradient: str = "attention",
-        include_self: bool = True,
+        include_self: bool = False,
         attention_width: int | None = None,
+        projection_init: float | str = "normal",
         target_epsilon: float = 0.0,
         ablation: str | None = None,
         entropy_weight: float = 0.1,
@@ -71,40 +94,49 @@ class OKDDip(Method):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(shape)
-        check_choice("preset", preset, (None, "released"))
-        if preset == "released":
-            given = {"aggregate": aggregate, "leader_target": leader_target}
-            _refuse_contradiction({**given, "gradient": gradient, "target_epsilon": target_epsilon})
-            aggregate, leader_target, gradient, target_epsilon = RELEASED.values()
-        check_choice("aggregate", aggregate, ("probabilities", "logits"))
-        check_choice("leader_target", leader_target, ("probabilities", "logits"))
-        check_choice("gradient", gradient, ("attention", "all", "none"))
+        given = {"aggregate": aggregate, "leader_target": leader_target, "gradient": gradient}
+        given |= {"target_epsilon": target_epsilon, "include_self": include_self}
+        used = use_preset(preset, given, USUAL, RELEASED)
+        check_choice("leader_target", used["leader_target"], SPACES)
+        check_choice("gradient", used["gradient"], ("attention", "all", "none"))
         check_choice("ablation", ablation, (None, *ABLATIONS))
         self.temperature, self.ramp_up = check_temperature(temperature), check_ramp_up(ramp_up)
-        self.aggregate, self.leader_target, self.gradient = aggregate, leader_target, gradient
-        self.include_self, self.target_epsilon = include_self, check_weight("target_epsilon", target_epsilon)
+        self.gradient, detached, epsilon = used["gradient"], used["gradient"] != "all", used["target_epsilon"]
+        self.first_target = PeerTarget(self.temperature, used["aggregate"], detached, epsilon)
+        self.second_target = PeerTarget(self.temperature, used["leader_target"], detached, epsilon)
         self.ablation, self.entropy_weight = ablation, check_weight("entropy_weight", entropy_weight)
         self.generator = generator
         self.auxiliary = shape.peers if ablation == "no_two_level" else shape.peers - 1
+        self.include_self = used["include_self"] or self.auxiliary == 1
         self.leader = shape.peers - 1
         if ablation == "no_two_level":
             self.leader = int(torch.randint(shape.peers, (), generator=generator))
         self._check_group(shape)
         self.attention: PeerAttention | None = None
         if ablation in (None, "no_two_level"):
-            widths = shape.feature_widths[: self.auxiliary]
-            width = attention_width if attention_width is not None else max(min(widths) // 8, 1)
-            if width < 1:
-                raise UserError(f"attention_width {width}: the projections need a width of at least 1.")
-            self.attention = PeerAttention(widths, width, generator)
+            init = "uniform" if preset and projection_init == "normal" else projection_init
+            self.attention = self._attention(shape, attention_width, init, generator)
+
+    def _attention(
+        self, shape: GroupShape, width: int | None, init: float | str, generator: torch.Generator | None
+    ) -> PeerAttention:
+        widths = shape.feature_widths[: self.auxiliary]
+        width = width if width is not None else max(min(widths) // 8, 1)
+        if width < 1:
+            raise UserError(f"attention_width {width}: the projections need a width of at least 1.")
+        return PeerAttention(widths, width, generator, init)
 
     def _check_group(self, shape: GroupShape) -> None:
-        if self.auxiliary == 1 and not self.include_self:
-            raise UserError("include_self=False with one auxiliary peer leaves it no target: use at least 3 peers.")
         if self.auxiliary == 1 and self.ablation != "entropy":
             warnings.warn(
                 "okddip with 2 peers: the one auxiliary peer attends to itself alone, so its first-level target is "
                 "its own prediction; 3 or more peers are needed for attention to matter.",
+                stacklevel=4,
+            )
+        if self.auxiliary == 2 and not self.include_self and self.ablation not in ("entropy", "mean", "random"):
+            warnings.warn(
+                f"okddip with {shape.peers} peers: each of the two auxiliary peers attends to the other alone, so that "
+                "the attention has nothing to weigh; give one peer more, or include_self=True.",
                 stacklevel=4,
             )
         if self.ablation == "asymmetry" and len(set(shape.feature_widths[: self.auxiliary])) > 1:
@@ -128,13 +160,15 @@ class OKDDip(Method):
             parts["entropy"] = entropy_A.detach().sum()
         else:
             alpha_AAN = self._alpha(rows)
-            dis1_A = rows.mean(soft_kl(self._first_target(alpha_AAN, peers_ANC), peers_ANC, T))
+            target_ANC = self.first_target.of(peers_ANC, lambda v_ANC: _mixed(alpha_AAN, v_ANC))
+            dis1_A = rows.mean(soft_kl(target_ANC, peers_ANC, T))
             terms = [scale * dis1_A]
             parts["dis1"] = dis1_A.detach().sum()
             diagnostics["attention"] = alpha_AAN.detach().mean(-1)
         if A < self.shape.peers:
             leader_NC = rows.logits_PNC[A]
-            dis2 = rows.mean(soft_kl(self._second_target(peers_ANC), leader_NC, T))
+            target_NC = self.second_target.of(peers_ANC, lambda v_ANC: v_ANC.mean(0))
+            dis2 = rows.mean(soft_kl(target_NC, leader_NC, T))
             terms.append(scale * dis2.unsqueeze(0))
             parts["dis2"] = dis2.detach()
         by_peer_P = ce_P + torch.cat(terms)
@@ -160,29 +194,20 @@ class OKDDip(Method):
             alpha_AAN = self.attention(features, self.include_self)
         return alpha_AAN.detach() if self.gradient == "none" else alpha_AAN
 
-    def _first_target(self, alpha_AAN: Tensor, peers_ANC: Tensor) -> Tensor:
-        source_ANC = self._source(peers_ANC)
-        if self.aggregate == "logits":
-            mixed_ANC = torch.einsum("abn,bnc->anc", alpha_AAN.to(source_ANC.dtype), source_ANC)
-            return softmax(mixed_ANC, self.temperature) + self.target_epsilon
-        prob_ANC = softmax(source_ANC, self.temperature)
-        return torch.einsum("abn,bnc->anc", alpha_AAN.to(prob_ANC.dtype), prob_ANC) + self.target_epsilon
-
-    def _second_target(self, peers_ANC: Tensor) -> Tensor:
-        source_ANC = self._source(peers_ANC)
-        if self.leader_target == "logits":
-            return softmax(source_ANC.mean(0), self.temperature) + self.target_epsilon
-        return softmax(source_ANC, self.temperature).mean(0) + self.target_epsilon
-
-    def _source(self, peers_ANC: Tensor) -> Tensor:
-        """The peers' logits as they enter a target: the one stop-gradient."""
-        return peers_ANC if self.gradient == "all" else peers_ANC.detach()
+    def concerns(self, diagnostics: Mapping[str, Any]) -> list[str]:
+        """A sentence where the attention has come near the identity."""
+        alpha = diagnostics.get("attention")
+        if alpha is None or self.auxiliary == 1:
+            return []
+        diagonal = sum(alpha[a][a] for a in range(self.auxiliary)) / self.auxiliary
+        if diagonal <= SATURATED:
+            return []
+        return [
+            f"okddip's attention is {diagonal:.2f} on its diagonal: each auxiliary peer attends to itself and learns "
+            "next to nothing from the others; --set method_options.include_self=false prevents it"
+        ]
 
 
-def _refuse_contradiction(given: dict[str, object]) -> None:
-    """UserError for an option beside preset="released" that is neither its default nor the preset's own value."""
-    for name, value in given.items():
-        if value not in (PAPER[name], RELEASED[name]):
-            raise UserError(
-                f"{name} {value!r} with preset 'released', which sets it to {RELEASED[name]!r}: leave one of them out."
-            )
+def _mixed(alpha_AAN: Tensor, values_ANC: Tensor) -> Tensor:
+    """Σ_b α_ab v_b for every peer a."""
+    return torch.einsum("abn,bnc->anc", alpha_AAN.to(values_ANC.dtype), values_ANC)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from codistill.losses import cross_entropy, soft_kl, softmax, wide
-from codistill.methods.base import Method, Rows, check_temperature, pooled
+from codistill.losses import cross_entropy, soft_kl, wide
+from codistill.methods.base import Method, Rows, check_choice, check_temperature, pooled
+from codistill.methods.peer_target import PeerTarget, use_preset
 from codistill.methods.rampup import RAMP_UP, check_ramp_up, ramp_up_weight
 from codistill.targets import projection
 from codistill.types import GroupShape, PeerOutputs, Progress, StepOutput
 
 __all__ = ["ONE", "Gate"]
+
+PAPER = {"aggregate": "logits", "gradient": "none", "target_epsilon": 0.0}
+RELEASED = {"aggregate": "logits", "gradient": "all", "target_epsilon": 1e-7}
 
 
 class Gate(nn.Module):
@@ -43,6 +47,11 @@ class ONE(Method):
         shape: sizes of the group; its peers must share a trunk.
         temperature: T.
         ramp_up: share of the run over which w(e) rises to 1; 0 for none.
+        aggregate: what the gate mixes into the target: "logits" as above, or "probabilities": Σ_i g_i softmax(z_i / T).
+        gradient: "none" as above; "all" detaches nothing, so that the KL trains the gate too.
+        target_epsilon: added to every class of the target.
+        preset: "released" sets what OKDDip's authors call ONE in their comparison: gradient "all", target_epsilon 1e-7
+            (the mixture is one of logits in both); another value for one of these is refused.
         generator: draws the gate's initial weights.
     """
 
@@ -54,10 +63,19 @@ class ONE(Method):
         *,
         temperature: float = 3.0,
         ramp_up: float = RAMP_UP,
+        aggregate: str = "logits",
+        gradient: str = "none",
+        target_epsilon: float = 0.0,
+        preset: str | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(shape)
+        given = {"aggregate": aggregate, "gradient": gradient, "target_epsilon": target_epsilon}
+        used = use_preset(preset, given, PAPER, RELEASED)
+        check_choice("gradient", used["gradient"], ("none", "all"))
         self.temperature, self.ramp_up = check_temperature(temperature), check_ramp_up(ramp_up)
+        self.detached = used["gradient"] == "none"
+        self.target = PeerTarget(self.temperature, used["aggregate"], self.detached, used["target_epsilon"])
         assert shape.trunk_width is not None
         self.gate = Gate(shape.trunk_width, shape.peers, generator)
 
@@ -66,8 +84,10 @@ class ONE(Method):
         T = self.temperature
         assert rows.trunk_ND is not None
         gate_NP = self._gate_rows(rows.trunk_ND, rows.logits_PNC.shape[1])
-        ensemble_NC = torch.einsum("np,pnc->nc", gate_NP.to(rows.logits_PNC.dtype), rows.logits_PNC)
-        target_NC = softmax(ensemble_NC, T).detach()
+        gate_NP = gate_NP.to(rows.logits_PNC.dtype)
+        ensemble_NC = _gated(gate_NP, rows.logits_PNC)
+        gate_in_target_NP = gate_NP.detach() if self.detached else gate_NP
+        target_NC = self.target.of(rows.logits_PNC, lambda values_PNC: _gated(gate_in_target_NP, values_PNC))
         ce_P, kd_P = rows.cross_entropy_P(), rows.mean(soft_kl(target_NC, rows.logits_PNC, T))
         ce_ensemble = rows.mean(cross_entropy(ensemble_NC, rows.labels))
         by_peer_P = ce_P + ramp_up_weight(progress, self.ramp_up) * T**2 * kd_P
@@ -83,6 +103,10 @@ class ONE(Method):
         return torch.einsum("bp,pb...c->b...c", gate_BP.to(logits.dtype), logits)
 
     def _gate_rows(self, trunk_BD: Tensor, N: int) -> Tensor:
-        """One gate an image; every position of a dense prediction uses its image's gate."""
+        """One gate per image; every position of a dense prediction uses its image's gate."""
         gate_BP = self.gate(trunk_BD)
         return gate_BP.repeat_interleave(N // gate_BP.shape[0], dim=0)
+
+
+def _gated(gate_NP: Tensor, values_PNC: Tensor) -> Tensor:
+    return torch.einsum("np,pnc->nc", gate_NP, values_PNC)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+
+from codistill.errors import UserError
 
 __all__ = ["PeerAttention", "attention_weights", "projection"]
 
@@ -38,18 +41,25 @@ class PeerAttention(nn.Module):
     Args:
         widths: D of every peer that takes part.
         width: d of the common space.
-        generator: draws the initial weights, N(0, 1/D); torch's default generator if None.
+        generator: draws the initial weights; torch's default generator if None.
+        init: how the weights are drawn, see `projection`.
     """
 
-    def __init__(self, widths: Sequence[int], width: int, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self,
+        widths: Sequence[int],
+        width: int,
+        generator: torch.Generator | None = None,
+        init: float | str = "normal",
+    ) -> None:
         super().__init__()
         self.shared = len(set(widths)) == 1
         if self.shared:
-            self.left: nn.Module = projection(widths[0], width, generator)
-            self.right: nn.Module = projection(widths[0], width, generator)
+            self.left: nn.Module = projection(widths[0], width, generator, init)
+            self.right: nn.Module = projection(widths[0], width, generator, init)
         else:
-            self.left = nn.ModuleList(projection(D, width, generator) for D in widths)
-            self.right = nn.ModuleList(projection(D, width, generator) for D in widths)
+            self.left = nn.ModuleList(projection(D, width, generator, init) for D in widths)
+            self.right = nn.ModuleList(projection(D, width, generator, init) for D in widths)
 
     def forward(self, features: Sequence[Tensor], include_self: bool = True) -> Tensor:
         """A features [N, D_a] -> α [A, A, N]."""
@@ -62,9 +72,26 @@ class PeerAttention(nn.Module):
         return torch.stack([own(h) for own, h in zip(projection, features, strict=True)])
 
 
-def projection(D: int, d: int, generator: torch.Generator | None) -> nn.Linear:
-    """A linear map D -> d without bias, weights N(0, 1/D) drawn from `generator` (torch's own if None)."""
+def projection(D: int, d: int, generator: torch.Generator | None, init: float | str = "normal") -> nn.Linear:
+    """A linear map D -> d without bias.
+
+    Args:
+        D: width of the input.
+        d: width of the output.
+        generator: draws the weights; torch's default generator if None.
+        init: "normal", N(0, 1/D); "uniform", U(-1/√D, 1/√D), torch's own, of standard deviation 1/√(3D); or the
+            standard deviation of a normal distribution.
+
+    Raises:
+        UserError: `init` is neither of these names nor a positive number.
+    """
     # skip_init: nn.Linear would draw from torch's global generator first.
     layer = cast(nn.Linear, nn.utils.skip_init(nn.Linear, D, d, bias=False))
-    nn.init.normal_(layer.weight, std=D**-0.5, generator=generator)
+    if init == "uniform":
+        nn.init.uniform_(layer.weight, -(D**-0.5), D**-0.5, generator=generator)
+        return layer
+    std = D**-0.5 if init == "normal" else init
+    if not (isinstance(std, int | float) and 0 < std < math.inf):
+        raise UserError(f"projection_init {init!r}: give 'normal', 'uniform', or a standard deviation above 0.")
+    nn.init.normal_(layer.weight, std=std, generator=generator)
     return layer
