@@ -274,6 +274,32 @@ def test_the_command_runs_a_study_keeps_its_runs_and_names_the_log_of_a_failed_o
     assert "2_distill_1" in (report / "table.md").read_text()
 
 
+def test_a_reading_has_its_own_runs_and_report_and_says_where_it_changes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "_new_pool", InThisProcess)
+    options = ["--profile", "smoke", "--seeds", "1", "--jobs", "1", "--out", tmp_path]
+    table4 = ["okddip/table4", "--only", "vgg16", "--methods", "okddip_branch", *options]
+    assert study(*table4, "--reading", "released") == 0
+    screen = capsys.readouterr().out
+    report = tmp_path / "smoke" / "okddip-table4-released"
+    assert "; reading released)" in screen
+    assert f"report: {report / 'report.html'}" in screen
+    assert "| reading | released |" in (report / "table.md").read_text()
+    assert study(*table4, "--dry-run") == 0
+    assert "2 of 2 runs to do" in capsys.readouterr().out
+    assert study(*table4, "--reading", "released", "--dry-run") == 0
+    assert "0 of 2 runs to do" in capsys.readouterr().out
+
+    both = ["okddip/table5", "kdcl/table5", *options, "--dry-run"]
+    assert study(*both, "--reading", "released", "--unclear-epochs", "3") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [
+        "--reading released is for studies of okddip and changes nothing in kdcl/table5",
+        "--unclear-epochs 3 is for studies of kdcl and changes nothing in okddip/table5",
+    ]
+    assert study(*both) == 0
+    assert "changes nothing" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -283,6 +309,7 @@ def test_the_command_runs_a_study_keeps_its_runs_and_names_the_log_of_a_failed_o
         (["okddip/table1", "--methods", "dmll"], "unknown method of okddip/table1 'dmll': did you mean 'dml'"),
         (["okddip/table1", "--jobs", "0"], "jobs 0: at least 1"),
         (["okddip/table1", "--seeds", "0"], "seeds 0: a study needs at least 1"),
+        (["kdcl/table5", "--unclear-epochs", "0"], "unclear_epochs 0: it must be 1 or more"),
         (["okddip/table1", "--devices", "cuda:99"], "device 'cuda:99' is not there"),
         (["list", "--gpu", "a1000"], "unknown GPU 'a1000': did you mean 'a100'"),
     ],

@@ -71,9 +71,9 @@ def test_comparisons_of_the_very_same_runs_are_one():
     """OKDDip's tables 1 and 2 are both of digits under `smoke`, and share their runs."""
     study1, study2 = (find_study(f"okddip/table{n}", "smoke") for n in (1, 2))
     found = {(s.name, n.row, n.column): n for s in (study1, study2) for n in numbers(s, {})}
-    ind = next(claim for claim in OKDDIP if "independent networks" in claim.text)
+    ind = next(claim for claim in OKDDIP if claim.text == "The group leader of branches beats independent branches.")
     assert [j.contrast.what for j in judge(ind, found).judged] == [
-        f"okddip network against ind, {row}, table1" for row in study1.rows
+        f"okddip branch against ind, {row}, table1" for row in study1.rows
     ]
     cpu = [find_study(f"okddip/table{n}", "cpu") for n in (1, 2)]
     found = {(s.name, n.row, n.column): n for s in cpu for n in numbers(s, {})}
@@ -170,6 +170,33 @@ def test_the_leader_beats_its_rivals_in_all_three_tables():
         for row in rows
     }
     assert len(texts["The group leader has a lower error than the same network trained alone."].contrasts) == 22
+
+
+def test_branches_are_compared_with_branches_and_networks_with_networks():
+    rivals = {
+        (ours[2], theirs[2])
+        for claim in OKDDIP
+        if claim.text.startswith("The group leader")
+        for (_, ours), (_, theirs) in (contrast.terms for contrast in claim.contrasts)
+    }
+    # A group's leader, once deployed, is the very network that is trained alone.
+    assert rivals == {
+        ("okddip_network", "baseline"), ("okddip_network", "dml"), ("okddip_branch", "baseline"),
+        ("okddip_branch", "ind"), ("okddip_branch", "cl_ilr"), ("okddip_branch", "one"),
+    }  # fmt: skip
+    study = find_study("okddip/table2", "paper")
+    for ours, theirs in rivals - {("okddip_branch", "baseline")}:
+        groups = {study.variants[f"resnet32/{column}"].config.group for column in (ours, theirs)}
+        assert len(groups) == 1, (ours, theirs)
+
+
+def test_ensembles_are_compared_with_that_of_independent_branches():
+    (claim,) = (c for c in OKDDIP if c.text == "OKDDip's ensemble of branches beats that of independent branches.")
+    assert {(c.terms[0][1], c.terms[1][1]) for c in claim.contrasts} == {
+        (("okddip/table4", row, "okddip_branch"), ("okddip/table4", row, "ind"))
+        for row in ("vgg16", "resnet32", "resnet110")
+    }
+    assert find_study("okddip/table4", "paper").variants["vgg16/ind"].config.group == "branches"
 
 
 def test_the_large_network_is_compared_with_itself_alone():

@@ -11,6 +11,7 @@ from codistill.studies import plan as planning
 from codistill.studies.catalog import STUDIES, find_study, studies_named
 from codistill.studies.plan import folder_stem, make_plan, select
 from codistill.studies.profiles import PROFILES
+from codistill.studies.readings import READINGS
 from codistill.studies.study import Entry, Study, Variant
 from codistill.training import Config, OptimConfig
 from refusals import refusal
@@ -36,9 +37,10 @@ def key(config=BASE, teacher=None):
     return folder_stem(study_of(config, teacher), "v").rpartition("-")[2]
 
 
+@pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("profile", PROFILES)
-def test_every_configuration_of_every_study_is_valid_and_has_a_folder_of_its_own(profile):
-    plan = make_plan([find_study(name, profile) for name in STUDIES], 1, Path("studies"))  # checks each one
+def test_every_configuration_of_every_study_is_valid_and_has_a_folder_of_its_own(profile, reading):
+    plan = make_plan([find_study(name, profile, reading) for name in STUDIES], 1, Path("studies"))  # checks each one
     folders = [cell.config.out for cell in plan.cells]
     assert len(set(folders)) == len(folders)
     assert {folder.parent for folder in folders} == {Path("studies/runs")}
@@ -120,8 +122,7 @@ def test_studies_share_what_they_have_in_common():
     assert cell("okddip/table2", "vgg16/one") == cell("okddip/table4", "vgg16/one")
     assert len({cell(f"kdcl/table{n}", "vanilla, resnet18") for n in (2, 3, 4, 5, 6)}) == 1
     assert cell("kdcl/table2", "vanilla, resnet50") == cell("kdcl/table6", "vanilla, resnet50")
-    # The paper's ensemble of peers has no leader.
-    assert cell("okddip/table5", "resnet32/no_two_level") == cell("okddip/table4", "resnet32/okddip_branch")
+    assert cell("okddip/table2", "vgg16/ind") == cell("okddip/table4", "vgg16/ind")
     assert cell("kdcl/table4", "vanilla, resnet18*") != cell("kdcl/table4", "vanilla, resnet18")
     assert cell("kdcl/table7", "vanilla, resnet32") != cell("okddip/table2", "resnet32/baseline")
 
@@ -146,6 +147,7 @@ def test_a_selection_keeps_what_its_numbers_are_compared_with():
     assert select(whole, ["resnet32"]).columns == whole.columns
     by_method = select(whole, methods=["okddip"])
     assert by_method.columns == ("baseline", "okddip_network", "okddip_branch")
+    assert select(whole, methods=["ind"]).columns == ("baseline", "ind", "ind_networks")
     assert len(by_method.rows) == 5
 
 

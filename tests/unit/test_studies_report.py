@@ -76,7 +76,8 @@ def test_the_page_says_which_profile_it_is_and_that_it_is_not_the_papers_setting
     assert "Profile cpu: small networks on Fashion-MNIST and Glyphs-100 at 16 × 16; not the papers' setting." in page
     assert "only the differences between methods can be compared, not the numbers" in page
     assert "Online Knowledge Distillation with Diverse Peers" in page
-    assert "DML as in the comparison of OKDDip's authors" in page
+    assert "Reading slides: OKDDip by the slides' equations, in which a peer also attends to itself." in page
+    assert "DML learns from the mean of the others' probabilities at T = 3" in page
 
 
 def test_the_page_of_the_papers_own_setting_has_no_such_warning(tmp_path):
@@ -144,6 +145,7 @@ def test_claims_csv_has_every_comparison(report):
 def test_numbers_csv_has_every_number_unrounded(report):
     found = {(r["row"], r["column"]): r for r in records(report, "numbers.csv")}
     assert len(found) == 6
+    assert {r["reading"] for r in found.values()} == {"slides"}
     number = found["resnet32", "okddip_branch"]
     values = dict(pair.split(":") for pair in number["values"].split())
     assert {int(seed): float(value) for seed, value in values.items()} == pytest.approx({0: 27.05, 1: 27.95, 2: 29.05})
@@ -248,6 +250,30 @@ def test_a_run_that_is_not_finished_is_named_and_counts_in_no_number(tmp_path):
     page = visible(out)
     assert "baseline, seed 0: 3 of 6 epochs" in page
     assert "resnet32 baseline – 0 †" in page
+
+
+def test_page_and_tables_say_which_reading_they_are_and_count_no_run_of_the_other(tmp_path):
+    slides, released = (
+        select(find_study("okddip/table2", "cpu", reading), ["resnet32"], ["one"]) for reading in ("slides", "released")
+    )
+    write_report(tmp_path, slides, {"resnet32/baseline": (30.0,)})
+    out = write_report(tmp_path / "released", released, {"resnet32/baseline": (31.0,)})
+    page, table = visible(out), (out / "table.md").read_text()
+    assert "<title>okddip/table2: CIFAR-100, top-1 error; reading: released" in text_of(out)
+    assert "Reading released: every column as in the code that OKDDip's authors released" in page
+    assert "Reading slides" not in page + table
+    assert "# okddip/table2: CIFAR-100, top-1 error; reading: released" in table
+    assert "| reading | released |" in table
+    assert "Reading released: every column as" in table
+    assert {record["reading"] for record in records(out, "numbers.csv")} == {"released"}
+    assert not any(Store(tmp_path).runs(released).values())
+
+
+def test_the_page_of_kdcl_has_no_reading(tmp_path):
+    study = select(find_study("kdcl/table5", "cpu", "released"))
+    out = write_report(tmp_path, study, {"vanilla, resnet18": (30.0,)})
+    assert "Reading" not in visible(out) + (out / "table.md").read_text()
+    assert "Unclear on the slides: the single ResNet-18 has 70.1 here" in visible(out)
 
 
 def test_a_study_without_runs_has_no_report(study, tmp_path):

@@ -136,7 +136,7 @@ def test_a_method_with_a_leader_is_scored_by_it_and_others_by_the_mean_of_studen
     assert found["resnet32", "dml"].metric == "error"
 
 
-def test_ensembles_are_read_of_the_probabilities_and_ones_of_its_gate(tmp_path):
+def test_the_papers_ensembles_are_those_of_the_logits_and_other_ways_have_columns_of_ours(tmp_path):
     study = select(find_study("okddip/table4", "smoke"), ["resnet32"])
     one = write_run(tmp_path / "one", "dml", 0, test_error=25.0)
     record = json.loads((one / "summary.json").read_text())
@@ -145,14 +145,26 @@ def test_ensembles_are_read_of_the_probabilities_and_ones_of_its_gate(tmp_path):
     (one / "summary.json").write_text(json.dumps(record))
     runs = {
         "resnet32/one": [read_run(one)],
-        "resnet32/okddip_branch": [run_of(tmp_path, "okddip, branches", 0, 25.0)],
+        "resnet32/okddip_peers": [run_of(tmp_path, "okddip, branches", 0, 25.0)],
         "resnet32/ind": [run_of(tmp_path, "ind", 0, 26.0)],
+        "resnet32/ind_networks": [run_of(tmp_path, "ind", 1, 27.0)],
     }
-    found = by_place(numbers(study, runs))
-    assert found["resnet32", "one"].values == {0: 23.5}
-    assert found["resnet32", "one"].selected.mean == 23.7
-    assert found["resnet32", "okddip_branch"].values == pytest.approx({0: 24.6})
-    assert found["resnet32", "ind"].values == pytest.approx({0: 25.6})
+    found = {column: n for (_, column), n in by_place(numbers(study, runs)).items()}
+    # Of made-up runs the ensemble of the logits is .38 below the mean of the students, that of probabilities .4.
+    errors = {
+        "one": 24.62, "one_softmax": 24.6, "one_gate": 23.5, "okddip_branch": 24.62, "okddip_branch_softmax": 24.6,
+        "ind": 25.62, "ind_softmax": 25.6,
+    }  # fmt: skip
+    assert {column: found[column].values[0] for column in errors} == pytest.approx(errors)
+    assert found["ind_networks"].values == pytest.approx({1: 26.62})
+    assert found["one_gate"].selected.mean == 23.7
+    assert found["one"].printed == Printed(24.90)
+    assert found["ind"].printed == Printed(23.74)
+    ours = [column for column in found if column.endswith(("_softmax", "_gate"))]
+    assert {found[column].printed for column in (*ours, "ind_networks")} == {None}
+    # The printed columns are compared with individual branches; the other scores of the same runs are not tested.
+    assert found["one"].paired.difference.values == pytest.approx((-1.0,))
+    assert {found[column].paired for column in (*ours, "ind")} == {None}
 
 
 def test_top5_and_the_parameters_in_training_have_their_own_units(tmp_path):

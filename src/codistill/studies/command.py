@@ -14,7 +14,7 @@ from tyro.conf import Positional, Suppress, arg
 
 from codistill.console import plain_duration
 from codistill.errors import UserError
-from codistill.studies.catalog import STUDIES, find_study, studies_named
+from codistill.studies.catalog import find_study, studies_named, studies_of_paper
 from codistill.studies.plan import Plan, make_plan, select
 from codistill.studies.profiles import find_profile
 from codistill.studies.report import write_study_report
@@ -34,6 +34,10 @@ class StudyRequest:
     """Studies such as okddip/table2; okddip, kdcl or all for several; list, or list okddip, to see them."""
     profile: Literal["smoke", "cpu", "paper"] = "cpu"
     """paper: the papers' own setting; cpu: small networks and data, the same methods and protocol; smoke: a try."""
+    reading: Literal["slides", "released"] = "slides"
+    """OKDDip's studies, every column alike: slides: the slides' equations; released: as its authors' code has it."""
+    unclear_epochs: int | None = None
+    """KDCL's studies: epochs of the networks whose length the slides leave open; the full length if left out."""
     seeds: int | None = None
     """Seeds 0 to n - 1; 3 if left out, 2 for smoke."""
     only: tuple[str, ...] = ()
@@ -65,12 +69,15 @@ def run_studies(request: StudyRequest, console: Console) -> bool:
     if file := next((path for path in (folder, *folder.parents) if path.is_file()), None):
         raise UserError(f"out {file} is a file: give the path of a folder.")
     plan = make_plan(studies, seeds, folder)
+    for line in _without_effect(request, studies):
+        console.print(line, highlight=False, soft_wrap=True)
     if request.dry_run:
         _tell(plan, console)
         return True
     console.print(
         f"{', '.join(study.name for study in studies)}: {len(plan.cells)} runs, seeds 0 to {seeds - 1}, "
-        f"{jobs} at a time (profile {request.profile}: {find_profile(request.profile).what})",
+        f"{jobs} at a time (profile {request.profile}: {find_profile(request.profile).what}"
+        f"{f'; reading {request.reading}' if any(study.reading for study in studies) else ''})",
         highlight=False,
         soft_wrap=True,
     )
@@ -93,16 +100,29 @@ def report_study(study: Study, store: Store, folder: Path, command: str) -> Path
     runs = store.runs(study)
     if not any(runs.values()):
         return None
-    whole = [find_study(name, study.profile) for name in STUDIES if name.startswith(study.paper)]
-    out = folder / study.name.replace("/", "-")
-    return write_study_report(study, runs, store.places(whole), out, command)
+    places = store.places(studies_of_paper(study))
+    return write_study_report(study, runs, places, folder / study.folder, command)
+
+
+def _without_effect(request: StudyRequest, studies: list[Study]) -> list[str]:
+    """A line for each choice that changes nothing in some of the studies."""
+    lines = []
+    for option, given, paper in (
+        (f"reading {request.reading}", request.reading != "slides", "okddip"),
+        (f"unclear-epochs {request.unclear_epochs}", request.unclear_epochs is not None, "kdcl"),
+    ):
+        others = [study.name for study in studies if study.paper != paper]
+        if given and others:
+            lines.append(f"--{option} is for studies of {paper} and changes nothing in {', '.join(others)}")
+    return lines
 
 
 def _studies(request: StudyRequest) -> list[Study]:
     if not request.names:
         raise UserError("no study: name one or several ('codistill study list'), or okddip, kdcl or all.")
     studies, refusals = [], []
-    for study in [find_study(name, request.profile) for name in studies_named(request.names)]:
+    chosen = (request.profile, request.reading, request.unclear_epochs)
+    for study in [find_study(name, *chosen) for name in studies_named(request.names)]:
         try:
             studies.append(select(study, request.only, request.methods))
         except UserError as refusal:

@@ -14,7 +14,15 @@ from codistill.studies.claims import Finding
 from codistill.studies.paper import reference
 from codistill.studies.results import Number
 from codistill.studies.study import Study
-from codistill.studies.texts import column_text, networks_text, printed_text, profile_text, seeds_text
+from codistill.studies.texts import (
+    column_text,
+    networks_text,
+    printed_text,
+    profile_text,
+    reading_text,
+    seeds_text,
+    title_text,
+)
 
 __all__ = ["write_tables"]
 
@@ -33,9 +41,10 @@ def _markdown(
     study: Study, found: Sequence[Number], judged: Sequence[Finding], runs: Sequence[Run], command: str
 ) -> str:
     lines = [
-        f"# {study.name}: {study.title}", "", "| evidence | |", "|---|---|",
+        f"# {title_text(study)}", "", "| evidence | |", "|---|---|",
         *(f"| {name} | {text} |" for name, text in _evidence(study, runs, command)), "",
         f"{profile_text(study)} {networks_text(study)}", "",
+        *([reading_text(study), ""] if study.reading else []),
         f"| row | column | ours ({study.metric}, %) | 95 % interval | seeds | paper | against base | p, Holm |",
         "|---|---|---:|---:|---:|---:|---:|---:|", *map(_markdown_line, found), "",
         "Against base: seed by seed, with the 95 % interval of the difference. † fewer than 3 seeds.", "",
@@ -67,6 +76,8 @@ def _markdown_line(n: Number) -> str:
 def _evidence(study: Study, runs: Sequence[Run], command: str) -> list[tuple[str, str]]:
     done = [run.summary for run in runs if run.summary]
     facts = [("command", f"`{command}`"), ("reference", reference(study.paper))]
+    if study.reading:
+        facts.append(("reading", study.reading))
     if done:
         first = done[0]
         images = ", ".join(
@@ -90,8 +101,8 @@ def _span(values: Sequence[int]) -> str:
 
 
 def _number_record(study: Study, n: Number) -> dict[str, Any]:
-    record: dict[str, Any] = {"study": study.name, "profile": study.profile, "row": n.row, "column": n.column}
-    record |= {"metric": n.metric, "seeds": len(n.values)}
+    record: dict[str, Any] = {"study": study.name, "profile": study.profile, "reading": study.reading}
+    record |= {"row": n.row, "column": n.column, "metric": n.metric, "seeds": len(n.values)}
     for name, e in (("ours", n.ours), ("selected", n.selected), ("against_base", n.paired and n.paired.difference)):
         record |= {f"{name}_{part}": e and getattr(e, part) for part in ("mean", "std", "low", "high")}
     record |= {"paper": n.printed and n.printed.value, "paper_std": n.printed and n.printed.std, "off": n.off}

@@ -2,85 +2,109 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from codistill.studies.paper import printed_table
 from codistill.studies.profiles import Profile
+from codistill.studies.readings import find_reading
 from codistill.studies.study import Entry, Study, Variant
 from codistill.training import Config
 
 __all__ = ["STUDIES"]
 
 GROUP_SIZES = (2, 3, 4, 6, 8)
-T = {"temperature": 3.0}
+BRANCHES = {"group": "branches"}
 COLUMNS: dict[str, dict[str, Any]] = {
     "baseline": {"method": "baseline", "peers": 1},
-    "ind": {"method": "ind"},
-    "dml": {"method": "dml", "method_options": {**T, "target": "mean"}},
-    "cl_ilr": {"method": "cl_ilr", "group": "branches"},
-    "one": {"method": "one", "group": "branches"},
+    "ind": {"method": "ind", **BRANCHES},
+    "ind_networks": {"method": "ind"},
+    "dml": {"method": "dml"},
+    "cl_ilr": {"method": "cl_ilr", **BRANCHES},
+    "one": {"method": "one", **BRANCHES},
     "okddip_network": {"method": "okddip"},
-    "okddip_branch": {"method": "okddip", "group": "branches"},
+    "okddip_branch": {"method": "okddip", **BRANCHES},
+    # All four students are auxiliary peers: what table 4's ensemble is made of.
+    "okddip_peers": {"method": "okddip", **BRANCHES, "method_options": {"ablation": "no_two_level"}},
     **{
-        ablation: {"method": "okddip", "group": "branches", "method_options": {"ablation": ablation}}
-        for ablation in ("random", "entropy", "mean", "asymmetry", "no_two_level")
+        ablation: {"method": "okddip", **BRANCHES, "method_options": {"ablation": ablation}}
+        for ablation in ("random", "entropy", "mean", "asymmetry")
     },
+    # The slides remove the leader, so that one student fewer is trained.
+    "no_two_level": {"method": "okddip", **BRANCHES, "peers": 3, "method_options": {"ablation": "no_two_level"}},
 }
-"""A column of the tables -> what it changes in the settings; four students where nothing else is said."""
+"""A column of the tables -> what it changes in the settings; four students where nothing else is said. The reading
+adds its own options."""
 
-LABELS = {"okddip_network": "okddip, networks", "okddip_branch": "okddip, branches"}
+LABELS = {
+    "ind": "ind, branches",
+    "ind_networks": "ind, networks",
+    "okddip_network": "okddip, networks",
+    "okddip_branch": "okddip, branches",
+    "okddip_peers": "okddip, four peers",
+}
 FOUR = "Every group has four students; in OKDDip one of them is the leader."
 HEADLINE = "Methods without a leader are scored by the mean of their students, OKDDip by its leader."
-LEADERLESS = "In OKDDip's ensemble a peer takes the leader's place, as in its ablation no_two_level."
-DML = "DML as in the comparison of OKDDip's authors: the target is the mean of the others at T = 3."
+IND = "ind are individual branches, as in the paper; ind_networks are independent networks, a column of ours."
+LOGITS = (
+    "The columns with the paper's numbers are the ensemble by the mean of logits of all four students, which is what "
+    "the code of the paper's authors scores, for ONE too. Columns of ours score the same runs in other ways, and are "
+    "not tested against each other: _softmax the ensemble by the mean of softmax outputs, one_gate ONE's own, which "
+    "its gate weighs."
+)
+LEADERLESS = (
+    "In OKDDip's ensemble one more auxiliary peer takes the leader's place (no_two_level with four peers), so that "
+    "every ensemble has four members."
+)
+ENTROPY = "The entropy ablation weighs the entropy by 0.1; the paper prints no weight."
+NO_LEADER = (
+    "no_two_level trains one student fewer: the leader is removed, three auxiliary peers stay, and one of them, drawn "
+    "at the start, is deployed and scored. Table 4's ensemble, in contrast, keeps four."
+)
 
 
 def tables(profile: Profile, name: str) -> Study:
     """Tables 1 to 3: every method on every network."""
-    return _study(profile, name, *_grid(profile, name, "baseline", "headline"), FOUR, HEADLINE, DML)
+    printed = printed_table("okddip", name)
+    columns = list(printed.columns)
+    if "ind" in columns:
+        columns.insert(columns.index("ind") + 1, "ind_networks")
+    variants, entries = _variants(profile, name, columns), []
+    for row, column in _cells(name, columns):
+        base = None if column == "baseline" else (row, "baseline")
+        entries.append(Entry(row, column, f"{row}/{column}", base=base))
+    return _study(profile, name, variants, entries, FOUR, HEADLINE, *([IND] if "ind" in columns else []))
 
 
 def table4(profile: Profile) -> Study:
-    """Table 4: the error of the ensembles."""
-    ensemble = "The ensemble is the mean of the softmax outputs of all four students; for ONE, what its gate weighs."
-    return _study(profile, "table4", *_grid(profile, "table4", "ind", "ensemble"), ensemble, LEADERLESS)
-
-
-def _grid(profile: Profile, name: str, base: str, who: str) -> tuple[dict[str, Variant], list[Entry]]:
-    """Every column of a printed table for every row, compared with the column `base`."""
-    printed = printed_table("okddip", name)
-    settings = profile.settings("okddip", printed.dataset)
-    variants, entries = {}, []
-    for row in dict.fromkeys(row for row, _ in printed.cells):
-        for column in printed.columns:
-            key = f"{row}/{column}"
-            leaderless = (column, who) == ("okddip_branch", "ensemble")
-            variants[key] = _variant(settings, profile, row, "no_two_level" if leaderless else column)
-            own = "ensemble_own" if (column, who) == ("one", "ensemble") else who
-            entries.append(Entry(row, column, key, own, base=None if column == base else (row, base)))
-    return variants, entries
+    """Table 4: the error of the ensembles, by the mean of logits and in other ways."""
+    name = "table4"
+    columns = [*printed_table("okddip", name).columns, "ind_networks"]
+    trained = {column: column for column in columns} | {"okddip_branch": "okddip_peers"}
+    variants, entries = _variants(profile, name, list(trained.values())), []
+    for row, column in _cells(name, [*columns, *(f"{column}_softmax" for column in columns), "one_gate"]):
+        of = column.removesuffix("_softmax").removesuffix("_gate")
+        who = "ensemble_logits" if column in columns else "ensemble_own" if column == "one_gate" else "ensemble"
+        base = (row, "ind") if column in columns and column != "ind" else None
+        entries.append(Entry(row, column, f"{row}/{trained[of]}", who, base=base))
+    return _study(profile, name, variants, entries, LOGITS, LEADERLESS, IND)
 
 
 def table5(profile: Profile) -> Study:
     """Table 5: the ablations."""
-    printed = printed_table("okddip", "table5")
-    base = profile.settings("okddip", printed.dataset)
-    row, full = "resnet32", "okddip_branch"
-    variants = {f"{row}/{column}": _variant(base, profile, row, column) for column in printed.columns}
+    name, full = "table5", "okddip_branch"
+    columns = printed_table("okddip", name).columns
     entries = [
         Entry(row, column, f"{row}/{column}", base=None if column == full else (row, full))
-        for column in printed.columns
+        for row, column in _cells(name, columns)
     ]
-    entropy = "The entropy ablation weighs the entropy by 0.1; the paper prints no weight."
-    return _study(profile, "table5", variants, entries, FOUR, entropy)
+    return _study(profile, name, _variants(profile, name, columns), entries, FOUR, NO_LEADER, ENTROPY)
 
 
 def figure3(profile: Profile) -> Study:
     """Figure 3: the leader's error over the size of the group."""
-    printed = printed_table("okddip", "figure3")
-    base = profile.settings("okddip", printed.dataset)
+    base = profile.settings("okddip", printed_table("okddip", "figure3").dataset)
     row, variants, entries = "resnet32", {}, []
     for m in GROUP_SIZES:
         variant = _variant(base, profile, row, "okddip_branch")
@@ -92,20 +116,33 @@ def figure3(profile: Profile) -> Study:
     return _study(profile, "figure3", variants, entries, sizes)
 
 
+def _cells(name: str, columns: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The rows of a printed table, each with these columns."""
+    rows = dict.fromkeys(row for row, _ in printed_table("okddip", name).cells)
+    return ((row, column) for row in rows for column in columns)
+
+
+def _variants(profile: Profile, name: str, columns: Sequence[str]) -> dict[str, Variant]:
+    settings = profile.settings("okddip", printed_table("okddip", name).dataset)
+    return {f"{row}/{column}": _variant(settings, profile, row, column) for row, column in _cells(name, columns)}
+
+
 def _study(
     profile: Profile, table: str, variants: dict[str, Variant], entries: Sequence[Entry], *choices: str
 ) -> Study:
     networks = {entry.row: profile.network(entry.row) for entry in entries}
     title = printed_table("okddip", table).title
     return Study(
-        f"okddip/{table}", profile.name, title, "error", variants, tuple(entries), networks=networks, choices=choices
-    )
+        f"okddip/{table}", profile.name, title, "error", variants, tuple(entries), networks=networks, choices=choices,
+        reading=profile.reading,
+    )  # fmt: skip
 
 
 def _variant(base: Config, profile: Profile, row: str, column: str) -> Variant:
-    config = replace(base, model=(profile.network(row),), peers=4)
-    config = replace(config, **COLUMNS[column], label=LABELS.get(column, column.replace("_", " ")))
-    return Variant(row, config)
+    reading, changes = find_reading(profile.reading), COLUMNS[column]
+    options = reading.method_options(changes["method"], row) | changes.get("method_options", {})
+    config = replace(base, model=(profile.network(row),), peers=4, label=LABELS.get(column, column.replace("_", " ")))
+    return Variant(row, replace(config, **{**reading.settings, **changes, "method_options": options}))
 
 
 STUDIES = {

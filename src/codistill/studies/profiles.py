@@ -50,11 +50,21 @@ PAPER_VALIDATION = 0.02
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """One of "paper", "cpu" and "smoke"."""
+    """One of "paper", "cpu" and "smoke", and what the user chose where the papers leave room.
+
+    Attributes:
+        name: its name.
+        seeds: how many seeds a study has if left out.
+        what: what it is, for reports.
+        reading: how OKDDip is read; a key of READINGS.
+        unclear_epochs: epochs of KDCL's networks whose length the slides leave open; None for the full length.
+    """
 
     name: str
     seeds: int
     what: str
+    reading: str = "slides"
+    unclear_epochs: int | None = None
 
     def network(self, name: str) -> str:
         """The network that stands for the paper's."""

@@ -24,7 +24,16 @@ from codistill.studies.paper import reference
 from codistill.studies.results import Number, Runs, numbers
 from codistill.studies.sizes import size_picture
 from codistill.studies.study import Study
-from codistill.studies.texts import column_text, few_seeds, networks_text, printed_text, profile_text, seeds_text
+from codistill.studies.texts import (
+    column_text,
+    few_seeds,
+    networks_text,
+    printed_text,
+    profile_text,
+    reading_text,
+    seeds_text,
+    title_text,
+)
 
 __all__ = ["findings", "number_grid", "write_study_report"]
 
@@ -62,7 +71,7 @@ def write_study_report(study: Study, runs: Runs, places: Mapping[Place, Number],
     write_csv(comparison, out)
     write_tables(study, found, judged, begun, out, command)
     front = [_notice(study), _beside_the_paper(study, found), _claims(study, judged)]
-    return write_page(comparison, out / "report.html", f"{study.name}: {study.title}", front)
+    return write_page(comparison, out / "report.html", title_text(study), front)
 
 
 def findings(paper: str, places: Mapping[Place, Number]) -> list[Finding]:
@@ -71,7 +80,7 @@ def findings(paper: str, places: Mapping[Place, Number]) -> list[Finding]:
 
 
 def number_grid(found: Sequence[Number]) -> Grid:
-    """The table of the study, a line a number."""
+    """The table of the study, one line per number."""
     headings = [
         "Row", "Column", "Ours", "95 % interval", "Seeds", "Paper", "Ours − paper", "Against base", "95 % interval",
         "p, Holm", "d_z", "Ours, selected epoch",
@@ -89,7 +98,7 @@ def _line(n: Number) -> list[str]:
 
 
 def _notice(study: Study) -> Front:
-    text = [profile_text(study)]
+    text = [line for line in (profile_text(study), reading_text(study)) if line]
     if study.profile != "paper":
         text.append(
             "The paper’s numbers were measured on other data with larger networks, and stand here for orientation: "
@@ -107,10 +116,10 @@ def _beside_the_paper(study: Study, found: Sequence[Number]) -> Front:
     if all(column.isdigit() for column in study.columns) and (picture := size_picture(study, found)):
         pictures.append(picture)
     notes = [
-        "Against base: the difference to the network trained alone (among ensembles to independent networks, in the "
-        "ablations to the full method, in a study of sizes to the smallest group), seed by seed; p from the paired "
-        "t-test after Holm’s correction for the whole table; d_z is the mean difference in standard deviations of the "
-        "differences."
+        "Against base: the difference to the network trained alone (among ensembles to that of independent branches, "
+        "in the ablations to the full method, in a study of sizes to the smallest group), seed by seed; p from the "
+        "paired t-test after Holm’s correction for the whole table; d_z is the mean difference in standard deviations "
+        "of the differences."
     ]
     if any(map(few_seeds, found)):
         notes.append(f"{FEW_MARK} Fewer than {FEW_SEEDS} finished seeds: no conclusion can rest on this number.")

@@ -18,7 +18,7 @@ UNITS = {"gain": "points", "parameters": "millions"}
 """Of the metrics that are not a percentage."""
 
 Runs = Mapping[str, Sequence[Run]]
-"""Variant -> its finished runs, one a seed."""
+"""Variant -> its finished runs, one per seed."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def value_of(study: Study, entry: Entry, run: Run, outcome: Outcome) -> float | 
     score: Score | None
     if entry.who.startswith("peer "):
         score = test.peers[int(entry.who.removeprefix("peer "))]
-    elif entry.who == "ensemble_own":
-        score = test.ensemble_own
+    elif entry.who in ("ensemble_own", "ensemble_logits"):
+        score = {"ensemble_own": test.ensemble_own, "ensemble_logits": test.ensemble_logits}[entry.who]
     else:
         score = test.score(run.summary.headline if entry.who == "headline" else entry.who)
     error = getattr(score, entry.what) if score else None

@@ -32,8 +32,8 @@ class Entry:
         row: its row.
         column: its column.
         variant: name of the variant that it is read from.
-        who: "headline" (the leader, or the mean of the students), "ensemble", "ensemble_own" (ONE's gated one), or
-            "peer 0", "peer 1", ...
+        who: "headline" (the leader, or the mean of the students), "ensemble" (the mean of softmax outputs),
+            "ensemble_logits" (the mean of logits), "ensemble_own" (ONE's gated one), or "peer 0", "peer 1", ...
         what: "top1_error", "top5_error" or "parameters" (in training).
         base: (row, column) of the entry that it is compared with; None for one that is compared with nothing.
     """
@@ -60,6 +60,9 @@ class Study:
         gain: columns whose improvements over the row "vanilla" a row's gain sums; empty for a table without gain.
         networks: the paper's networks and what stands for each.
         choices: what the papers leave open and how it was settled here, a sentence each.
+        reading: of OKDDip's studies, "slides" or "released"; None for KDCL's, which have one reading only.
+        unclear_epochs: of KDCL's studies, the epochs of the networks whose length the slides leave open; None for the
+            full length.
     """
 
     name: str
@@ -71,6 +74,18 @@ class Study:
     gain: tuple[str, ...] = ()
     networks: dict[str, str] = field(default_factory=dict)
     choices: tuple[str, ...] = ()
+    reading: str | None = None
+    unclear_epochs: int | None = None
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of its report, such as "okddip-table2" or "okddip-table2-released"."""
+        parts = [self.name.replace("/", "-")]
+        if self.reading and self.reading != "slides":
+            parts.append(self.reading)
+        if self.unclear_epochs is not None:
+            parts.append(f"unclear-epochs-{self.unclear_epochs}")
+        return "-".join(parts)
 
     @property
     def paper(self) -> str:

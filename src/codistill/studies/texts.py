@@ -6,10 +6,14 @@ from codistill.reports.comparison import FEW_SEEDS
 from codistill.reports.numbers import MISSING, number
 from codistill.reports.tables import FEW_MARK
 from codistill.studies.profiles import find_profile
+from codistill.studies.readings import find_reading
 from codistill.studies.results import UNITS, Number
 from codistill.studies.study import Study
 
-__all__ = ["column_text", "few_seeds", "networks_text", "printed_text", "profile_text", "seeds_text"]
+__all__ = [
+    "column_text", "few_seeds", "networks_text", "printed_text", "profile_text", "reading_text", "seeds_text",
+    "title_text",
+]  # fmt: skip
 
 
 def few_seeds(n: Number) -> bool:
@@ -43,3 +47,13 @@ def profile_text(study: Study) -> str:
 def networks_text(study: Study) -> str:
     """Which network stands for which of the paper's."""
     return f"Networks: {', '.join(f'{ours} for {name}' for name, ours in study.networks.items())}."
+
+
+def reading_text(study: Study) -> str:
+    """How OKDDip is read, with what that sets; empty for KDCL."""
+    return f"Reading {study.reading}: {find_reading(study.reading).what}" if study.reading else ""
+
+
+def title_text(study: Study) -> str:
+    """Name and title of the study, with its reading."""
+    return f"{study.name}: {study.title}" + (f"; reading: {study.reading}" if study.reading else "")
