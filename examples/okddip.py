@@ -4,15 +4,16 @@ Source: Chen, Mei, Wang, Feng, Chen, "Online Knowledge Distillation with Diverse
 
 m networks train together. The first m - 1 are auxiliary peers, the last is the group leader, which is deployed:
 
-    α_ab = softmax over b of (W_Lᵀ h_a)ᵀ (W_Eᵀ h_b)                  for every sample; b = a is part of the sum
+    α_ab = softmax over b ≠ a of (W_Lᵀ h_a)ᵀ (W_Eᵀ h_b)              for every sample; include_self=True adds b = a
     t_a = Σ_b α_ab q'_b,        L_dis1 = Σ_a KL(t_a ‖ q'_a)          first level: peers teach each other
     t_m = mean of the q'_b,     L_dis2 = KL(t_m ‖ q'_m)              second level: peers teach the leader
     L = Σ_{a=1..m} CE(z_a, y) + w(e) · T² · (L_dis1 + L_dis2),       q' = softmax(z / T)
 
 h are the features before the classifier. The q'_b inside both targets are detached (our reading). α is not: L_dis1
-trains W_L and W_E, and reaches the networks through h. On digits this soon drives α to b = a, where L_dis1 is 0; detach
-α, or leave b = a out, to keep the first level alive. The authors' code detaches nothing, sums logits and takes the
-softmax after, and adds 1e-7 to the targets. w(e) ramps the soft terms up while predictions are still poor.
+trains W_L and W_E, and reaches the networks through h. With b = a in the sum this soon drives α to b = a on digits,
+where L_dis1 is 0; hence include_self=False, the default here. The authors' code includes b = a, detaches nothing, sums
+logits and takes the softmax after, and adds 1e-7 to the targets. w(e) ramps the soft terms up while predictions are
+still poor.
 
 Letters: P networks, A = P - 1 auxiliary peers, B images, C classes, D width of the features, N images of a data set.
 Run it: python examples/okddip.py (scikit-learn's digits).
@@ -36,9 +37,13 @@ class Attention(nn.Module):
         self.left = nn.Linear(width, width // 8, bias=False)
         self.right = nn.Linear(width, width // 8, bias=False)
 
-    def forward(self, features_ABD: Tensor) -> Tensor:
+    def forward(self, features_ABD: Tensor, include_self: bool = False) -> Tensor:
         """How much peer a (rows) listens to peer b (columns); sums to one over b."""
         score_AAB = torch.einsum("aid,bid->abi", self.left(features_ABD), self.right(features_ABD))
+        A = len(features_ABD)
+        if not include_self and A > 1:  # a single peer has only itself to listen to
+            itself_AA = torch.eye(A, dtype=torch.bool, device=score_AAB.device)
+            score_AAB = score_AAB.masked_fill(itself_AA[:, :, None], -math.inf)
         return score_AAB.softmax(dim=1)
 
 
@@ -49,6 +54,7 @@ def okddip_loss(
     attention: Attention,
     T: float = 3.0,
     ramp: float = 1.0,
+    include_self: bool = False,
 ) -> Tensor:
     """L, a scalar.
 
@@ -59,10 +65,11 @@ def okddip_loss(
         attention: trained by this loss: its parameters belong in the optimizer.
         T: temperature.
         ramp: w(e).
+        include_self: whether a peer listens to itself, too.
     """
     A = len(logits_PBC) - 1
     prob_ABC = functional.softmax(logits_PBC[:A] / T, dim=-1).detach()
-    first_ABC = torch.einsum("abi,bic->aic", attention(features_PBD[:A]), prob_ABC)
+    first_ABC = torch.einsum("abi,bic->aic", attention(features_PBD[:A], include_self), prob_ABC)
     second_BC = prob_ABC.mean(0)
     loss = sum(functional.cross_entropy(logits_BC, labels_B) for logits_BC in logits_PBC)
     for a in range(A):

@@ -25,6 +25,15 @@ from codistill.types import GroupShape, PeerOutputs, Progress, StepOutput
 COLLABORATING = ["dml", "cl_ilr", "clnn", "one", "okddip", "kdcl_naive", "kdcl_linear", "kdcl_minlogit", "kdcl_general"]
 NAMES = ["baseline", "ind", "kd", *COLLABORATING]
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 3e-5}
+# The options that preset="released" stands for; dml's temperature is 3 where none is given.
+_PEERS = {"aggregate": "logits", "gradient": "all", "target_epsilon": 1e-7}
+RELEASED: dict[str, dict[str, Any]] = {
+    "dml": {"target": "mean", "temperature": 3.0, **_PEERS},
+    "cl_ilr": _PEERS,
+    "clnn": _PEERS,
+    "one": {"gradient": "all", "target_epsilon": 1e-7},
+    "okddip": {"leader_target": "logits", "include_self": True, **_PEERS},
+}
 LARGEST: dict[tuple[str, str, str], float] = defaultdict(float)  # (method, dtype, "loss" or "gradient") -> deviation
 
 
@@ -167,6 +176,8 @@ def run_reference(
 ) -> Reference:
     """The reference's step with the options `given` and the library's parameter values."""
     o = dict(given)
+    if o.pop("preset", None) == "released":
+        o = {**RELEASED[name], **{k: v for k, v in o.items() if v is not None}}
     w = reference.ramp_up_weight(case.progress.epoch / case.progress.epochs, o.pop("ramp_up", 80 / 300))
     if name in ("baseline", "ind"):
         return reference.independent(x.z, x.y, x.r)
@@ -174,9 +185,11 @@ def run_reference(
         T, weight, shares = o.get("temperature", 4.0), o.get("weight", 1.0), o.get("teacher_weights")
         return reference.kd(x.z, x.y, x.r, x.teachers, T, weight, shares)
     if name == "dml":
-        return reference.dml(x.z, x.y, x.r, o.get("temperature", 1.0), o.get("target", "pairwise"))
+        T = o.pop("temperature", None) or 1.0
+        return reference.dml(x.z, x.y, x.r, T, o.pop("target", "pairwise"), reference.Target(**o))
     if name in ("cl_ilr", "clnn"):
-        return reference.collaborative(x.z, x.y, x.r, o.get("temperature", 3.0), w)
+        T = o.pop("temperature", 3.0)
+        return reference.collaborative(x.z, x.y, x.r, T, w, reference.Target(**o))
     if name == "one":
         gates = reference.gate_of_one(
             x.trunk,
@@ -186,11 +199,11 @@ def run_reference(
             method.gate.norm.eps,
             None if method.training else torch.stack([method.gate.norm.running_mean, method.gate.norm.running_var]),
         )
-        return reference.one(x.z, x.y, x.r, gates, x.image_of, o.get("temperature", 3.0), w)
+        T = o.pop("temperature", 3.0)
+        return reference.one(x.z, x.y, x.r, gates, x.image_of, T, w, reference.Target(**{"aggregate": "logits", **o}))
     if name == "okddip":
         o.pop("attention_width", None)
-        if o.pop("preset", None) == "released":
-            o = {"aggregate": "logits", "leader_target": "logits", "gradient": "all", "epsilon": 1e-7, **o}
+        o.pop("projection_init", None)
         options = reference_okddip.Options(entropy_weight=method.entropy_weight, **o)
         left, right = ([attention_weight(parameters, side, p) for p in range(len(x.z))] for side in ("left", "right"))
         return reference_okddip.okddip(x.z, x.y, x.r, x.h, left, right, w, options)

@@ -22,6 +22,26 @@ Label = int | Tensor
 
 
 @dataclass
+class Target:
+    """How a target is made of several predictions: the mean of what, what gets gradient, what is added to a class."""
+
+    aggregate: str = "probabilities"
+    gradient: str = "none"
+    target_epsilon: float = 0.0
+
+    def of(self, shares: list[Tensor | float], z: list[Tensor], T: float) -> Tensor:
+        """Σ_j s_j softmax(z_j / T), or softmax(Σ_j s_j z_j / T), detached unless gradient = "all", plus epsilon."""
+        total = torch.zeros_like(z[0])
+        for share, vector in zip(shares, z, strict=True):
+            total = total + share * (softmax(vector, T) if self.aggregate == "probabilities" else vector)
+        return self.finish(total if self.aggregate == "probabilities" else softmax(total, T))
+
+    def finish(self, t: Tensor) -> Tensor:
+        """A target as it enters KL; the constant makes its sum 1 + C epsilon, and KL takes it as it is."""
+        return (t if self.gradient == "all" else t.detach()) + self.target_epsilon
+
+
+@dataclass
 class Reference:
     """What a method gives back, as the reference computes it."""
 
@@ -88,14 +108,6 @@ def ramp_up_weight(fraction: float, ramp_up: float) -> float:
     return math.exp(-5 * (1 - min(fraction / ramp_up, 1.0)) ** 2)
 
 
-def average(vectors: list[Tensor]) -> Tensor:
-    """The mean of a list of vectors."""
-    total = vectors[0]
-    for v in vectors[1:]:
-        total = total + v
-    return total / len(vectors)
-
-
 def all_ce(z: Vectors, y: list[Label], r: list[float]) -> list[Tensor]:
     """Each student's batch-mean cross-entropy."""
     return [mean([cross_entropy(z[i][n], y[n]) for n in range(len(y))], r) for i in range(len(z))]
@@ -150,9 +162,11 @@ def kd(
     return distilled(all_ce(z, y, r), soft, weight * T * T)
 
 
-def dml(z: Vectors, y: list[Label], r: list[float], temperature: float, target: str) -> Reference:
-    """L_i = CE_i + T²/(m-1) Σ_{j≠i} KL(p_j, p_i), or CE_i + T² KL(mean_{j≠i} p_j, p_i); the p_j detached."""
-    T, m = temperature, len(z)
+def dml(
+    z: Vectors, y: list[Label], r: list[float], temperature: float, target: str, options: Target | None = None
+) -> Reference:
+    """L_i = CE_i + T²/(m-1) Σ_{j≠i} KL(p_j, p_i), or CE_i + T² KL(mean_{j≠i} p_j, p_i); the p_j detached by default."""
+    T, m, o = temperature, len(z), options or Target()
     soft = []
     for i in range(m):
         others = [j for j in range(m) if j != i]
@@ -160,21 +174,23 @@ def dml(z: Vectors, y: list[Label], r: list[float], temperature: float, target: 
         for n in range(len(y)):
             log_q = log_softmax(z[i][n], T)
             if target == "mean":
-                rows.append(kl(average([softmax(z[j][n], T) for j in others]).detach(), log_q))
+                rows.append(kl(o.of([1 / (m - 1)] * (m - 1), [z[j][n] for j in others], T), log_q))
             else:
-                rows.append(sum(kl(softmax(z[j][n], T).detach(), log_q) for j in others) / (m - 1))
+                rows.append(sum(kl(o.finish(softmax(z[j][n], T)), log_q) for j in others) / (m - 1))
         soft.append(mean(rows, r))
     return distilled(all_ce(z, y, r), soft, T * T)
 
 
-def collaborative(z: Vectors, y: list[Label], r: list[float], temperature: float, w: float) -> Reference:
-    """CL-ILR and CLNN: a head's soft target is the mean of the OTHER heads' softened predictions, detached."""
-    T, m = temperature, len(z)
+def collaborative(
+    z: Vectors, y: list[Label], r: list[float], temperature: float, w: float, options: Target | None = None
+) -> Reference:
+    """CL-ILR and CLNN: a head's target is the mean of the OTHER heads' softened predictions, by default detached."""
+    T, m, o = temperature, len(z), options or Target()
     soft = []
     for i in range(m):
         rows = []
         for n in range(len(y)):
-            t = average([softmax(z[j][n], T) for j in range(m) if j != i]).detach()
+            t = o.of([1 / (m - 1)] * (m - 1), [z[j][n] for j in range(m) if j != i], T)
             rows.append(kl(t, log_softmax(z[i][n], T)))
         soft.append(mean(rows, r))
     return distilled(all_ce(z, y, r), soft, w * T * T)
@@ -205,17 +221,28 @@ def gate_of_one(
 
 
 def one(
-    z: Vectors, y: list[Label], r: list[float], gates: list[Tensor], image_of: list[int], temperature: float, w: float
+    z: Vectors,
+    y: list[Label],
+    r: list[float],
+    gates: list[Tensor],
+    image_of: list[int],
+    temperature: float,
+    w: float,
+    options: Target | None = None,
 ) -> Reference:
-    """L = Σ CE(z_i) + CE(z_e) + w T² Σ KL(softmax(z_e/T), softmax(z_i/T)), z_e = Σ g_i z_i; the target detached."""
-    T, m = temperature, len(z)
-    ensemble = []
+    """L = Σ CE(z_i) + CE(z_e) + w T² Σ KL(t, softmax(z_i/T)), z_e = Σ g_i z_i.
+
+    t = softmax(z_e/T), or Σ g_i softmax(z_i/T) for aggregate = "probabilities"; by default detached, the gate included.
+    """
+    T, m, o = temperature, len(z), options or Target(aggregate="logits")
+    ensemble, targets = [], []
     for n in range(len(y)):
         g = gates[image_of[n]]
         ensemble.append(sum(g[i] * z[i][n] for i in range(m)))
+        targets.append(o.of([g[i] for i in range(m)], [z[i][n] for i in range(m)], T))
     soft = []
     for i in range(m):
-        rows = [kl(softmax(ensemble[n], T).detach(), log_softmax(z[i][n], T)) for n in range(len(y))]
+        rows = [kl(targets[n], log_softmax(z[i][n], T)) for n in range(len(y))]
         soft.append(mean(rows, r))
     out = distilled(all_ce(z, y, r), soft, w * T * T)
     ce_ensemble = mean([cross_entropy(ensemble[n], y[n]) for n in range(len(y))], r)

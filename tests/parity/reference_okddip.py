@@ -28,16 +28,16 @@ class Options:
     aggregate: str = "probabilities"
     leader_target: str = "probabilities"
     gradient: str = "attention"
-    include_self: bool = True
-    epsilon: float = 0.0
+    include_self: bool = False
+    target_epsilon: float = 0.0
     ablation: str | None = None
     entropy_weight: float = 0.1
     alpha: list[Tensor] | None = None
 
 
 def attention_row(a: int, n: int, h: Vectors, left: list[Tensor], right: list[Tensor], o: Options, A: int) -> dict:
-    """α_ab of peer a on row n: softmax over b of L(h_a)ᵀE(h_b), unscaled; {b: α_ab}."""
-    others = [b for b in range(A) if o.include_self or b != a]
+    """α_ab of peer a on row n: softmax over b of L(h_a)ᵀE(h_b), unscaled; {b: α_ab}. A peer alone attends to itself."""
+    others = [b for b in range(A) if o.include_self or b != a or A == 1]
     if o.ablation == "mean":
         return {b: torch.tensor(1.0 / len(others), dtype=torch.float64) for b in others}
     if o.ablation == "random":
@@ -67,7 +67,7 @@ def mixture(weights: dict[int, Tensor], z: Vectors, n: int, space: str, o: Optio
             prediction = prediction.detach()
         total = total + weight * prediction
     target = total if space == "probabilities" else softmax(total, o.temperature)
-    return target + o.epsilon
+    return target + o.target_epsilon
 
 
 def okddip(

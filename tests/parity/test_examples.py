@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib.util
+import inspect
 import json
 import math
 import re
@@ -152,14 +153,26 @@ def test_one_is_the_library_s_with_its_gate(fraction: float) -> None:
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.9])
-@pytest.mark.parametrize("m", [3, 5])
-def test_okddip_is_the_library_s_with_its_attention(m: int, fraction: float) -> None:
+@pytest.mark.parametrize(
+    ("m", "options"),
+    [(m, {}) for m in (2, 3, 4, 5)] + [(m, {"include_self": s}) for m in (2, 3, 5) for s in (True, False)],
+    ids=str,
+)
+def test_okddip_is_the_library_s_with_its_attention(m: int, options: dict, fraction: float) -> None:
     case, file = make_case(m=m, seed=43, fraction=fraction), example("okddip")
-    method = build("okddip", case)
+    method = build("okddip", case, **options)
     attention = copy_parameters(method, file.Attention(width=16))
     ramp = file.ramp_up(case.progress.epoch, case.progress.epochs)
-    loss = file.okddip_loss(case.logits, torch.stack(case.features), case.labels, attention, ramp=ramp)
-    hold_equal(case, method, loss, own=attention, reads=("logits", "feature 0", f"feature {m - 2}"))
+    loss = file.okddip_loss(case.logits, torch.stack(case.features), case.labels, attention, ramp=ramp, **options)
+    # The attention has something to learn where a peer can choose: one alone cannot, nor two that have each other.
+    chooses = m > 3 or (m == 3 and options.get("include_self", False))
+    reads = ("logits", "feature 0", f"feature {m - 2}") if chooses else ("logits",)
+    hold_equal(case, method, loss, own=attention if chooses else None, reads=reads)
+
+
+def test_okddip_s_include_self_is_the_library_s_by_default() -> None:
+    stated = inspect.signature(example("okddip").okddip_loss).parameters["include_self"].default
+    assert stated is methods.options("okddip")["include_self"] is False
 
 
 @pytest.mark.parametrize("teachers", [1, 3])

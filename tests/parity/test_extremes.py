@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from harness import COLLABORATING, NAMES, Case, build, call, compare, make_case
+from harness import COLLABORATING, NAMES, RELEASED, Case, build, call, compare, make_case
 from torch import Tensor
 
 from codistill import targets
@@ -12,6 +12,7 @@ from codistill.types import StepOutput
 
 OKDDIP_OPTIONS = [
     {"preset": "released"},
+    {"include_self": True},
     {"gradient": "all"},
     {"aggregate": "logits", "leader_target": "logits"},
     {"ablation": "random"},
@@ -20,12 +21,22 @@ OKDDIP_OPTIONS = [
     {"ablation": "asymmetry"},
     {"ablation": "no_two_level"},
 ]
-EVERYTHING = [(n, {}) for n in NAMES] + [("okddip", o) for o in OKDDIP_OPTIONS] + [("dml", {"target": "mean"})]
+OTHER_OPTIONS = [
+    *((name, {"preset": "released"}) for name in RELEASED if name != "okddip"),
+    ("dml", {"target": "mean"}),
+    ("dml", {"gradient": "all"}),
+    ("clnn", {"gradient": "all"}),
+    ("one", {"gradient": "all"}),
+    ("one", {"gradient": "all", "aggregate": "probabilities"}),
+]
+EVERYTHING = [(n, {}) for n in NAMES] + [("okddip", o) for o in OKDDIP_OPTIONS] + OTHER_OPTIONS
 HALVES = [torch.float16, torch.bfloat16]
 
 
 def case_for(name: str, **arguments) -> Case:
-    m = 1 if name == "baseline" else 3
+    m = {"baseline": 1, "okddip": 4}.get(
+        name, 3
+    )  # three peers of okddip: two would have no choice of whom to attend to
     return make_case(m=m, seed=40, fraction=1.0, teachers=1 if name == "kd" else 0, **arguments)
 
 
@@ -118,7 +129,9 @@ def test_half_precision_is_computed_in_fp32(name: str, options: dict, dtype: tor
 
 
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
-@pytest.mark.parametrize("options", [{}, {"ablation": "asymmetry"}, {"gradient": "all"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"include_self": True}, {"ablation": "asymmetry"}, {"gradient": "all"}], ids=str
+)
 def test_okddip_large_features_in_half_precision_stay_finite(options: dict, dtype: torch.dtype) -> None:
     case = case_for("okddip", dtype=dtype)
     case.features = tuple((h.detach() * 1000).requires_grad_() for h in case.features)
@@ -127,9 +140,18 @@ def test_okddip_large_features_in_half_precision_stay_finite(options: dict, dtyp
 
 
 @pytest.mark.parametrize("scale", [1e-6, 40.0, 300.0])
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("baseline", "kdcl_linear")])
-def test_small_and_large_logits_agree_with_the_reference(name: str, scale: float) -> None:
-    compare(name, case_for(name, scale=scale), tolerance=1e-9)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((n, {}) for n in NAMES if n not in ("baseline", "kdcl_linear")),
+        *((n, {"preset": "released"}) for n in RELEASED),
+        ("okddip", {"include_self": True}),
+        ("one", {"aggregate": "probabilities", "gradient": "all"}),
+    ],
+    ids=str,
+)
+def test_small_and_large_logits_agree_with_the_reference(name: str, options: dict, scale: float) -> None:
+    compare(name, case_for(name, scale=scale), tolerance=1e-9, **options)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

@@ -51,9 +51,15 @@ def library_turns(images: Tensor, labels: Tensor, matrices: list[Tensor], rounds
 
 
 def slow_turns(
-    images: Tensor, labels: Tensor, matrices: list[Tensor], rounds: int, temperature: float, target: str
+    images: Tensor,
+    labels: Tensor,
+    matrices: list[Tensor],
+    rounds: int,
+    temperature: float,
+    target: str,
+    options: reference.Target,
 ) -> list[Tensor]:
-    """The paper's algorithm: all predict, student i moves along its own L_i; all predict anew, student i + 1 moves."""
+    """The paper's algorithm: all predict, student i moves along its own L_i; all predict again, student i + 1 moves."""
     rows = [list(x.flatten()) for x in images]
     y = [labels[n] if labels.is_floating_point() else int(labels[n]) for n in range(B)]
     W = [[[float(v) for v in row] for row in matrix] for matrix in matrices]
@@ -62,7 +68,7 @@ def slow_turns(
         for i in range(len(W)):
             z = [[[sum(w * x for w, x in zip(row, xs, strict=True)) for row in M] for xs in rows] for M in W]
             leaves = [[torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in zi] for zi in z]
-            loss_i = reference.dml(leaves, y, [1.0] * B, temperature, target).loss_by_peer[i]
+            loss_i = reference.dml(leaves, y, [1.0] * B, temperature, target, options).loss_by_peer[i]
             slopes = torch.autograd.grad(loss_i, leaves[i])
             for c in range(C):
                 for d in range(12):
@@ -73,11 +79,21 @@ def slow_turns(
 
 
 @pytest.mark.parametrize("soft", [False, True], ids=["class indices", "probabilities"])
-@pytest.mark.parametrize(("target", "temperature"), [("pairwise", 1.0), ("mean", 3.0)])
-def test_alternating_updates_agree(target: str, temperature: float, soft: bool) -> None:
+@pytest.mark.parametrize(
+    ("target", "temperature", "options"),
+    [
+        ("pairwise", 1.0, {}),
+        ("mean", 3.0, {}),
+        # A target reads the others only, so with "all" a student's own step is the same: the others do not move.
+        ("pairwise", 2.0, {"gradient": "all", "target_epsilon": 0.01}),
+        ("mean", 3.0, {"aggregate": "logits", "gradient": "all", "target_epsilon": 1e-7}),
+    ],
+    ids=str,
+)
+def test_alternating_updates_agree(target: str, temperature: float, options: dict, soft: bool) -> None:
     images, labels, matrices = case(soft)
-    ours = library_turns(images, labels, matrices, 2, target=target, temperature=temperature)
-    theirs = slow_turns(images, labels, matrices, 2, temperature, target)
+    ours = library_turns(images, labels, matrices, 2, target=target, temperature=temperature, **options)
+    theirs = slow_turns(images, labels, matrices, 2, temperature, target, reference.Target(**options))
     for mine, other, start in zip(ours, theirs, matrices, strict=True):
         assert torch.allclose(mine, other, rtol=0, atol=1e-12)
         assert (mine - start).abs().max() > 0.1

@@ -104,7 +104,7 @@ def build(
     if name not in OWN:
         return net
     if initialisation == "released":
-        net.init_rule = getattr(net, "released_init", InitRule())  # pyright: ignore[reportAttributeAccessIssue]
+        net.init_rule = getattr(net, "released_init", InitRule())  # pyright: ignore[reportArgumentType]
     return initialise(net, source)
 
 

@@ -89,7 +89,7 @@ def _look(ghost: nn.Module, images: Tensor, name: str | None, features: str | No
 
         module.register_forward_pre_hook(keep, with_kwargs=True)
 
-    asked = {name, features}
+    asked = [path for path in (name, features) if path is not None]
     for path, module in ghost.named_modules():
         if path in asked or (name is None and _could_be_linear(module)):
             watch(path, module)
