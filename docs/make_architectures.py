@@ -21,8 +21,8 @@ from torch import nn
 from codistill import models
 from codistill.errors import UserError
 from codistill.peers import BranchedGroup, default_split
-from codistill.peers.cost import trainable
 from codistill.peers.features import find_classifier
+from codistill.tracing.cost import trainable
 
 NAMES = Path(__file__).with_name("architectures.txt")
 """One a line: the smallest of each family, where it has fewer than 400 million parameters."""

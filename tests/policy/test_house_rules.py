@@ -17,16 +17,17 @@ LAYERS = {
     "convert": {"errors"},
     "methods": {"types", "losses", "targets", "userfile", "convert"},
     "models": {"userfile"},
-    "peers": {"types", "models"},
-    "execution": {"types", "peers", "methods", "userfile"},
+    "tracing": {"errors"},
+    "peers": {"types", "models", "tracing"},
+    "execution": {"types", "peers", "methods", "userfile", "tracing"},
     "data": {"errors"},
-    "training": {"types", "execution", "methods", "peers", "models", "data", "convert"},
+    "training": {"types", "execution", "methods", "peers", "models", "data", "convert", "tracing"},
     "export": {"training", "models", "peers"},
     "reports": {"errors"},
     "console": {"training"},
-    "studies": {"training", "reports", "export", "console", "models", "peers", "data"},
-    "bench": {"data", "training", "execution", "methods", "models", "peers", "types"},
-    "cli": {"bench", "training", "reports", "export", "console", "peers", "data", "methods", "studies"},
+    "studies": {"tracing", "training", "reports", "export", "console", "models", "peers", "data"},
+    "bench": {"tracing", "data", "training", "execution", "methods", "models", "peers", "types"},
+    "cli": {"tracing", "bench", "training", "reports", "export", "console", "peers", "data", "methods", "studies"},
 }
 
 

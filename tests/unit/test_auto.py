@@ -7,7 +7,7 @@ from codistill import methods, models
 from codistill.errors import UserError
 from codistill.execution import auto, try_executors
 from codistill.peers import BranchedGroup, NetworkGroup
-from codistill.peers.cost import forward_cost
+from codistill.tracing.cost import forward_cost
 from codistill.types import Progress
 
 

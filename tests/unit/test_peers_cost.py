@@ -9,8 +9,8 @@ from torch import nn
 
 from codistill import models
 from codistill.peers import BranchedGroup, NetworkGroup, TreeGroup
-from codistill.peers.cost import Cost, forward_cost, trainable
 from codistill.peers.describe import describe
+from codistill.tracing.cost import Cost, forward_cost, trainable
 
 CPU = torch.device("cpu")
 

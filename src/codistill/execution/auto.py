@@ -16,7 +16,7 @@ from codistill.execution.fused import FusedExecutor
 from codistill.execution.loop import LoopExecutor
 from codistill.methods import Method
 from codistill.peers import PeerGroup, TaughtGroup
-from codistill.peers.cost import forward_cost
+from codistill.tracing.cost import forward_cost
 from codistill.types import Progress
 
 __all__ = ["Trial", "free_bytes", "try_executors"]

@@ -14,9 +14,9 @@ from codistill.execution.loop import LoopExecutor
 from codistill.execution.pointwise import safe_convolutions
 from codistill.methods import Method
 from codistill.peers import NetworkGroup, PeerGroup, TaughtGroup
-from codistill.peers.modes import modes_kept
-from codistill.peers.probe import first_line
 from codistill.peers.shared import SharedGroup
+from codistill.tracing.modes import modes_kept
+from codistill.tracing.probe import first_line
 from codistill.types import PeerOutputs, Progress, StepOutput
 
 __all__ = ["FusedExecutor"]

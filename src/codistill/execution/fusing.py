@@ -10,10 +10,10 @@ from torch import Tensor, fx, nn
 from codistill.errors import UserError
 from codistill.execution.layers import fuse_call, widen
 from codistill.peers.features import Classifier
-from codistill.peers.modes import modes_kept
 from codistill.peers.pooling import pool
-from codistill.peers.recording import has_hooks
-from codistill.peers.tracing import trace_layers
+from codistill.tracing.modes import modes_kept
+from codistill.tracing.recording import has_hooks
+from codistill.tracing.trace import trace_layers
 
 __all__ = ["FusedNetwork", "channels_last"]
 

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from codistill.models import OWN, TORCHVISION
-from codistill.peers.cost import count_macs, trainable
 from codistill.peers.defaults import default_split
 from codistill.peers.features import Classifier, find_classifier
+from codistill.tracing.cost import count_macs, trainable
 
 __all__ = ["describe"]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from codistill.errors import UserError, unknown
 from codistill.peers.base import check_logits
 from codistill.peers.pooling import channel_axis, pool
-from codistill.peers.probe import probe
+from codistill.tracing.probe import probe
 
 __all__ = ["Classifier", "find_classifier", "forward_with_features"]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from codistill.errors import UserError
 from codistill.peers.base import PeerGroup, check_logits
 from codistill.peers.features import find_classifier, forward_with_features
-from codistill.peers.ownership import find_shared
+from codistill.tracing.ownership import find_shared
 from codistill.types import GroupShape, PeerOutputs
 
 __all__ = ["NetworkGroup"]

@@ -15,10 +15,10 @@ from codistill.peers.base import PeerGroup, check_logits
 from codistill.peers.features import Classifier, find_classifier, forward_with_features
 from codistill.peers.gradients import scale_gradient
 from codistill.peers.pooling import channel_axis, pool
-from codistill.peers.probe import probe
-from codistill.peers.segment import Segment
-from codistill.peers.splitting import split_network
 from codistill.peers.student import assemble
+from codistill.tracing.probe import probe
+from codistill.tracing.segment import Segment
+from codistill.tracing.split import split_network
 from codistill.types import GroupShape, PeerOutputs
 
 __all__ = ["SharedGroup"]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 
 from codistill import data, methods
-from codistill.peers.cost import forward_cost, trainable
 from codistill.peers.shared import SharedGroup
+from codistill.tracing.cost import forward_cost, trainable
 from codistill.training.check import check_config
 from codistill.training.config import Config
 from codistill.training.groups import build_group

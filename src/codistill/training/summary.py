@@ -14,7 +14,7 @@ import numpy
 import torch
 
 import codistill
-from codistill.peers.cost import trainable
+from codistill.tracing.cost import trainable
 from codistill.training.checkpoint import load_weights
 from codistill.training.configfile import config_digest
 from codistill.training.loop import evaluate, has_leader

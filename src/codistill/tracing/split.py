@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from codistill.errors import UserError
-from codistill.peers.modes import modes_kept
-from codistill.peers.ownership import find_shared
-from codistill.peers.planning import make_plans
-from codistill.peers.segment import Plan, Segment
-from codistill.peers.sizes import find_beside
-from codistill.peers.tracing import trace
+from codistill.tracing.modes import modes_kept
+from codistill.tracing.ownership import find_shared
+from codistill.tracing.plan import make_plans
+from codistill.tracing.segment import Segment, SegmentPlan
+from codistill.tracing.side_values import find_side_values
+from codistill.tracing.trace import trace
 
 __all__ = ["split_network"]
 
@@ -46,13 +46,13 @@ def split_network(net: nn.Module, splits: Sequence[str], images: Tensor) -> tupl
     return train_order, segments
 
 
-def _cut(net: nn.Module, splits: Sequence[str], images: Tensor) -> tuple[list[str], list[Plan]]:
+def _cut(net: nn.Module, splits: Sequence[str], images: Tensor) -> tuple[list[str], list[SegmentPlan]]:
     traced = trace(net, splits)
     order = sorted(splits, key=traced.starts.__getitem__)
     for first, second in itertools.pairwise(order):
         if traced.starts[first] == traced.starts[second]:
             raise UserError(f"splits {first!r} and {second!r} begin at the same place: give one of them.")
-    return order, make_plans(traced, find_beside(net, traced.graph, images), order)
+    return order, make_plans(traced, find_side_values(net, traced.graph, images), order)
 
 
 def _refuse_shared(segments: Sequence[Segment], order: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""A part of a network, from one cut to the next: some of its modules under their own names, and their steps."""
+"""A part of a network, from one cut to the next: some of its modules under their own names, and their operations."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["Plan", "Ref", "Segment", "Step", "lookup"]
+__all__ = ["Operation", "Ref", "Segment", "SegmentPlan", "lookup"]
 
 
 @dataclass(frozen=True)
 class Ref:
-    """Stands for an earlier value in the arguments of a step."""
+    """Stands for an earlier value in the arguments of an operation."""
 
     name: str
 
 
 @dataclass(frozen=True)
-class Step:
+class Operation:
     """One operation of a forward: `op` and `target` as in torch.fx; nothing needs the values `frees` after it."""
 
     name: str
@@ -31,11 +31,11 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The steps of one part. Inputs and outputs: the tensor that crosses the cut, then what travels beside it."""
+class SegmentPlan:
+    """The operations of one part. Inputs and outputs: the tensor that crosses the cut, then what travels beside it."""
 
     inputs: tuple[str, ...]
-    steps: tuple[Step, ...]
+    operations: tuple[Operation, ...]
     outputs: tuple[str, ...]
 
 
@@ -47,36 +47,36 @@ class Segment(nn.Module):
         plans: by mode (True: training), since a forward may read `self.training`.
     """
 
-    def __init__(self, net: nn.Module, plans: Mapping[bool, Plan]) -> None:
+    def __init__(self, net: nn.Module, plans: Mapping[bool, SegmentPlan]) -> None:
         super().__init__()
         self._plans = dict(plans)
-        steps = [step for plan in plans.values() for step in plan.steps]
+        operations = [operation for plan in plans.values() for operation in plan.operations]
         for op in ("call_module", "get_attr"):
-            for step in steps:
-                if step.op == op:
-                    assert isinstance(step.target, str)
-                    _install(self, net, step.target)
+            for operation in operations:
+                if operation.op == op:
+                    assert isinstance(operation.target, str)
+                    _install(self, net, operation.target)
 
     def forward(self, x: Tensor, *beside: object) -> tuple[Any, ...]:
         """The values at the cut before -> the values at the cut after; the last part: the network's output alone."""
         plan = self._plans[self.training]
         values: dict[str, Any] = dict(zip(plan.inputs, (x, *beside), strict=True))
-        for step in plan.steps:
-            values[step.name] = self._run(step, values)
-            for name in step.frees:
+        for operation in plan.operations:
+            values[operation.name] = self._run(operation, values)
+            for name in operation.frees:
                 del values[name]
         return tuple(values[name] for name in plan.outputs)
 
-    def _run(self, step: Step, values: dict[str, Any]) -> Any:
-        args = _fill(step.args, values)
-        kwargs = {key: _fill(value, values) for key, value in step.kwargs.items()}
-        if callable(step.target):
-            return step.target(*args, **kwargs)
-        if step.op == "call_module":
-            return self.get_submodule(step.target)(*args, **kwargs)
-        if step.op == "call_method":
-            return getattr(args[0], step.target)(*args[1:], **kwargs)
-        return lookup(self, step.target)
+    def _run(self, operation: Operation, values: dict[str, Any]) -> Any:
+        args = _fill(operation.args, values)
+        kwargs = {key: _fill(value, values) for key, value in operation.kwargs.items()}
+        if callable(operation.target):
+            return operation.target(*args, **kwargs)
+        if operation.op == "call_module":
+            return self.get_submodule(operation.target)(*args, **kwargs)
+        if operation.op == "call_method":
+            return getattr(args[0], operation.target)(*args[1:], **kwargs)
+        return lookup(self, operation.target)
 
 
 def lookup(root: nn.Module, path: str) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from codistill.peers.probe import without_values
+from codistill.tracing.probe import without_values
 
 __all__ = ["Cost", "count_macs", "forward_cost", "trainable"]
 

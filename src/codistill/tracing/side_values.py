@@ -1,4 +1,4 @@
-"""Tells what may cross a cut beside its tensor, by one run on a copy without values."""
+"""Finds what may cross a cut next to its tensor, by one run on a copy without values."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from codistill.peers.planning import Beside, plan_of
-from codistill.peers.probe import probe
-from codistill.peers.segment import Segment, Step
+from codistill.tracing.plan import SideValues, plan_of
+from codistill.tracing.probe import probe
+from codistill.tracing.segment import Operation, Segment
 
-__all__ = ["find_beside"]
+__all__ = ["find_side_values"]
 
 
-def find_beside(net: nn.Module, graph: fx.Graph, images: Tensor) -> Beside:
+def find_side_values(net: nn.Module, graph: fx.Graph, images: Tensor) -> SideValues:
     """Return the sizes and the constants of a forward.
 
     Args:
@@ -34,7 +34,7 @@ def find_beside(net: nn.Module, graph: fx.Graph, images: Tensor) -> Beside:
 
     kinds = probe(net, images, look)
     sizes, constants = ({n for n in graph.nodes if kinds.get(n.name) == kind} for kind in ("size", "constant"))
-    return Beside(sizes, constants)
+    return SideValues(sizes, constants)
 
 
 class _Watch(Segment):
@@ -44,9 +44,9 @@ class _Watch(Segment):
         super().__init__(net, plans)
         self.kinds: dict[str, str] = {}
 
-    def _run(self, step: Step, values: dict[str, Any]) -> Any:
-        value = super()._run(step, values)
+    def _run(self, operation: Operation, values: dict[str, Any]) -> Any:
+        value = super()._run(operation, values)
         tensors = [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
         carries = any(tensor.requires_grad for tensor in tensors)
-        self.kinds[step.name] = "activation" if carries else "constant" if tensors else "size"
+        self.kinds[operation.name] = "activation" if carries else "constant" if tensors else "size"
         return value

@@ -9,8 +9,8 @@ from typing import Any
 from torch import fx, nn
 
 from codistill.errors import UserError, unknown
-from codistill.peers.probe import first_line
-from codistill.peers.recording import UnrecordedError, nothing_unrecorded, switches
+from codistill.tracing.probe import first_line
+from codistill.tracing.recording import UnrecordedError, nothing_unrecorded, switches
 
 __all__ = ["Traced", "trace", "trace_layers"]
 

@@ -10,14 +10,14 @@ from typing import Any
 from torch import fx
 
 from codistill.errors import UserError
-from codistill.peers.segment import Plan, Ref, Step
-from codistill.peers.tracing import Traced
+from codistill.tracing.segment import Operation, Ref, SegmentPlan
+from codistill.tracing.trace import Traced
 
-__all__ = ["Beside", "make_plans", "plan_of"]
+__all__ = ["SideValues", "make_plans", "plan_of"]
 
 
 @dataclass(frozen=True)
-class Beside:
+class SideValues:
     """Nodes of a traced forward through which no gradient flows, so that branches may share them.
 
     Attributes:
@@ -29,12 +29,12 @@ class Beside:
     constants: set[fx.Node]
 
 
-def make_plans(traced: Traced, beside: Beside, splits: Sequence[str]) -> list[Plan]:
+def make_plans(traced: Traced, side: SideValues, splits: Sequence[str]) -> list[SegmentPlan]:
     """Return one plan a part.
 
     Args:
         traced: the forward.
-        beside: its nodes that may cross a cut beside the tensor.
+        side: its nodes that may cross a cut next to the tensor.
         splits: in execution order; part k begins at split k - 1.
 
     Raises:
@@ -47,8 +47,8 @@ def make_plans(traced: Traced, beside: Beside, splits: Sequence[str]) -> list[Pl
             f"the network returns a {type(result).__name__}: a peer must return one tensor of logits [B, C]; switch "
             "its auxiliary outputs off, or wrap it."
         )
-    part = _assign(traced, beside.sizes, splits)
-    names = [_crossing(part, beside, k, splits[k - 1]) for k in range(1, len(splits) + 1)]
+    part = _assign(traced, side.sizes, splits)
+    names = [_crossing(part, side, k, splits[k - 1]) for k in range(1, len(splits) + 1)]
     images = next(node.name for node in graph.nodes if node.op == "placeholder")
     inputs, outputs = [(images,), *names], [*names, (result.name,)]
     return [plan_of([n for n in part if part[n] == k], inputs[k], outputs[k]) for k in range(len(splits) + 1)]
@@ -70,7 +70,7 @@ def _assign(traced: Traced, sizes: set[fx.Node], splits: Sequence[str]) -> dict[
     return part
 
 
-def _crossing(part: Mapping[fx.Node, int], beside: Beside, k: int, split: str) -> tuple[str, ...]:
+def _crossing(part: Mapping[fx.Node, int], side: SideValues, k: int, split: str) -> tuple[str, ...]:
     """Names of the values that cross from before part k: the tensor first, then what travels beside it."""
     last = max(part.values())
     crossing = [
@@ -78,9 +78,9 @@ def _crossing(part: Mapping[fx.Node, int], beside: Beside, k: int, split: str) -
         for node, at in part.items()
         if at < k and any((part[user] if user in part else max(last, k)) >= k for user in node.users)
     ]
-    tensors = [node for node in crossing if node not in beside.sizes]
+    tensors = [node for node in crossing if node not in side.sizes]
     if len(tensors) > 1:
-        tensors = [node for node in tensors if node not in beside.constants]
+        tensors = [node for node in tensors if node not in side.constants]
     if len(tensors) != 1:
         parent = split.rpartition(".")[0]
         remedy = f"split at the block around it, {parent!r}" if parent else "split where only one tensor goes on"
@@ -102,7 +102,7 @@ def _where(node: fx.Node) -> str:
     return f"{node.name!r}" + (f" in {inside[-1]!r}" if inside and inside[-1] else "")
 
 
-def plan_of(nodes: Sequence[fx.Node], inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Plan:
+def plan_of(nodes: Sequence[fx.Node], inputs: tuple[str, ...], outputs: tuple[str, ...]) -> SegmentPlan:
     """The plan that computes `nodes`, which are in execution order, from values named `inputs`."""
     ordered: dict[fx.Node, None] = {}
     for node in nodes:
@@ -114,13 +114,13 @@ def plan_of(nodes: Sequence[fx.Node], inputs: tuple[str, ...], outputs: tuple[st
     for node in ordered:
         last_use[node.name] = node.name
         last_use.update({i.name: node.name for i in node.all_input_nodes})
-    steps = []
+    operations = []
     for node in ordered:
         frees = tuple(name for name, at in last_use.items() if at == node.name and name not in outputs)
         kwargs = {key: _plain(value) for key, value in node.kwargs.items()}
         args = tuple(_plain(a) for a in node.args)
-        steps.append(Step(node.name, node.op, node.target, args, kwargs, frees))
-    return Plan(inputs, tuple(steps), outputs)
+        operations.append(Operation(node.name, node.op, node.target, args, kwargs, frees))
+    return SegmentPlan(inputs, tuple(operations), outputs)
 
 
 def _plain(argument: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Tells whether modules that must not meet hold the same state."""
+"""Finds state that two modules hold and only one of them may."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""A network's forward, looked at from outside: run on nothing, counted, followed by torch.fx, cut before a module."""
