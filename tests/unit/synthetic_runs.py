@@ -28,6 +28,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """The seven variants of the demo."""
 
+INPUT: dict[str, Any] = {
+    "version": 1, "channels": 1, "height": 8, "width": 8, "mean": [0.3], "std": [0.4], "classes": ["a", "b"],
+}  # fmt: skip
+"""An input.json of an older version, without what the data are recognised by."""
+
 
 def score(error: float, shift: float = 0.0) -> dict[str, float]:
     error = round(error + shift, 4)
@@ -47,8 +52,8 @@ def evaluation(error: float, peers: int, spread: float = 0.3, distance: float = 
         "images": 360,
         "peers": members,
         "mean": score(error),
-        "leader": members[-1],
         "leader_peer": peers - 1,
+        "leader": members[-1],
         "ensemble": score(error) if peers == 1 else score(error, -0.4),
         "ensemble_logits": score(error) if peers == 1 else score(error, -0.38),
         "diversity": None if peers == 1 else {"distance": distance, "disagreement": 34 * distance},

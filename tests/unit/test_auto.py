@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from codistill import methods, models
+from codistill import execution, methods, models
 from codistill.errors import UserError
-from codistill.execution import auto, try_executors
+from codistill.execution import auto
 from codistill.peers import BranchedGroup, NetworkGroup
 from codistill.tracing.cost import forward_cost
 from codistill.types import Progress
@@ -18,7 +18,11 @@ def networks(*names):
 def trial(group, allowed=None, method="okddip", timed=True):
     own = methods.build(method, group, generator=torch.Generator().manual_seed(0))
     x, labels = torch.randn(4, 1, 8, 8), torch.zeros(4, dtype=torch.int64)
-    return try_executors(group, own, x, labels, Progress(1, 2), allowed_bytes=allowed, timed=timed)
+    limit = None if allowed is None else allowed / 2**30
+    executor = execution.build("auto", group, own, memory_limit=limit, deterministic=not timed)
+    chosen, found = executor.settled(x, labels, Progress(1, 2))
+    assert chosen.name == found.chosen
+    return found
 
 
 def clock(monkeypatch, **seconds):
@@ -93,7 +97,7 @@ def test_a_trial_leaves_no_trace():
     before = {name: (value.data_ptr(), value.clone()) for name, value in before.items()}
     random = torch.get_rng_state()
     x, labels = torch.randn(4, 1, 8, 8, generator=torch.Generator()), torch.zeros(4, dtype=torch.int64)
-    found = try_executors(group, method, x, labels, Progress(1, 2))
+    found = execution.build("auto", group, method).trial(x, labels, Progress(1, 2))
     assert set(found.seconds) == {"loop", "fused"}
     for name, value in {**group.state_dict(), **method.state_dict()}.items():
         assert (value.data_ptr(), True) == (before[name][0], torch.equal(value, before[name][1]))

@@ -5,20 +5,20 @@ import json
 import pytest
 import torch
 
-from codistill import bench
-from codistill.bench import race, steps, suites
-from codistill.bench.memory import peak_bytes
-from codistill.bench.race import Ratio, ratio
-from codistill.cli import main
 from codistill.errors import UserError
 from codistill.execution import auto
+from ratios import race, steps, suites
+from ratios.memory import peak_bytes
+from ratios.race import Ratio, ratio
+from ratios.setting import Setting
+from run import main
 
 
 def test_steps_take_turns_after_one_call_of_each(monkeypatch):
     now = iter(range(100))
-    monkeypatch.setitem(bench.race.__globals__["CLOCKS"], "wall", lambda: float(next(now)))
+    monkeypatch.setitem(race.CLOCKS, "wall", lambda: float(next(now)))
     calls = []
-    times = race({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, turns=2, calls=2)
+    times = race.race({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, turns=2, calls=2)
     assert "".join(calls) == "ab" + "aabb" * 2
     assert times == {"a": [0.5, 0.5], "b": [0.5, 0.5]}
 
@@ -84,20 +84,20 @@ def test_an_evaluation_scores_every_image_of_every_batch():
     assert len(steps.bare_predictions(size, 2, batches=3)()) == 6
 
 
-def test_bench_prints_json_with_machine_and_goals(monkeypatch, capsys):
+def test_the_program_prints_json_with_machine_and_goals(monkeypatch, capsys):
     found = Ratio("floor", "one network", "step", "convolutions", 1.2, 1.1, 1.3, 12.0, 10.0, "≤ 1.25")
     monkeypatch.setitem(suites.SUITES, "floor", lambda setting: iter([found]))
-    main(["bench", "--suite", "floor", "--json", "--turns", "2"])
+    main(["--suite", "floor", "--json", "--turns", "2"])
     printed = json.loads(capsys.readouterr().out)
     assert printed["rows"][0]["reached"] is True
     assert printed["setting"] == {"turns": 2, "clock": "wall", "threads": 1, "batches": 4}
     assert printed["machine"]["torch"] == torch.__version__
-    main(["bench", "--suite", "floor"])
+    main(["--suite", "floor"])
     assert "1.200 (1.100 to 1.300)  goal ≤ 1.25: reached" in capsys.readouterr().out
 
 
 def test_an_unknown_suite_and_no_turns_are_refused_before_anything_runs():
     with pytest.raises(UserError, match="unknown suite 'flor': did you mean 'floor'"):
-        next(suites.run_suites(["flor"], suites.Setting()))
+        next(suites.run_suites(["flor"], Setting()))
     with pytest.raises(UserError, match="turns 0: it must be at least 1"):
-        next(suites.run_suites([], suites.Setting(turns=0)))
+        next(suites.run_suites([], Setting(turns=0)))

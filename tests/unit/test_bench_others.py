@@ -1,4 +1,4 @@
-"""The adapters to other people's code, on stand-ins of ours with the same signatures."""
+"""The adapters to other people's code, tested on stand-ins of ours with the same signatures."""
 
 import os
 import re
@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from codistill.bench import others, others_dml, others_okddip, others_task, show, suites
-from codistill.bench.others_import import import_code, quiet_on_cpu
-from codistill.bench.steps import Size
-from codistill.cli import main
 from codistill.errors import UserError
 from codistill.training.batches import evaluation_images
+from others import dml, okddip, suite
+from others import task as tasks
+from others.importing import import_code, quiet_on_cpu
+from ratios import show, suites
+from ratios.setting import Setting
+from ratios.steps import Size
+from run import main
 
-SMALL = Size("small", others_task.TINY.make, (1, 8, 8), 16, 10)
+SMALL = Size("small", tasks.TINY.make, (1, 8, 8), 16, 10)
 LOOP = """
 import argparse, os
 import torch
@@ -116,18 +119,18 @@ def released(tmp_path):
 
 @pytest.fixture
 def small_tasks(monkeypatch):
-    def task(batches: int, peers: int, method: str, **options) -> others_task.Task:
-        return others_task.Task(SMALL, others_task.TINY_MODEL, batches, peers, method, options)
+    def task(batches: int, peers: int, method: str, **options) -> tasks.Task:
+        return tasks.Task(SMALL, tasks.TINY_MODEL, batches, peers, method, options)
 
     monkeypatch.setattr(
-        others, "okddip_tasks", lambda batches: iter([(task(batches, 3, "okddip", preset="released"), "≥ 2")])
+        suite, "okddip_tasks", lambda batches: iter([(task(batches, 3, "okddip", preset="released"), "≥ 2")])
     )
     names = ("pytorch-dml", "KD-Lib")
-    monkeypatch.setattr(others, "dml_tasks", lambda batches: dict.fromkeys(names, task(batches, 2, "dml")))
+    monkeypatch.setattr(suite, "dml_tasks", lambda batches: dict.fromkeys(names, task(batches, 2, "dml")))
 
 
 def test_what_has_no_path_is_left_out_with_one_line_each(capsys):
-    assert list(suites.run_suites(["others"], suites.Setting())) == []
+    assert list(suites.run_suites(["others"], Setting())) == []
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "others: okddip is left out; --okddip PATH names the folder that holds its code"
     assert [line.split()[1] for line in lines] == ["okddip", "pytorch-dml", "kdlib"]
@@ -138,10 +141,10 @@ def test_what_has_no_path_is_left_out_with_one_line_each(capsys):
 )
 def test_a_wrong_path_is_one_sentence(option, module, tmp_path, capsys):
     with pytest.raises(SystemExit) as exit_:
-        main(["bench", "--suite", "others", option, str(tmp_path / "nowhere")])
+        main(["--suite", "others", option, str(tmp_path / "nowhere")])
     assert exit_.value.code == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    pattern = rf"codistill: error: {option}: .*nowhere\S* holds no module {module}; give the folder .* unpacked\."
+    pattern = rf"benchmarks: error: {option}: .*nowhere\S* contains no module {module}; give the folder .* unpacked\."
     assert re.fullmatch(pattern, said), said
 
 
@@ -150,21 +153,21 @@ def test_a_wrong_path_is_refused_before_an_earlier_suite_runs(tmp_path, monkeypa
         yield pytest.fail("measured")
 
     monkeypatch.setitem(suites.SUITES, "floor", floor)
-    with pytest.raises(UserError, match="holds no module pydml"):
-        list(suites.run_suites(["floor", "others"], suites.Setting(pytorch_dml=tmp_path)))
+    with pytest.raises(UserError, match="contains no module pydml"):
+        list(suites.run_suites(["floor", "others"], Setting(pytorch_dml=tmp_path)))
 
 
 def test_code_without_a_function_that_is_called_is_refused(released):
     text = (released / "train_GL.py").read_text(encoding="utf-8")
     (released / "train_GL.py").write_text(text.replace("def evaluate", "def score"), encoding="utf-8")
-    with pytest.raises(UserError, match=r"--okddip: train_GL of .* has no evaluate; give the version"):
-        others_okddip.load_okddip(released)
+    with pytest.raises(UserError, match=r"--okddip: train_GL in .* has no evaluate; give the version"):
+        okddip.load_okddip(released)
 
 
 def test_code_that_needs_what_is_not_installed_is_refused(tmp_path):
     write(tmp_path, {"pydml/__init__.py": "import no_such_package"})
-    with pytest.raises(UserError, match=r"pydml of .* cannot be imported \(No module named 'no_such_package'\)"):
-        others_dml.load_pytorch_dml(tmp_path)
+    with pytest.raises(UserError, match=r"pydml in .* cannot be imported \(No module named 'no_such_package'\)"):
+        dml.load_pytorch_dml(tmp_path)
 
 
 @pytest.mark.parametrize("broken", [False, True])
@@ -202,18 +205,18 @@ def test_nothing_is_printed_and_nothing_goes_to_a_gpu_in_the_scope_alone(capsys)
 
 
 def test_the_folders_that_were_given_are_named_with_the_setting():
-    setting = suites.Setting(turns=1, kdlib=Path("some", "folder"))
+    setting = Setting(turns=1, kdlib=Path("some", "folder"))
     shown = {"turns": 1, "clock": "wall", "threads": 1, "batches": 4, "kdlib": str(Path("some", "folder"))}
     assert show.given(setting) == shown
 
 
 def test_okddip_is_measured_in_turns_with_ours(released, small_tasks, capsys, monkeypatch):
     ours, loaded = [], []
-    monkeypatch.setattr(others_task, "train_epoch", lambda session, observers: ours.append("train"))
-    monkeypatch.setattr(others_task, "evaluate", lambda session, images, leader: ours.append(len(images)))
-    load = others.load_okddip
-    monkeypatch.setattr(others, "load_okddip", lambda path: loaded.append(load(path)) or loaded[0])
-    rows = list(others.others_suite(suites.Setting(turns=2, batches=5, okddip=released)))
+    monkeypatch.setattr(tasks, "train_epoch", lambda session, observers: ours.append("train"))
+    monkeypatch.setattr(tasks, "evaluate", lambda session, images, leader: ours.append(len(images)))
+    load = suite.load_okddip
+    monkeypatch.setattr(suite, "load_okddip", lambda path: loaded.append(load(path)) or loaded[0])
+    rows = list(suite.others_suite(Setting(turns=2, batches=5, okddip=released)))
     assert loaded[0].calls == [("train", 3, 5)] * 3 + [("evaluate", 3, 1)] * 3
     assert ours == ["train"] * 3 + [16] * 3
     assert [(row.above, row.below, row.goal) for row in rows] == [
@@ -224,20 +227,22 @@ def test_okddip_is_measured_in_turns_with_ours(released, small_tasks, capsys, mo
 
 
 def test_networks_of_other_sizes_are_no_comparison(released):
-    task = others_task.Task(SMALL, others_task.TINY_MODEL, 2, 3, "okddip", group="branches")
-    with pytest.raises(UserError, match=r"its 3 branches have 30 parameters and ours [\d,]+, which is no comparison"):
-        others_okddip.okddip_steps(others_okddip.load_okddip(released), task)
+    task = tasks.Task(SMALL, tasks.TINY_MODEL, 2, 3, "okddip", group="branches")
+    with pytest.raises(
+        UserError, match=r"its 3 branches have 30 parameters and ours [\d,]+, so the times cannot be compared"
+    ):
+        okddip.okddip_epochs(okddip.load_okddip(released), task)
 
 
 def test_both_packages_are_measured_in_turns_with_ours(tmp_path, small_tasks, monkeypatch):
     ours, code = [], {}
-    monkeypatch.setattr(others_task, "train_epoch", lambda session, observers: ours.append("train"))
-    monkeypatch.setattr(others_task, "evaluate", lambda session, images, leader: ours.append("evaluate"))
+    monkeypatch.setattr(tasks, "train_epoch", lambda session, observers: ours.append("train"))
+    monkeypatch.setattr(tasks, "evaluate", lambda session, images, leader: ours.append("evaluate"))
     for name in ("load_pytorch_dml", "load_kdlib"):
-        load = getattr(others, name)
-        monkeypatch.setattr(others, name, lambda p, name=name, load=load: code.setdefault(name, load(p)))
+        load = getattr(suite, name)
+        monkeypatch.setattr(suite, name, lambda p, name=name, load=load: code.setdefault(name, load(p)))
     folder = write(tmp_path, {"pydml/__init__.py": PYDML, "KD_Lib/KD/vision/DML/dml.py": KDLIB})
-    rows = list(others.others_suite(suites.Setting(turns=1, batches=2, pytorch_dml=folder, kdlib=folder)))
+    rows = list(suite.others_suite(Setting(turns=1, batches=2, pytorch_dml=folder, kdlib=folder)))
     assert code["load_pytorch_dml"].DMLTrainer.fitted == [(2, 1, 1)] * 2
     assert code["load_kdlib"].DML.trained == [(1, False, False, 0.0)] * 2
     assert ours == ["train", "evaluate"] * 4
@@ -245,7 +250,7 @@ def test_both_packages_are_measured_in_turns_with_ours(tmp_path, small_tasks, mo
 
 
 def test_both_sides_see_the_same_images():
-    task = others_task.Task(SMALL, others_task.TINY_MODEL, 8, 2, "dml")
+    task = tasks.Task(SMALL, tasks.TINY_MODEL, 8, 2, "dml")
     train_loader, test_loader = task.loaders()
     ours, labels = zip(*evaluation_images(task.session, task.session.dataset.test), strict=True)
     images, theirs = zip(*test_loader, strict=True)
@@ -256,24 +261,24 @@ def test_both_sides_see_the_same_images():
 
 
 def test_our_epoch_trains_and_our_evaluation_scores_every_image():
-    task = others_task.Task(SMALL, others_task.TINY_MODEL, 8, 2, "dml", executor="fused")
-    before = [p.detach().clone() for p in task.session.group.parameters() if p.ndim > 1]
+    task = tasks.Task(SMALL, tasks.TINY_MODEL, 8, 2, "dml", executor="fused")
+    before = [p.detach().clone() for p in task.session.executor.group.parameters() if p.ndim > 1]
     assert len(task.our_epoch()["train"]["loss_by_peer"]) == 2
-    after = [p for p in task.session.group.parameters() if p.ndim > 1]
+    after = [p for p in task.session.executor.group.parameters() if p.ndim > 1]
     assert not any(torch.equal(p, q) for p, q in zip(before, after, strict=True))
     assert task.our_evaluation()["images"] == 32
 
 
 def test_top_k_accuracy_in_percent():
     logits_BC = torch.tensor([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0], [1.0, 3.0, 2.0], [2.0, 3.0, 1.0]])
-    found = others_okddip._accuracy(logits_BC, torch.tensor([0, 1, 0, 1]), topk=(1, 2))
+    found = okddip._accuracy(logits_BC, torch.tensor([0, 1, 0, 1]), topk=(1, 2))
     assert [value.item() for value in found] == [50.0, 75.0]
 
 
 def test_mimicry_is_the_divergence_from_a_peer_that_learns_nothing_from_it():
     z = torch.tensor([[0.0, 0.0]], requires_grad=True)
     peer = torch.tensor([[3.0, 1.0]]).log().requires_grad_()
-    loss = others_dml._mimicry(z, peer)
+    loss = dml._mimicry(z, peer)
     loss.backward()
     # 3/4 ln(3/4 ÷ 1/2) + 1/4 ln(1/4 ÷ 1/2)
     assert loss.item() == pytest.approx(0.1308, abs=1e-4)
@@ -282,8 +287,8 @@ def test_mimicry_is_the_divergence_from_a_peer_that_learns_nothing_from_it():
 
 
 def test_a_network_with_features_puts_out_the_same_logits():
-    network, x = others_task.tiny(10, 1).eval(), torch.randn(2, 1, 8, 8)
+    network, x = tasks.tiny(10, 1).eval(), torch.randn(2, 1, 8, 8)
     expected = network(x)
-    h_BD, logits_BC = others_okddip._WithFeatures(network).eval()(x)
+    h_BD, logits_BC = okddip._WithFeatures(network).eval()(x)
     assert h_BD.shape == (2, 32)
     assert torch.equal(logits_BC, expected)

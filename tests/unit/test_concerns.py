@@ -13,7 +13,7 @@ FOUR = GroupShape(4, 10, (16,) * 4)
 
 def session(name="okddip", epoch=30, **options):
     method = methods.build(name, FOUR, **options)
-    return SimpleNamespace(method=method, epoch=epoch, epochs=60, concerns={})
+    return SimpleNamespace(executor=SimpleNamespace(method=method), epoch=epoch, epochs=60, concerns={})
 
 
 def record(error_by_peer=(5.0, 5.0, 5.0, 5.0), diagonal=0.4):

@@ -89,7 +89,7 @@ def test_a_damaged_configuration_file_is_refused(tmp_path, text, says):
         ({"group": "tree", "split": "layer2:2,layer3:2", "peers": 3}, "of 4 heads: leave --peers out"),
         ({"model": ()}, "no model"),
         ({"split": "layer3"}, "add --group branches"),
-        ({"teachers": ("runs/x",)}, "only kd learns from frozen teachers"),
+        ({"teachers": ("runs/x",)}, "teachers with the method 'okddip': it learns from none"),
         ({"method": "kd"}, "kd without a teacher"),
         ({"method": "kd", "teachers": ("runs/x",), "icl": True}, "turn icl off"),
         ({"batch_size": 0}, "batch_size 0"),

@@ -1,4 +1,4 @@
-"""The data sets inside the install, the list of all, resizing, and folders that are refused."""
+"""The data sets inside the package, the list of all, resizing, and folders that are refused."""
 
 import json
 from pathlib import Path
@@ -181,9 +181,9 @@ def test_an_unknown_name_is_refused_with_the_nearest_one():
 
 
 @pytest.mark.parametrize("name", ["digits", "glyphs"])
-def test_a_folder_for_data_of_the_install_is_refused(name, tmp_path):
+def test_a_folder_for_data_that_comes_with_the_package_is_refused(name, tmp_path):
     assert message(name, tmp_path) == (
-        f"data_dir {tmp_path} with {name!r}: this data comes with the install; leave out --data-dir."
+        f"data_dir {tmp_path} with {name!r}: this data comes with the package; leave out --data-dir."
     )
 
 

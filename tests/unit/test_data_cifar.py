@@ -14,6 +14,7 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from codistill import data
 from codistill.data import AugmentPolicy
 from codistill.errors import UserError
+from file_server import serve
 
 PARTS = {
     "cifar10": (CIFAR10, [f"data_batch_{i}" for i in range(1, 6)], ["test_batch"], "labels", 10),
@@ -53,6 +54,9 @@ def write_archive(root, name, monkeypatch, build):
         archive.add(folder, reader.base_folder)
     monkeypatch.setattr(reader, "tgz_md5", hashlib.md5((root / reader.filename).read_bytes()).hexdigest())
     return root / reader.filename
+
+
+TORCHVISIONS_DOWNLOAD = CIFAR10.download
 
 
 @pytest.fixture(autouse=True)
@@ -128,22 +132,33 @@ def test_describe_names_the_folder_or_archive_in_the_cache(tmp_path, name, monke
     assert found_at() == str(folder)
 
 
-def test_missing_data_is_downloaded_whole_into_the_cache(tmp_path, name, monkeypatch):
-    built = write_folder(tmp_path / "build", name, monkeypatch)
+def test_torchvision_downloads_missing_data_whole_into_the_cache(tmp_path, name, monkeypatch):
+    archive, reader = write_archive(tmp_path / "mirror", name, monkeypatch, tmp_path / "build"), PARTS[name][0]
+    monkeypatch.setattr(CIFAR10, "download", TORCHVISIONS_DOWNLOAD)
+    with serve(archive.parent, monkeypatch) as (url, asked):
+        monkeypatch.setattr(reader, "url", f"{url}/{archive.name}")
+        for paths in ({f"/{archive.name}"}, set()):
+            assert data.load(name).found_at == str(tmp_path / "cache" / reader.base_folder)
+            assert set(asked) == paths
+            asked.clear()
+        assert [path.name for path in (tmp_path / "cache").iterdir()] == [reader.base_folder]
 
-    def download(self):
-        built.rename(Path(self.root) / built.name)
 
-    monkeypatch.setattr(CIFAR10, "download", download)
-    assert data.load(name).found_at == str(tmp_path / "cache" / built.name)
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == [built.name]
+def test_a_download_with_another_checksum_is_refused_and_leaves_nothing(tmp_path, name, monkeypatch):
+    archive, reader = write_archive(tmp_path / "mirror", name, monkeypatch, tmp_path / "build"), PARTS[name][0]
+    monkeypatch.setattr(CIFAR10, "download", TORCHVISIONS_DOWNLOAD)
+    monkeypatch.setattr(reader, "tgz_md5", "0" * 32)
+    with serve(archive.parent, monkeypatch) as (url, _):
+        monkeypatch.setattr(reader, "url", f"{url}/{archive.name}")
+        assert message(name).startswith(f"{reader.__name__} could not be downloaded (File not found or corrupted")
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_failed_download_says_why_and_what_to_do_and_leaves_nothing(tmp_path, name):
     reader = PARTS[name][0]
     assert message(name) == (
         f"{reader.__name__} could not be downloaded (<urlopen error no network in tests>): put {reader.filename} into "
-        f"{tmp_path / 'cache'} or name its folder by --data-dir."
+        f"{tmp_path / 'cache'} or give its folder with --data-dir."
     )
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -151,8 +166,8 @@ def test_a_failed_download_says_why_and_what_to_do_and_leaves_nothing(tmp_path, 
 def test_without_data_and_download_the_place_for_it_is_named(tmp_path, name):
     reader = PARTS[name][0]
     assert message(name, download=False) == (
-        f"{reader.__name__} is not on this machine: put {reader.filename} into {tmp_path / 'cache'} or name its folder "
-        "by --data-dir, or leave out --no-download."
+        f"{reader.__name__} is not on this machine: put {reader.filename} into {tmp_path / 'cache'} or give its folder "
+        "with --data-dir, or leave out --no-download."
     )
 
 

@@ -1,18 +1,20 @@
 """Fashion-MNIST from IDX files: where they are looked for, and every way in which they can be wrong."""
 
 import gzip
+import hashlib
 import struct
 from pathlib import Path
 from urllib.error import URLError
 
 import pytest
 import torch
-import torchvision
+from torchvision.datasets import FashionMNIST
 
 from codistill import data
 from codistill.data import AugmentPolicy, fashion_mnist
 from codistill.data.idx import read_idx
 from codistill.errors import UserError
+from file_server import serve
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
@@ -49,7 +51,7 @@ def no_files_elsewhere(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fashion_mnist, "SYSTEM_DIR", tmp_path / "system")
     monkeypatch.setenv("CODISTILL_DATA", str(tmp_path / "cache"))
-    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", no_network)
+    monkeypatch.setattr(FashionMNIST, "download", no_network)
 
 
 def message(*args, **options):
@@ -75,12 +77,13 @@ def test_torchvisions_folders_inside_the_given_one_are_found(tmp_path):
     assert data.load("fashion_mnist", tmp_path / "mine").found_at == str(raw)
 
 
-def test_the_system_folder_comes_before_the_cache_and_the_cache_before_a_download(tmp_path):
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_system_folder_comes_before_the_cache_and_the_cache_before_a_download(tmp_path, packed):
     raw = write_four(tmp_path / "cache" / "FashionMNIST" / "raw")
     assert data.load("fashion_mnist").found_at == str(raw)
     cache = write_four(tmp_path / "cache")
     assert data.load("fashion_mnist").found_at == str(cache)
-    system = write_four(tmp_path / "system", packed=True)
+    system = write_four(tmp_path / "system", packed=packed)
     assert data.load("fashion_mnist").found_at == str(system)
 
 
@@ -115,42 +118,60 @@ def test_a_given_folder_is_the_only_one_looked_at_and_names_what_it_lacks(tmp_pa
 
 def test_without_files_and_download_the_places_for_them_are_named(tmp_path):
     assert message(download=False) == (
-        f"Fashion-MNIST is not on this machine: put {ALL} (plain or .gz) into {tmp_path / 'cache'}, name their folder "
-        "by --data-dir, install Debian's dataset-fashion-mnist or leave out --no-download."
+        f"Fashion-MNIST is not on this machine: put {ALL} (plain or .gz) into {tmp_path / 'cache'}, give their folder "
+        "with --data-dir, install Debian's dataset-fashion-mnist or leave out --no-download."
     )
 
 
 def test_a_failed_download_says_why_and_what_to_do_and_leaves_nothing(tmp_path):
     assert message() == (
         f"Fashion-MNIST could not be downloaded (<urlopen error no network in tests>): put {ALL} (plain or .gz) into "
-        f"{tmp_path / 'cache'}, name their folder by --data-dir, install Debian's dataset-fashion-mnist or try again."
+        f"{tmp_path / 'cache'}, give their folder with --data-dir, install Debian's dataset-fashion-mnist or try again."
     )
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_download_lands_in_the_cache_and_completes_what_is_there(tmp_path, monkeypatch):
-    calls = []
+@pytest.fixture
+def mirror(tmp_path, monkeypatch):
+    """torchvision's own download, from a server on this machine; yields the paths that were requested."""
+    monkeypatch.undo()
+    monkeypatch.setattr(fashion_mnist, "SYSTEM_DIR", tmp_path / "system")
+    monkeypatch.setenv("CODISTILL_DATA", str(tmp_path / "cache"))
+    folder = write_four(tmp_path / "mirror", packed=True)
+    sums = [(file.name, hashlib.md5(file.read_bytes()).hexdigest()) for file in sorted(folder.iterdir())]
+    monkeypatch.setattr(FashionMNIST, "resources", sums)
+    with serve(folder, monkeypatch) as (url, asked):
+        monkeypatch.setattr(FashionMNIST, "mirrors", [f"{url}/"])
+        yield asked
 
-    def download(root, download):
-        calls.append(download)
-        write_four(Path(root) / "FashionMNIST" / "raw", packed=True)
 
-    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", download)
+def test_torchvision_downloads_into_the_cache_and_completes_what_is_there(tmp_path, mirror):
     raw = tmp_path / "cache" / "FashionMNIST" / "raw"
-    assert data.load("fashion_mnist").found_at == str(raw)
-    assert data.load("fashion_mnist").found_at == str(raw)
-    assert calls == [True]
-    (raw / f"{TEST_LABELS}.gz").unlink()
+    files = {f"/{name}.gz" for name in (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)}
+    for paths in (files, set()):
+        found = data.load("fashion_mnist")
+        assert (found.found_at, len(found.train), len(found.test)) == (str(raw), 12, 5)
+        assert set(mirror) == paths
+        mirror.clear()
+    for suffix in ("", ".gz"):
+        (raw / f"{TEST_LABELS}{suffix}").unlink()
     assert len(data.load("fashion_mnist").test) == 5
-    assert calls == [True, True]
+    assert set(mirror) == files
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["FashionMNIST"]
+
+
+def test_a_download_with_another_checksum_is_refused_and_leaves_nothing(tmp_path, mirror, monkeypatch):
+    changed = [(name, "0" * 32) for name, _ in FashionMNIST.resources]
+    monkeypatch.setattr(FashionMNIST, "resources", changed)
+    assert "File not found or corrupted" in message()
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_another_magic_number_is_refused(tmp_path):
     mine = write_four(tmp_path / "mine", train_images=idx(12))
     assert message(mine) == (
-        f"{mine / TRAIN_IMAGES} starts with the bytes 00000801 where an IDX file of 3 axes has 00000803: it is another "
-        "file; put the right one in its place."
+        f"{mine / TRAIN_IMAGES} starts with the bytes 00000801, but an IDX file with 3 axes starts with 00000803: this "
+        "is a different file; replace it with the right one."
     )
 
 
@@ -222,8 +243,8 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, monkeypatch):
 def test_numbers_of_images_and_labels_that_differ_or_are_zero_are_refused(tmp_path, images, labels):
     mine = write_four(tmp_path / "mine", train_images=idx(images, 8, 8), train_labels=idx(labels))
     assert message(mine) == (
-        f"{mine / TRAIN_IMAGES} holds {images} images and {mine / TRAIN_LABELS} {labels} labels: one label an image is "
-        "needed and at least one image; get both files again."
+        f"{mine / TRAIN_IMAGES} holds {images} images and {mine / TRAIN_LABELS} {labels} labels: there must be "
+        "one label per image and at least one image; get both files again."
     )
 
 

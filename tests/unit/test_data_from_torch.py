@@ -74,7 +74,7 @@ def test_targets_spare_reading_the_images_for_their_labels():
             return super().__getitem__(index)
 
     data.from_torch((Watched(pictures(4), [0, 1, 0, 1], targets=torch.tensor([0, 1, 0, 1])),) * 2)
-    assert Watched.read == 1 + 4 + 4  # the first tells size and colour
+    assert Watched.read == 1 + 4 + 4  # the first shows size and colour
 
 
 def test_what_is_no_map_style_data_set_is_refused():
@@ -83,7 +83,7 @@ def test_what_is_no_map_style_data_set_is_refused():
             yield from ()
 
     assert message(Stream()) == (
-        "Stream has no length or no items by index: give a map-style torch Dataset with __len__ and __getitem__."
+        "Stream has no length or cannot be indexed: give a map-style torch Dataset with __len__ and __getitem__."
     )
     assert message((Own([], []),)) == "Own is empty: give a data set with images."
     assert message((Own(pictures(1), [0]),) * 3) == "3 data sets: give one, or a pair (train, test)."
@@ -92,19 +92,21 @@ def test_what_is_no_map_style_data_set_is_refused():
 def test_images_of_different_channels_are_refused():
     given = Own([*pictures(3), *pictures(1, mode="L")], [0, 1, 0, 1])
     assert message((given, given)) == (
-        "image 3 of the training part is grey and the first training image colour: give all images the same channels."
+        "image 3 of the training part is grey and the first training image is colour: give all images the same "
+        "channels."
     )
     tensors = Own([torch.zeros(1, 8, 8), torch.zeros(3, 8, 8)], [0, 1])
     assert message((tensors, tensors)) == (
-        "image 1 of the training part is colour and the first training image grey: give all images the same channels."
+        "image 1 of the training part is colour and the first training image is grey: give all images the same "
+        "channels."
     )
 
 
 def test_images_of_different_sizes_need_a_size():
     given = Own([*pictures(1), *pictures(1, (9, 9))], [0, 1])
     assert message((given, given)) == (
-        "image 1 of the training part has 9 × 9 pixels and the first training image 10 × 12: give all images one size, "
-        "or set image_size."
+        "image 1 of the training part has 9 × 9 pixels and the first training image has 10 × 12: give all images the "
+        "same size, or set image_size."
     )
     assert data.from_torch((given, given), image_size=9).train.shape == (3, 9, 9)
 
@@ -112,7 +114,7 @@ def test_images_of_different_sizes_need_a_size():
 @pytest.mark.parametrize(
     ("image", "says"),
     [
-        (torch.randn(3, 8, 8), "give uint8, or floats in 0 to 1; codistill normalises by itself."),
+        (torch.randn(3, 8, 8), "give uint8, or floats in 0 to 1; codistill does the normalisation."),
         (torch.zeros(4, 8, 8), "has shape [4, 8, 8]: give [C, H, W] with one channel (grey) or three (RGB)."),
         (torch.zeros(8), "has shape [8]: give [C, H, W]"),
         (torch.zeros(3, 8, 8, dtype=torch.int64), "is torch.int64: give uint8, or floats in 0 to 1."),
@@ -129,8 +131,8 @@ def test_images_of_other_kinds_are_refused(image, says):
 def test_labels_that_are_no_class_indices_are_refused(label):
     given = Own(pictures(3), [0, label, 1])
     assert message((given, given)) == (
-        f"the label of image 1 of the training part is {label!r}: give class indices from 0 on (below 10000 for 3 "
-        "images)."
+        f"the label of image 1 of the training part is {label!r}: labels must be class indices from 0 to 9999 (with 3 "
+        "images); correct it."
     )
 
 
@@ -140,7 +142,7 @@ def test_labels_may_be_as_large_as_the_number_of_images_or_ten_thousand(many):
     labels[5] = many - 1
     assert class_indices(labels, "the training part")[5] == many - 1
     labels[5] = many
-    with pytest.raises(UserError, match=f"is {many}: give class indices from 0 on"):
+    with pytest.raises(UserError, match=f"is {many}: labels must be class indices from 0 to {many - 1} "):
         class_indices(labels, "the training part")
 
 
@@ -166,7 +168,7 @@ def test_synonyms_of_a_class_are_joined_and_other_forms_of_names_refused():
     for names in (3, "ab", [], [0.5, 1.5], {"a": 0, "b": 1}):
         given = Own(pictures(3), [0, 1, 1], classes=names)
         assert message((given, given)) == (
-            f"the class names of the training part are {names!r}: give a list of texts, one a class."
+            f"the class names of the training part are {names!r}: give a list of strings, one per class."
         )
 
 
@@ -190,7 +192,7 @@ def test_items_that_are_no_pairs_are_refused(item):
     assert message(Other(pictures(2), [0, 1])) == (
         f"item 0 of the training part is a {type(item).__name__}: give tuples (image, label)."
     )
-    assert message({"train": Own(pictures(1), [0])}).startswith("dict has no length or no items by index")
+    assert message({"train": Own(pictures(1), [0])}).startswith("dict has no length or cannot be indexed")
 
 
 def test_a_data_set_is_asked_by_the_calling_thread_alone():
@@ -210,8 +212,8 @@ def test_images_that_are_not_square_need_a_size_where_they_are_not_kept_in_memor
     given = Own(pictures(4), [0, 1, 0, 1])
     assert data.from_torch((given, given)).train.shape == (3, 10, 12)
     assert message((given, given), memory=0) == (
-        "images of 10 × 12 pixels, of which some side has 128 or more or which take more memory than data_memory: "
-        "these are decoded in every step as squares; set image_size to the side of the square."
+        "images of 10 × 12 pixels are too large to keep in memory (a side of 128 or more, or more than data_memory in "
+        "total): such images are decoded in every step and must be square; set image_size to the side of the square."
     )
     assert data.from_torch((given, given), memory=0, image_size=12).train.shape == (3, 12, 12)
     square = Own(pictures(4, (12, 12)), [0, 1, 0, 1])
@@ -238,6 +240,6 @@ def test_floats_in_0_to_1_and_sixteen_bits_are_scaled_and_other_numbers_refused(
         with pytest.raises(UserError) as caught:
             data.from_torch((given, given), memory=memory)
         assert str(caught.value) == (
-            f"image 0 of the training part cannot be decoded ({kind} from 0 to 63, where 8 bits, 16 bits (I;16) or "
-            "floats in 0 to 1 are taken): replace or remove this image."
+            f"image 0 of the training part cannot be decoded ({kind} from 0 to 63, but only 8 bits, 16 bits (I;16) "
+            "and floats in 0 to 1 work): replace or remove this image."
         )

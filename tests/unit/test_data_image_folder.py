@@ -18,6 +18,12 @@ def write(path, colour=(10, 20, 30), size=(20, 20), mode="RGB", **options):
     return path
 
 
+def save(pixels, path, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
 def write_classes(folder, names, images=5, **options):
     for name in names:
         for i in range(images):
@@ -32,7 +38,7 @@ def message(*args, **options):
 
 
 def first_image(folder, path, **options):
-    """Decode `path` as the first training image beside another class."""
+    """Decode `path` as the first training image, with another class next to it."""
     write(folder / "train" / "z" / "0.png", (1, 2, 3))
     write(folder / "test" / "z" / "0.png", (1, 2, 3))
     assert path.parent.parent == folder / "train"
@@ -59,7 +65,7 @@ def test_test_is_preferred_to_val(tmp_path):
 
 
 @pytest.mark.parametrize("layout", [".", "train"])
-def test_without_a_test_part_a_constant_fifth_of_every_class_is_it(tmp_path, layout):
+def test_without_a_test_part_a_constant_fifth_of_each_class_is_set_aside(tmp_path, layout):
     for name in "abc":
         for i in range(10):
             write(tmp_path / layout / name / f"{i}.png", (i, i, i))
@@ -116,16 +122,16 @@ def test_parts_of_other_names_are_not_taken_for_classes(tmp_path, names):
     for name in names:
         write_classes(tmp_path / name, ["a", "b"], 1)
     assert message(tmp_path) == (
-        f"{tmp_path / sorted(names)[0]} has folders of its own and the name of a part: call the parts train and test "
-        "(or val), in small letters, or give the class another name."
+        f"{tmp_path / sorted(names)[0]} has subfolders and is named like a part of the data: if it is one, rename the "
+        "parts to train and test (or val), in lower case; if it is a class, give it another name."
     )
 
 
 @pytest.mark.parametrize("name", ["Test", "valid", "testing"])
-def test_a_test_part_of_another_name_is_not_left_out_in_silence(tmp_path, name):
+def test_a_test_part_of_another_name_is_not_left_out_silently(tmp_path, name):
     for part in ("train", name):
         write_classes(tmp_path / part, ["a", "b"], 1)
-    assert message(tmp_path).startswith(f"{tmp_path / name} has folders of its own and the name of a part")
+    assert message(tmp_path).startswith(f"{tmp_path / name} has subfolders and is named like a part of the data")
     write_classes(tmp_path / "val", ["a", "b"], 1)
     assert len(data.load("image_folder", tmp_path, image_size=8).test) == 2
 
@@ -136,15 +142,15 @@ def test_a_class_that_is_not_named_in_utf_8_is_refused(tmp_path):
         (tmp_path / "caf\udce9").mkdir()
     except OSError:
         pytest.skip("this file system takes no such name")
-    assert message(tmp_path) == f"the class folder 'caf\\udce9' of {tmp_path} is not named in UTF-8: rename it."
+    assert message(tmp_path) == f"the name of the class folder 'caf\\udce9' in {tmp_path} is not UTF-8: rename it."
 
 
-@pytest.mark.parametrize("mode", ["L", "1"])
-def test_images_that_are_all_grey_get_one_channel(tmp_path, mode):
-    write_classes(tmp_path, ["a", "b"], mode=mode, colour=1)
+@pytest.mark.parametrize(("mode", "colour", "grey"), [("L", 1, 1), ("1", 1, 255), ("LA", (90, 0), 90)])
+def test_images_that_are_all_grey_with_or_without_alpha_get_one_channel(tmp_path, mode, colour, grey):
+    write_classes(tmp_path, ["a", "b"], mode=mode, colour=colour)
     found = data.load("image_folder", tmp_path, image_size=8)
     assert found.train.images_NCHW.shape == (8, 1, 8, 8)
-    assert found.train.images_NCHW.unique().tolist() == [255 if mode == "1" else 1]
+    assert found.train.images_NCHW.unique().tolist() == [grey]
 
 
 def test_one_image_in_colour_makes_all_of_them_colour(tmp_path):
@@ -158,18 +164,10 @@ def test_one_image_in_colour_makes_all_of_them_colour(tmp_path):
 def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path):
     for name, value in (("a", 257 * 100), ("b", 65535)):
         for i in range(3):
-            path = tmp_path / name / f"{i}.png"
-            path.parent.mkdir(exist_ok=True)
-            Image.fromarray(np.full((9, 9), value, dtype=np.uint16)).save(path)
+            save(np.full((9, 9), value, dtype=np.uint16), tmp_path / name / f"{i}.png")
     found = data.load("image_folder", tmp_path, image_size=8)
     assert found.train.images_NCHW.shape[1] == 1
     assert [found.train.images_NCHW[found.train.labels_N == c].unique().tolist() for c in (0, 1)] == [[100], [255]]
-
-
-def test_grey_with_alpha_is_grey(tmp_path):
-    write_classes(tmp_path, ["a", "b"], mode="LA", colour=(90, 0))
-    found = data.load("image_folder", tmp_path, image_size=8)
-    assert (found.train.shape, found.train.images_NCHW.unique().tolist()) == ((1, 8, 8), [90])
 
 
 def test_palettes_with_transparency_and_alpha_become_rgb(tmp_path):
@@ -186,9 +184,7 @@ def test_palettes_with_transparency_and_alpha_become_rgb(tmp_path):
 def test_the_shorter_side_is_resized_and_the_centre_kept(tmp_path):
     wide = np.zeros((16, 48, 3), dtype=np.uint8)
     wide[:, :16, 0], wide[:, 16:32, 1], wide[:, 32:, 2] = 200, 200, 200
-    path = tmp_path / "train" / "a" / "0.png"
-    path.parent.mkdir(parents=True)
-    Image.fromarray(wide).save(path)
+    path = save(wide, tmp_path / "train" / "a" / "0.png")
     image = first_image(tmp_path, path, image_size=16)
     assert image[1].unique().tolist() == [200]
     assert image[[0, 2]].unique().tolist() == [0]
@@ -198,9 +194,7 @@ def test_the_shorter_side_is_resized_and_the_centre_kept(tmp_path):
 
 def test_images_are_resized_with_antialias(tmp_path):
     checks = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
-    path = tmp_path / "train" / "a" / "0.png"
-    path.parent.mkdir(parents=True)
-    Image.fromarray(checks).convert("RGB").save(path)
+    path = save(checks[..., None].repeat(3, axis=2), tmp_path / "train" / "a" / "0.png")
     assert first_image(tmp_path, path, image_size=8).float().sub(127.5).abs().max() <= 2
 
 
@@ -215,9 +209,7 @@ def test_exif_orientation_turns_the_image_upright(tmp_path):
     pixels[:, :8] = 200
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: show it a quarter clockwise
-    path = tmp_path / "train" / "a" / "0.png"
-    path.parent.mkdir(parents=True)
-    Image.fromarray(pixels).save(path, exif=exif)
+    path = save(pixels, tmp_path / "train" / "a" / "0.png", exif=exif)
     image = first_image(tmp_path, path, image_size=16)
     assert image[:, :8].unique().tolist() == [200]
     assert image[:, 8:].unique().tolist() == [0]
@@ -229,20 +221,20 @@ def test_the_default_crop_is_an_eighth_of_the_side(tmp_path):
 
 
 def test_a_folder_must_be_named():
-    assert message() == "data set 'image_folder' without a folder: name the folder of your images by --data-dir."
+    assert message() == "data set 'image_folder' needs a folder: give the folder of your images with --data-dir."
 
 
 def test_a_folder_without_class_folders_is_refused(tmp_path):
     write(tmp_path / "0.png")
     assert message(tmp_path) == (
-        f"{tmp_path} has no class folders: put the images of each class into a folder of its own, DIR/train/CLASS or "
+        f"{tmp_path} has no class folders: put the images of each class in their own folder, DIR/train/CLASS or "
         "DIR/CLASS."
     )
 
 
 def test_a_single_class_is_refused(tmp_path):
     write_classes(tmp_path, ["only"])
-    assert message(tmp_path) == f"{tmp_path} has the one class 'only': at least two are needed; add a class folder."
+    assert message(tmp_path) == f"{tmp_path} has only one class, 'only': at least two are needed; add a class folder."
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
@@ -254,17 +246,15 @@ def test_a_class_folder_without_images_is_refused_by_name(tmp_path, part):
     if part == "test":
         write(tmp_path / "train" / "c" / "0.png")
         write(folder / ".hidden" / "0.png")
-    assert message(tmp_path) == (
-        f"{folder} has no images ({SUFFIXES}): put images into the class folder, or remove it."
-    )
+    assert message(tmp_path) == (f"{folder} has no images ({SUFFIXES}): put images in the class folder, or remove it.")
 
 
 def test_test_classes_that_training_lacks_are_refused(tmp_path):
     write_classes(tmp_path / "train", ["a", "b"])
     write_classes(tmp_path / "test", ["a", "y", "z"])
     assert message(tmp_path) == (
-        f"{tmp_path / 'test'} has the classes y, z that {tmp_path / 'train'} lacks: add training images of them, or "
-        "remove their test folders."
+        f"{tmp_path / 'test'} has the classes y, z, but {tmp_path / 'train'} does not: add training images of them, "
+        "or remove their test folders."
     )
 
 
@@ -287,9 +277,8 @@ def test_a_file_that_is_no_image_is_refused_by_its_path(tmp_path):
 
 def test_a_truncated_image_is_refused_by_its_path(tmp_path):
     write_classes(tmp_path, ["a", "b"])
-    path = tmp_path / "a" / "cut.png"
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(path)
+    path = save(noise, tmp_path / "a" / "cut.png")
     path.write_bytes(path.read_bytes()[:2000])
     said = message(tmp_path)
     assert said.startswith(f"{path} cannot be decoded (")

@@ -66,8 +66,8 @@ def test_imagenet_without_a_part_is_refused(tmp_path, there, missing):
     with pytest.raises(UserError) as caught:
         data.load("imagenet", tmp_path)
     assert str(caught.value) == (
-        f"ImageNet is not in {tmp_path} (no {missing} with one folder a class): put its train and val folders there, "
-        "or name their parent by --data-dir."
+        f"ImageNet is not in {tmp_path} (no {missing} with one folder per class): put its train and val folders there, "
+        "or give their parent folder with --data-dir."
     )
 
 
@@ -166,9 +166,9 @@ def test_views_are_the_crops_that_the_steps_seed_draws_normalised(imagenet, work
     assert (made - (pixels.double() / 255 - mean) / std).abs().max() < 1e-6
 
 
-def test_one_policy_a_view_is_asked_for_before_any_image_is_read(imagenet):
+def test_one_policy_per_view_is_required_before_any_image_is_read(imagenet):
     unread = dataclasses.replace(imagenet.train, read=pytest.fail)
-    with pytest.raises(UserError, match="2 augmentation policies for 3 views: give one for all, or one a view"):
+    with pytest.raises(UserError, match="2 augmentation policies for 3 views: give one for all, or one per view"):
         views(unread, count=3, policies=("standard", "standard"))
 
 

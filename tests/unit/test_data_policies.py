@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+from one_step import step_views
 from torchvision.transforms.v2 import functional as vision
 
-from codistill.data import AugmentPolicy, make_views, mix_views
+from codistill.data import AugmentPolicy, mix_views
 from codistill.data.distort import BINS, OPERATIONS, apply_operations, randaugment, trivialaugment
 from codistill.errors import UserError
 
@@ -101,13 +102,8 @@ def test_trivialaugment_draws_one_operation_and_any_strength(monkeypatch):
 @pytest.mark.parametrize("name", ["randaugment", "trivialaugment", "cutout", "randaugment+cutout"])
 def test_policies_repeat_by_seed_and_leave_batch_and_global_generator_alone(name):
     batch, before = images(16), torch.get_rng_state()
-    kept, plain = batch.clone(), (0.5,) * 3
-
-    def made(seed):
-        policy = AugmentPolicy(0, False, (name,))
-        return make_views(batch, policy, plain, plain, peers=2, distinct=True, generator=seeded(seed), device="cpu")
-
-    first, again, other = made(0), made(0), made(1)
+    kept, policy = batch.clone(), AugmentPolicy(0, False, (name,))
+    first, again, other = (step_views(batch, policy, count=2, seed=seed) for seed in (0, 0, 1))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[0], other[0])
     assert not torch.equal(first[0], first[1])
@@ -115,21 +111,21 @@ def test_policies_repeat_by_seed_and_leave_batch_and_global_generator_alone(name
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_each_peer_has_its_own_policy():
+def test_each_view_has_its_own_policy():
     batch, plain = images(8), (0.5,) * 3
     policy = AugmentPolicy(0, False, ("standard", "cutout"))
-    first, second = make_views(batch, policy, plain, plain, peers=2, distinct=True, generator=seeded(), device="cpu")
+    first, second = step_views(batch, policy, count=2, mean=plain, std=plain)
     torch.testing.assert_close(first, batch / 255 * 2 - 1)
     assert (second != first).flatten(1).any(1).all()
     with pytest.raises(UserError) as caught:
-        make_views(batch, policy, plain, plain, peers=3, distinct=True, generator=seeded(), device="cpu")
-    assert str(caught.value) == "2 augmentation policies for 3 views: give one for all, or one a view."
+        step_views(batch, policy, count=3)
+    assert str(caught.value) == "2 augmentation policies for 3 views: give one for all, or one per view."
 
 
 def test_cutout_sets_a_square_that_the_edge_may_cut_to_the_mean_colour():
     batch = torch.full((400, 1, 16, 16), 255, dtype=torch.uint8)
     policy = AugmentPolicy(0, False, ("cutout",), cutout_size=6)
-    view = make_views(batch, policy, (0.5,), (0.5,), peers=1, distinct=False, generator=seeded(), device="cpu")
+    (view,) = step_views(batch, policy, mean=(0.5,), std=(0.5,))
     assert view.unique().tolist() == [0.0, 1.0]
     cut = view[:, 0] == 0
     heights, widths = cut.any(2).sum(1), cut.any(1).sum(1)
@@ -202,9 +198,9 @@ def test_the_share_of_mixup_follows_the_beta_distribution():
         ({"mix_alpha": math.inf}, "mix_alpha inf: give a finite number above 0."),
         (
             {"policies": "standard, x"},
-            "policies 'standard, x': give a tuple of names, one for all views or one a view.",
+            "policies 'standard, x': give a tuple of names, one for all views or one per view.",
         ),
-        ({"policies": (1,)}, "policies (1,): give a tuple of names, one for all views or one a view."),
+        ({"policies": (1,)}, "policies (1,): give a tuple of names, one for all views or one per view."),
     ],
 )
 def test_a_wrong_policy_is_refused_in_one_sentence(fields, says):

@@ -141,7 +141,7 @@ def test_a_subset_larger_than_the_data_or_smaller_than_the_classes_is_refused(si
     with pytest.raises(UserError) as caught:
         take_subset(torch.arange(100), data.labels_N, size, seeded(0))
     assert str(caught.value) == (
-        f"train_subset {size} of 100 images in 3 classes: give at least one image a class and at most all of them."
+        f"train_subset {size} of 100 images in 3 classes: give at least one image per class and at most all of them."
     )
 
 
@@ -158,8 +158,8 @@ def test_too_few_images_for_a_test_set_are_refused():
     with pytest.raises(UserError) as caught:
         fixed_test_split(torch.tensor([0, 1, 2, 3, 4]))
     assert str(caught.value) == (
-        "5 images in 5 classes: 20 % of them are the test set, which would be empty; give more images, at least two in "
-        "some class."
+        "5 images in 5 classes: 20 % of each class is set aside as the test set, which would be empty; give more "
+        "images, at least two in some class."
     )
 
 

@@ -4,7 +4,6 @@ import io
 import json
 import sys
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -77,7 +76,7 @@ def test_a_damaged_file_is_refused_by_its_path(tmp_path):
     path = write(tmp_path / "all.parquet", [0, 1] * 5)
     path.write_bytes(path.read_bytes()[:-20])
     said = message(f"parquet:{path}")
-    assert said.startswith(f"{path} is no sound parquet file (")
+    assert said.startswith(f"{path} is not a valid parquet file (")
     assert said.endswith("): get it again.")
 
 
@@ -103,8 +102,8 @@ def test_a_table_without_images_or_labels_is_refused_with_its_columns(tmp_path, 
     path = tmp_path / "all.parquet"
     parquet.write_table(arrow.table(columns), path)
     assert message(f"parquet:{path}") == (
-        f"{path} has no column of {what} (its columns: {', '.join(columns)}): images are bytes, labels numbers or "
-        "text; name another table."
+        f"{path} has no column of {what} (its columns: {', '.join(columns)}): images must be bytes and labels "
+        "numbers or text; give another table."
     )
 
 
@@ -114,7 +113,7 @@ def test_rows_without_a_label_and_new_test_classes_are_refused(tmp_path):
     write(tmp_path / "two" / "train.parquet", ["a", "b"])
     write(tmp_path / "two" / "test.parquet", ["a", "c"])
     assert message(f"parquet:{tmp_path / 'two'}") == (
-        f"{tmp_path / 'two'} has the classes c in its test part alone: add training images of them, or remove their "
+        f"{tmp_path / 'two'} has the classes c in its test part only: add training images of them, or remove their "
         "rows."
     )
 
@@ -143,7 +142,7 @@ def test_words_of_names_say_which_part_a_file_is(tmp_path, train, test):
     write(tmp_path / train, [0, 1, 0, 1])
     if test is None:
         said = f"parquet:{tmp_path} has test_like.parquet and no file whose name says train: rename the training "
-        assert message(f"parquet:{tmp_path}") == said + "files to train-*.parquet, or name one file."
+        assert message(f"parquet:{tmp_path}") == said + "files to train-*.parquet, or give the path of one file."
         return
     write(tmp_path / test, [1, 0, 1])
     write(tmp_path / "unsupervised.parquet", [0] * 9)
@@ -151,7 +150,7 @@ def test_words_of_names_say_which_part_a_file_is(tmp_path, train, test):
     assert (found.train.labels_N.tolist(), found.test.labels_N.tolist()) == ([0, 1, 0, 1], [1, 0, 1])
 
 
-def test_a_test_part_without_labels_is_none(tmp_path):
+def test_a_test_part_without_labels_is_ignored(tmp_path):
     write(tmp_path / "train.parquet", [0, 1] * 5)
     write(tmp_path / "test.parquet", [-1, -1])
     assert len(data.load(f"parquet:{tmp_path}", image_size=8).test) == 2  # a fifth of the training part
@@ -159,8 +158,8 @@ def test_a_test_part_without_labels_is_none(tmp_path):
     assert data.load(f"parquet:{tmp_path}", image_size=8).test.labels_N.tolist() == [0, 1, 1]
     write(tmp_path / "test.parquet", [0, -1])
     assert message(f"parquet:{tmp_path}") == (
-        f"the label of image 1 of the test part of {tmp_path} is -1: give class indices from 0 on (below 10000 for 2 "
-        "images)."
+        f"the label of image 1 of the test part of {tmp_path} is -1: labels must be class indices from 0 to 9999 (with "
+        "2 images); correct it."
     )
 
 
@@ -182,21 +181,21 @@ def test_types_that_do_not_go_together_are_refused_and_widths_of_integers_do(tmp
     write(second, ["a", "b"])
     said = message(f"parquet:{tmp_path}")
     assert said.startswith(f"the files train-0.parquet to train-1.parquet of {tmp_path} have columns of different ")
-    assert said.endswith("): write them anew with the same types.")
+    assert said.endswith("): write them again with the same types.")
     second.rename(tmp_path / "test.parquet")
     assert message(f"parquet:{tmp_path}") == (
-        f"{tmp_path} has labels that are text in one part and numbers in the other: make them alike."
+        f"{tmp_path} has labels that are text in one part and numbers in the other: use the same kind in both."
     )
 
 
 @pytest.mark.parametrize("note", ["{no json", "[1]", '{"info": {"features": [1]}}', "\udce9"])
-def test_notes_in_the_schema_that_cannot_be_read_are_refused(tmp_path, note):
+def test_metadata_in_the_schema_that_cannot_be_read_are_refused(tmp_path, note):
     path = write(tmp_path / "all.parquet", [0, 1])
     table = parquet.read_table(path).replace_schema_metadata({"huggingface": note.encode(errors="surrogateescape")})
     parquet.write_table(table, path)
     said = message(f"parquet:{path}")
-    assert said.startswith(f"{path} has notes of Hugging Face in its schema that cannot be read (")
-    assert said.endswith("): write the table anew.")
+    assert said.startswith(f"{path} has Hugging Face metadata in its schema that cannot be read (")
+    assert said.endswith("): write the table again.")
 
 
 def test_columns_without_a_usual_name_are_never_guessed(tmp_path):
@@ -204,7 +203,7 @@ def test_columns_without_a_usual_name_are_never_guessed(tmp_path):
     table = parquet.read_table(path).append_column("id", [list(range(10))])
     parquet.write_table(table, path)
     assert message(f"parquet:{path}") == (
-        f"{path} has several columns that may be the labels (species, id): name the right one 'label'."
+        f"{path} has several columns that could be the labels (species, id): rename the right one to 'label'."
     )
     write(path, [0, 1] * 5, label="species", names=["cat", "dog"])
     table = parquet.read_table(path).append_column("id", [list(range(10))])
@@ -213,22 +212,22 @@ def test_columns_without_a_usual_name_are_never_guessed(tmp_path):
 
 
 def test_missing_files_and_names_are_refused(tmp_path):
-    said = f"parquet:{tmp_path}: there is no parquet file; give the path of one, or of a folder of them."
+    said = f"parquet:{tmp_path}: there is no parquet file; give the path of a file, or of a folder with some."
     assert message(f"parquet:{tmp_path}") == said
-    assert message("parquet") == "data set 'parquet': say which, as parquet:PATH."
-    assert message("hf:") == "data set 'hf:': say which, as hf:NAME."
+    assert message("parquet") == "data set 'parquet' is incomplete: write parquet:PATH."
+    assert message("hf:") == "data set 'hf:' is incomplete: write hf:NAME."
     assert message("digits:x").startswith("unknown data set 'digits:x'")
     path = write(tmp_path / "all.parquet", [0, 1])
     assert message(f"parquet:{path}", data_dir=tmp_path) == (
-        f"data_dir {tmp_path} with 'parquet': it is named parquet:PATH; leave out --data-dir."
+        f"data_dir {tmp_path} with 'parquet': write parquet:PATH and leave out --data-dir."
     )
 
 
 def test_files_that_do_not_fit_into_memory_are_refused_with_the_way_that_needs_none(tmp_path):
     path = write(tmp_path / "all.parquet", [0, 1])
     assert message(f"parquet:{path}", memory=0) == (
-        f"parquet:{path} has 0.0 GiB of files and at most 0 GiB are kept in memory (--data-memory): name its folder "
-        f"as hf:{tmp_path}, which reads rows from disk."
+        f"parquet:{path} has 0.0 GiB of files, but at most 0 GiB are kept in memory (--data-memory): write "
+        f"hf:{tmp_path}, which reads rows from disk."
     )
 
 
@@ -236,7 +235,9 @@ def test_files_that_do_not_fit_into_memory_are_refused_with_the_way_that_needs_n
 def test_a_missing_package_is_named_with_its_extra(name, package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.setitem(sys.modules, f"{package}.parquet", None)
-    assert message(name) == (f"tables of images need the package {package}: install it by pip install 'codistill[hf]'.")
+    assert message(name) == (
+        f"tables of images need the package {package}: install it with pip install 'codistill[hf]'."
+    )
 
 
 def test_a_data_set_of_the_hubs_package_is_read_from_disk(tmp_path, monkeypatch):
@@ -244,12 +245,9 @@ def test_a_data_set_of_the_hubs_package_is_read_from_disk(tmp_path, monkeypatch)
     monkeypatch.setattr(hub.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     folder = tmp_path / "set"
     for part, labels in (("train", [0, 1, 1, 0]), ("test", [1])):
-        pixels = [np.full((20, 20, 3), 40 * i, dtype=np.uint8) for i in range(len(labels))]
-        features = hub.Features(image=hub.Image(), label=hub.ClassLabel(names=["cat", "dog"]))
-        rows = {"image": [Image.fromarray(p) for p in pixels], "label": labels}
-        table = hub.Dataset.from_dict(rows, features=features)
-        (folder / "data").mkdir(parents=True, exist_ok=True)
-        table.to_parquet(folder / "data" / f"{part}-00000-of-00001.parquet")
+        blobs = [encoded(40 * i, (20, 20)) for i in range(len(labels))]
+        path = folder / "data" / f"{part}-00000-of-00001.parquet"
+        write(path, labels, names=["cat", "dog"], images=blobs)
     small, large = (data.load(f"hf:{folder}", image_size=size) for size in (16, 128))
     for found in (small, large):
         assert found.classes == ("cat", "dog")

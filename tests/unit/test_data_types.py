@@ -62,12 +62,12 @@ def test_an_image_set_refuses_floats_and_missing_axes():
     )
 
 
-def test_an_image_set_refuses_labels_and_groups_that_are_not_one_integer_an_image():
+def test_an_image_set_refuses_labels_and_groups_that_are_not_one_integer_per_image():
     assert message(lambda: image_set(labels_N=torch.zeros(3, dtype=torch.int64))) == (
-        "labels are torch.int64 [3] for 4 images: give one int64 an image."
+        "labels are torch.int64 [3] for 4 images: give one int64 per image."
     )
     assert message(lambda: image_set(groups_N=torch.zeros(4))) == (
-        "groups are torch.float32 [4] for 4 images: give one int64 an image."
+        "groups are torch.float32 [4] for 4 images: give one int64 per image."
     )
 
 
@@ -77,9 +77,9 @@ def test_a_dataset_refuses_test_images_of_another_shape():
     )
 
 
-def test_a_dataset_refuses_a_mean_that_is_not_one_number_a_channel():
+def test_a_dataset_refuses_a_mean_that_is_not_one_number_per_channel():
     assert message(lambda: dataset(mean=(0.5, 0.5))) == (
-        "2 means and 1 deviations for images of 1 channels: give one a channel."
+        "2 means and 1 deviations for images of 1 channels: give one per channel."
     )
 
 

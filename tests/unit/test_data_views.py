@@ -1,14 +1,11 @@
-"""Views: torchvision's crop and flip pixel by pixel, one distortion a peer under ICL, exact normalisation."""
+"""Views: torchvision's crop and flip pixel by pixel, one distortion per view, exact normalisation."""
 
 import pytest
 import torch
+from one_step import step_views
 from torchvision.transforms.v2 import functional as reference
 
-from codistill.data import AugmentPolicy, make_views, normalise
-from codistill.errors import UserError
-
-# With these constants a normalised pixel is the pixel's value.
-PLAIN_MEAN, PLAIN_STD = (0.0, 0.0, 0.0), (1 / 255,) * 3
+from codistill.data import AugmentPolicy, ImageSet, normalise, training_views
 
 
 def images(n, height=6, width=5):
@@ -16,26 +13,14 @@ def images(n, height=6, width=5):
     return torch.randint(1, 256, (n, 3, height, width), generator=generator, dtype=torch.uint8)
 
 
-def views(batch, policy, *, peers=1, distinct=False, seed=0, mean=PLAIN_MEAN, std=PLAIN_STD):
-    generator = torch.Generator().manual_seed(seed)
-    return make_views(batch, policy, mean, std, peers=peers, distinct=distinct, generator=generator, device="cpu")
-
-
 def one(*args, **options):
-    view = views(*args, **options)
-    assert isinstance(view, torch.Tensor)
+    (view,) = step_views(*args, **options)
     return view
-
-
-def several(*args, **options):
-    made = views(*args, distinct=True, **options)
-    assert isinstance(made, tuple)
-    return made
 
 
 @pytest.fixture
 def draws(monkeypatch):
-    """What make_views drew: offsets as "randint", flips as "rand"."""
+    """What a step drew: offsets as "randint", flips as "rand"."""
     drawn = {}
 
     def recorded(name, original):
@@ -52,7 +37,7 @@ def draws(monkeypatch):
 
 def test_each_view_is_torchvisions_crop_of_the_zero_padded_image_at_the_offset_drawn(draws):
     batch, padding = images(40), 2
-    made = several(batch, AugmentPolicy(padding, False), peers=3)
+    made = step_views(batch, AugmentPolicy(padding, False), count=3)
     top_VB, left_VB = draws["randint"]
     assert top_VB.shape == (3, 40)
     padded = reference.pad(batch, [padding])
@@ -92,10 +77,10 @@ def test_crop_comes_before_flip(draws):
         assert torch.equal(made[image], expected.float())
 
 
-def test_distinct_views_differ_between_peers_but_show_the_same_images_in_the_same_order():
+def test_views_differ_from_each_other_but_show_the_same_images_in_the_same_order():
     # Each image is one colour, so that its number can be read off any view of it.
     batch = torch.arange(1, 101, dtype=torch.uint8)[:, None, None, None].expand(100, 3, 8, 8).contiguous()
-    made = several(batch, AugmentPolicy(3, True), peers=4)
+    made = step_views(batch, AugmentPolicy(3, True), count=4)
     assert len(made) == 4
     for view in made:
         assert view.shape == (100, 3, 8, 8)
@@ -108,35 +93,37 @@ def test_distinct_views_differ_between_peers_but_show_the_same_images_in_the_sam
             assert same < 0.1  # 49 offsets: one pair in 49 agrees by chance
 
 
-def test_without_distinct_all_peers_share_one_tensor_of_one_distortion(draws):
-    batch, policy = images(8), AugmentPolicy(2, True)
-    view = views(batch, policy, peers=4)
-    assert isinstance(view, torch.Tensor)
+def test_one_view_is_one_distortion_of_each_image(draws):
+    view = one(images(8), AugmentPolicy(2, True))
     assert view.shape == (8, 3, 6, 5)
     assert draws["randint"].shape == (2, 1, 8)
-    assert torch.equal(view, one(batch, policy, peers=1))
+    assert draws["rand"].shape == (1, 8)
 
 
-def test_distinct_gives_a_tuple_even_for_one_peer():
-    assert len(several(images(4), AugmentPolicy(1, True), peers=1)) == 1
-
-
-def test_equal_generators_give_equal_views_and_the_next_batch_others():
-    batch, policy = images(20), AugmentPolicy(2, True)
+def test_equal_generators_give_equal_views_and_the_next_step_others():
+    batch, policy = ImageSet(images(20), torch.arange(20)), AugmentPolicy(2, True)
     generator = torch.Generator().manual_seed(3)
-    options = {"peers": 2, "distinct": True, "device": "cpu"}
-    first = make_views(batch, policy, PLAIN_MEAN, PLAIN_STD, generator=generator, **options)
+    constants = {"mean": (0.0,) * 3, "std": (1 / 255,) * 3, "workers": 0, "device": torch.device("cpu")}
+
+    def epoch():
+        made = training_views(batch, [torch.arange(20)] * 2, policy, views=2, generator=generator, **constants)
+        # Views hold until the next step only.
+        return [torch.stack(views) for views, _ in made]
+
     state = generator.get_state()
-    second = make_views(batch, policy, PLAIN_MEAN, PLAIN_STD, generator=generator, **options)
-    again = make_views(batch, policy, PLAIN_MEAN, PLAIN_STD, generator=generator.set_state(state), **options)
-    assert all(torch.equal(a, b) for a, b in zip(second, again, strict=True))
-    assert not torch.equal(first[0], second[0])
+    (first, second), (third, _) = epoch(), epoch()
+    generator.set_state(state)
+    again = epoch()
+    assert torch.equal(first, again[0])
+    assert torch.equal(second, again[1])
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, third)
 
 
 def test_making_views_leaves_the_batch_and_the_global_generator_alone():
     before, batch = torch.get_rng_state(), images(10)
     kept = batch.clone()
-    several(batch, AugmentPolicy(2, True), peers=2)
+    step_views(batch, AugmentPolicy(2, True), count=2)
     one(batch, AugmentPolicy(0, False))
     assert torch.equal(batch, kept)
     assert torch.equal(torch.get_rng_state(), before)
@@ -146,7 +133,7 @@ def test_no_distortion_gives_the_images_of_evaluation_bit_by_bit():
     batch, mean, std = images(5), (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
     expected = normalise(batch, mean, std, "cpu")
     assert torch.equal(one(batch, AugmentPolicy(0, False), mean=mean, std=std), expected)
-    for view in several(batch, AugmentPolicy(0, False), peers=2, mean=mean, std=std):
+    for view in step_views(batch, AugmentPolicy(0, False), count=2, mean=mean, std=std):
         assert torch.equal(view, expected)
 
 
@@ -161,9 +148,3 @@ def test_padding_is_black_before_normalisation():
     batch = torch.full((200, 1, 4, 4), 255, dtype=torch.uint8)
     made = one(batch, AugmentPolicy(1, False), mean=(0.5,), std=(0.25,))
     assert sorted(made.unique().tolist()) == [-2.0, 2.0]
-
-
-def test_views_for_no_peer_are_refused():
-    with pytest.raises(UserError) as caught:
-        views(images(2), AugmentPolicy(0, False), peers=0)
-    assert str(caught.value) == "peers 0: views need at least one peer."

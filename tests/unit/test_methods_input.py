@@ -108,15 +108,14 @@ def test_outputs_of_the_wrong_kind_are_refused(make, says):
         (lambda: methods.build("baseline", SHAPE), "use the method 'ind'"),
         (lambda: methods.build("one", GroupShape(2, C, (D, D))), "ONE needs peers that share a trunk"),
         (lambda: methods.build("clnn", GroupShape(2, C, (D, D))), "use a branched group or a tree"),
-        (lambda: methods.build("okddip", GroupShape(2, C, (D, D)), include_self=False), "leaves it no target"),
         (
             lambda: methods.build("okddip", GroupShape(3, C, (8, 16, 8)), ablation="asymmetry"),
             "'asymmetry' with feature widths [8, 16, 8]",
         ),
         (lambda: methods.build("nowhere.py:Mine", SHAPE), "there is no file nowhere.py"),
         (lambda: method_of("ind")(PeerOutputs(torch.zeros(2, B, C)), LABELS, PROGRESS), "logits of 2 peers"),
-        (lambda: method_of("okddip")(outputs(features=()), LABELS, PROGRESS), "reads features, and got none"),
-        (lambda: method_of("one")(outputs(trunk_features=None), LABELS, PROGRESS), "reads the shared trunk's features"),
+        (lambda: method_of("okddip")(outputs(features=()), LABELS, PROGRESS), "needs features, and got none: give one tensor [B, D] per peer"),
+        (lambda: method_of("one")(outputs(trunk_features=None), LABELS, PROGRESS), "needs the shared trunk's features, and got none: give [B, D]"),
         (lambda: method_of("kd")(outputs(teacher_logits_KBC=None), LABELS, PROGRESS), "reads the teachers' logits"),
         (lambda: method_of("ind")(outputs(), LABELS, PROGRESS, torch.ones(3)), "sample weights have shape [3]"),
         (lambda: method_of("ind")(outputs(), LABELS, PROGRESS, -torch.ones(B)), "sample weights that are below 0"),
@@ -146,7 +145,7 @@ def test_what_makes_no_sense_is_refused(call, says):
 
 def test_a_users_class_must_be_a_method(tmp_path):
     (tmp_path / "mine.py").write_text("class Mine:\n    pass\n")
-    assert "is no subclass" in refusal(lambda: methods.build(f"{tmp_path / 'mine.py'}:Mine", SHAPE))
+    assert "is not a subclass" in refusal(lambda: methods.build(f"{tmp_path / 'mine.py'}:Mine", SHAPE))
     assert "did you mean 'Mine'" in refusal(lambda: methods.build(f"{tmp_path / 'mine.py'}:Mime", SHAPE))
 
 

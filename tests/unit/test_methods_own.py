@@ -15,7 +15,7 @@ HEAD = """
 from __future__ import annotations
 from typing import TYPE_CHECKING
 import torch
-from codistill.methods import Method
+from codistill.methods import Method, Needs
 from codistill.types import StepOutput
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ def test_what_a_step_gives_is_checked(given, says, tmp_path):
             "names the student 2 as leader of 2: give an int from 0 to 1, or None.",
         ),
         (
-            "def __init__(self, shape):\n        super().__init__(shape)\n        self.held_out = 1.5",
-            "holds out 1.5 of the training images: give a share from 0 to below 1.",
+            "@classmethod\n    def needs_of(cls, options):\n        return Needs(held_out=1.5)",
+            "needs.held_out 1.5: it is a share of the training images; give 0 to below 1.",
         ),
     ],
 )

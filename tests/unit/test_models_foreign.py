@@ -100,8 +100,8 @@ def test_function_of_a_file_builds_the_network_from_the_generator(tmp_path):
         ("maek", "unknown name in .*nets.py 'maek': did you mean 'make'"),
         ("wrong", r"write it as function\(num_classes, in_channels\) -> nn.Module"),
         ("nothing", "returned int: it must return an nn.Module"),
-        ("net", r"is no function: write function\(num_classes, in_channels\)"),
-        ("frozen", "has no parameter to train: leave requires_grad on where it is to learn"),
+        ("net", r"is not a function: write function\(num_classes, in_channels\)"),
+        ("frozen", "has no parameter to train: keep requires_grad=True for those that should learn"),
         ("broken", r"nets.py:broken' failed \(TypeError, line 18: .*'biass'\)"),
     ],
 )
@@ -113,7 +113,7 @@ def test_a_file_that_does_not_give_a_network_is_refused(tmp_path, function, mess
 
 
 def test_a_file_without_a_function_is_refused_with_the_form():
-    with pytest.raises(UserError, match=r"model 'nets.py': name the function too, nets.py:FUNCTION"):
+    with pytest.raises(UserError, match=r"model 'nets.py' is incomplete: add the function, nets.py:FUNCTION"):
         models.build("nets.py", 3)
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from codistill import execution, methods
-from codistill.execution.pointwise import safe_convolutions
+from codistill.execution.onednn_guard import safe_convolutions
 from codistill.models import build
 from codistill.peers import BranchedGroup, NetworkGroup
 from codistill.types import Progress

@@ -11,7 +11,8 @@ from codistill import models
 from codistill.errors import UserError
 from codistill.models.wide_resnet import WideResNet
 from codistill.peers import NetworkGroup
-from codistill.peers.features import find_classifier, forward_with_features
+from codistill.peers.features import find_classifier
+from codistill.peers.observe import run_observed
 from codistill.types import GroupShape
 
 
@@ -62,7 +63,7 @@ def test_features_are_the_input_of_the_linear_layer_that_runs_last():
     classifier, _ = find_classifier(net)
     assert (classifier.name, classifier.num_classes, classifier.width) == ("classifier", 3, 6)
     x = torch.randn(2, 4)
-    logits, features = forward_with_features(net, classifier, x)
+    logits, features, _ = run_observed(net, {}, classifier.features, x)
     assert torch.equal(features, torch.relu(net.body(x)))
     assert torch.equal(net.classifier(features), logits)
     assert not net.classifier._forward_pre_hooks
@@ -222,7 +223,7 @@ def test_every_peer_sees_its_own_view():
     logits = group(views).logits_PBC
     assert torch.equal(logits[0], group.networks[0](views[0]))
     assert torch.equal(logits[1], group.networks[1](views[1]))
-    assert torch.equal(group.forward_peer(1, views[1])[0], logits[1])
+    assert torch.equal(group.run_peer(1, views[1]).logits_PBC[0], logits[1])
 
 
 def test_wrong_views_are_refused():

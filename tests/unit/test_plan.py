@@ -8,7 +8,7 @@ from PIL import Image
 from codistill.cli import main
 from codistill.errors import UserError
 from codistill.training import Config
-from codistill.training.plan import plan
+from codistill.training.dry_run import dry_run as plan
 
 CHAIN = """
 from torch import nn
@@ -104,7 +104,7 @@ def test_a_dry_run_prints_the_group_and_writes_nothing(chain, tmp_path, monkeypa
     out = capsys.readouterr().out
     for text in (f"{3 * sum(PARAMETERS) + 16:,} (16 of them the method's)", f"{sum(PARAMETERS):,} (one student)"):
         assert text in out
-    assert f"{3 * 32 * 3 * sum(MACS) / 1e9:.3f} G a step: 3 x the" in out
+    assert f"{3 * 32 * 3 * sum(MACS) / 1e9:.3f} G per step: 3 x the" in out
     assert f"{32 * 4 * (64 + 3 * 24) / 2**20:.1f} MiB held for backward" in out
     assert list(tmp_path.iterdir()) == []
 

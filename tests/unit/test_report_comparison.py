@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from scipy import stats
-from synthetic_runs import write_run
+from synthetic_runs import INPUT, write_run
 
 from codistill.errors import UserError
 from codistill.reports import compare, find_runs, read_run, to_markdown
@@ -110,7 +110,7 @@ def test_a_row_without_a_finished_seed_has_no_numbers(tmp_path: Path) -> None:
     assert (row.error, row.headline, row.seconds, row.parameters, row.peers) == (None, None, None, None, 4)
 
 
-def test_variants_of_one_label_are_told_apart_by_their_settings(tmp_path: Path) -> None:
+def test_variants_with_one_label_are_separate_rows_named_by_their_settings(tmp_path: Path) -> None:
     for lr in (0.1, 0.05):
         for seed in (0, 1):
             write_run(tmp_path / f"lr{lr}-{seed}", "dml", seed, config={"optim": {"lr": lr, "momentum": 0.9}})
@@ -139,7 +139,7 @@ def test_different_experiments_are_never_seeds_of_one_row(tmp_path: Path, one: d
 
 def _input(folder: Path, **changes) -> None:
     data = {"training_images": 100, "test_images": 20, "labels_sha256": "ab" * 32} | changes
-    (folder / "input.json").write_text(json.dumps({"version": 1, "classes": ["a", "b"], "data": data}))
+    (folder / "input.json").write_text(json.dumps(INPUT | {"data": data}))
 
 
 def test_the_same_images_elsewhere_are_the_same_table_and_row(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_folders_of_older_runs_are_separate_tables(tmp_path: Path) -> None:
     assert [[row.name for row in table.rows] for table in tables] == [["dml"], ["dml"]]
 
 
-def test_data_from_python_are_told_apart_by_their_images(tmp_path: Path) -> None:
+def test_data_sets_from_python_are_distinguished_by_their_images(tmp_path: Path) -> None:
     changes = {"a": {}, "b": {}, "more": {"training_images": 101}, "other": {"labels_sha256": "cd" * 32}}
     for seed, (name, change) in enumerate(changes.items()):
         _input(write_run(tmp_path / name, "dml", seed, data="own"), **change)
@@ -173,13 +173,13 @@ def test_data_from_python_are_told_apart_by_their_images(tmp_path: Path) -> None
 
 def test_the_page_has_no_command_for_data_that_no_command_can_name(tmp_path: Path) -> None:
     write_run(tmp_path / "a", "dml", 0, data="own")
-    told = commands(compare(find_runs([tmp_path])).tables[0])
-    assert told == f"# {tmp_path / 'a'}: trained on data from Python; give train(...) the same dataset=\n" + (
+    shown = commands(compare(find_runs([tmp_path])).tables[0])
+    assert shown == f"# {tmp_path / 'a'}: trained on data from Python; give train(...) the same dataset=\n" + (
         "codistill report repeated"
     )
 
 
-def test_how_and_where_a_run_goes_tells_no_seeds_apart(tmp_path: Path) -> None:
+def test_how_and_where_a_run_is_trained_makes_no_separate_rows(tmp_path: Path) -> None:
     for seed in range(2):
         how = {"threads": 1 + seed, "executor": ("loop", "fused")[seed], "device": ("cpu", "cuda:1")[seed]}
         where = {"workers": seed, "download": bool(seed), "memory_limit": float(seed), "teachers": [f"r/t-seed{seed}"]}
@@ -200,7 +200,7 @@ def test_one_experiment_run_in_two_ways_with_one_seed_is_two_rows(tmp_path: Path
     assert {row.name for row in rows} == {"dml, executor loop", "dml, executor fused"}
 
 
-def test_a_setting_that_an_older_version_did_not_write_tells_no_seeds_apart(tmp_path: Path) -> None:
+def test_a_setting_that_an_older_version_did_not_write_makes_no_separate_rows(tmp_path: Path) -> None:
     write_run(tmp_path / "old", "dml", 0)
     write_run(tmp_path / "new", "dml", 1, config={"data_memory": 8.0})
     assert len(compare(find_runs([tmp_path])).rows) == 1
@@ -221,10 +221,10 @@ def test_the_baseline_has_the_same_data_and_length_in_any_order(tmp_path: Path, 
         "dml, epochs 6": None, "ind": None,
     }  # fmt: skip
     markdown = to_markdown(comparison)
-    assert "Compared with nothing, for want of a baseline with the same networks, images, number of epochs" in markdown
-    assert re.search(r"in common: (dml, epochs 6; ind|ind; dml, epochs 6)\.", markdown)
+    assert "Not compared, since no baseline has the same networks, images, number of epochs and a" in markdown
+    assert re.search(r"common seed: (dml, epochs 6; ind|ind; dml, epochs 6)\.", markdown)
     many = [*runs, *_lengths(tmp_path, "okddip, networks", 2, 3)]
-    assert "in common: 4 rows, those without a difference." in to_markdown(compare(many))
+    assert "common seed: the 4 rows without a difference." in to_markdown(compare(many))
 
 
 @pytest.mark.parametrize("turned", [False, True])

@@ -16,7 +16,7 @@ from codistill.reports.figures.calibration import pooled
 from codistill.reports.figures.curves import curve_figure, line_over_seeds
 from codistill.reports.figures.forest import forest_figure
 from codistill.reports.figures.pens import Pen, pens_for, plain_pens
-from codistill.reports.records import Bins
+from codistill.rundir import Bins
 
 PEN = Pen(1, (), "o")
 
@@ -37,7 +37,7 @@ def test_a_line_is_the_mean_over_the_seeds_that_got_there(tmp_path: Path) -> Non
 
 def test_a_quantity_that_no_epoch_has_gives_no_line(tmp_path: Path) -> None:
     runs = find_runs([write_run(tmp_path / "a", "baseline")])
-    assert line_over_seeds(runs, PEN, lambda epoch: epoch.parts.get("kd")) is None
+    assert line_over_seeds(runs, PEN, lambda epoch: epoch.train.parts.get("kd")) is None
 
 
 def test_values_far_apart_get_a_logarithmic_axis_with_plain_numbers(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_values_far_apart_get_a_logarithmic_axis_with_plain_numbers(tmp_path: Pa
     assert ">0</text>" in curve_figure([flat], "b", "flat", y="%")
 
 
-def test_a_long_name_is_cut_before_it_runs_into_the_error_beside_it(tmp_path: Path) -> None:
+def test_a_long_name_is_cut_before_it_runs_into_the_error_next_to_it(tmp_path: Path) -> None:
     names = ["dml", "kdcl_minlogit, ICL, resnet20_tiny + resnet8_tiny + mobilenet_v2_tiny"]
     for name in names:
         write_run(tmp_path / name, name)
@@ -73,8 +73,8 @@ def test_attention_is_the_mean_over_seeds_of_the_last_epoch(tmp_path: Path) -> N
 
 
 def test_reliability_bins_are_pooled_by_their_images() -> None:
-    one = Bins((1.0, 0.0, 2.0), (0.2, None, 0.8), (0.0, None, 0.5))
-    two = Bins((3.0, 0.0, 0.0), (0.6, None, None), (1.0, None, None))
+    one = Bins(count=(1, 0, 2), confidence=(0.2, None, 0.8), accuracy=(0.0, None, 0.5))
+    two = Bins(count=(3, 0, 0), confidence=(0.6, None, None), accuracy=(1.0, None, None))
     assert pooled([one, two]) == pytest.approx(np.array([[4.0, 0.5, 0.75], [2.0, 0.8, 0.5]]))
 
 

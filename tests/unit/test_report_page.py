@@ -64,9 +64,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_the_demo_shows_every_section(demo: str) -> None:
     assert Outline(demo).headings == [
-        "Results", "Test error", "Learning curves", "Diversity of the peers", "Attention between peers",
-        "Calibration of the leader", "Parts of the loss", "Every peer", "Settings", "Where the numbers come from",
-        "How to repeat it",
+        "Results", "Test error", "Learning curves", "Diversity of the students", "Attention between peers",
+        "Calibration of the leader", "Terms of the loss", "Every student", "Settings", "Where the numbers come from",
+        "How to repeat the runs",
     ]  # fmt: skip
 
 
@@ -139,14 +139,14 @@ def test_two_seeds_support_no_finding(tmp_path: Path) -> None:
 def test_a_baseline_alone_has_no_section_about_peers(tmp_path: Path) -> None:
     page = Outline(report([write_run(tmp_path / "r", "baseline")], tmp_path / "x.html"))
     assert page.headings == [
-        "Results", "Learning curves", "Calibration of the leader", "Every peer", "Settings",
-        "Where the numbers come from", "How to repeat it",
+        "Results", "Learning curves", "Calibration of the leader", "Every student", "Settings",
+        "Where the numbers come from", "How to repeat the runs",
     ]  # fmt: skip
 
 
 def test_a_method_without_attention_has_no_such_section(tmp_path: Path) -> None:
     page = Outline(report([write_run(tmp_path / "r", "dml")], tmp_path / "x.html"))
-    assert "Diversity of the peers" in page.headings
+    assert "Diversity of the students" in page.headings
     assert "Attention between peers" not in page.headings
 
 
@@ -168,7 +168,18 @@ def test_an_unfinished_run_is_shown_as_such_with_its_curves(tmp_path: Path) -> N
     page = Outline(report([write_run(tmp_path / "r", "dml", 3, epochs=9, done=2)], tmp_path / "x.html"))
     assert "dml, seed 3: 2 of 9 epochs" in page.text
     assert "Learning curves" in page.headings
-    assert "Every peer" not in page.headings
+    assert "Every student" not in page.headings
+
+
+def test_what_a_run_reported_as_wrong_is_in_a_box_above_the_results(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "r", "dml", 3)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines[1]["concerns"] = ["student 2 is far behind"]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = Outline(report([folder], tmp_path / "x.html")).text
+    assert text.index("Look at this.") < text.index("dml, seed 3, epoch 2: student 2 is far behind.")
+    assert text.index("student 2 is far behind") < text.index("Results")
+    assert "Look at this." not in report([write_run(tmp_path / "plain", "dml")], tmp_path / "y.html")
 
 
 def test_a_run_before_its_first_epoch_still_gives_a_page(tmp_path: Path) -> None:

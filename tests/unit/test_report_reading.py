@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from synthetic_runs import write_demo, write_run
+from synthetic_runs import INPUT, write_demo, write_run
 
 from codistill.errors import UserError
 from codistill.reports import find_runs, read_run
+from codistill.reports.settings import images_of
 
 
 def test_a_finished_run_is_read_whole(tmp_path: Path) -> None:
@@ -42,7 +43,7 @@ def test_an_unfinished_run_without_a_label_goes_by_its_method(tmp_path: Path) ->
 
 def test_the_loss_of_a_student_is_the_mean_over_the_group(tmp_path: Path) -> None:
     epoch = read_run(write_run(tmp_path / "r", "dml")).metrics[0]
-    assert epoch.loss_per_student == pytest.approx(epoch.loss / 4)
+    assert epoch.loss_per_student == pytest.approx(epoch.train.loss / 4)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
@@ -64,13 +65,20 @@ def test_a_record_without_a_required_entry_is_damaged_and_says_which(tmp_path: P
     record = json.loads((folder / "summary.json").read_text())
     del record["last"]["test"]["ensemble"]
     (folder / "summary.json").write_text(json.dumps(record))
-    with pytest.raises(UserError, match=r"summary.json is damaged \('ensemble' is missing\)"):
+    with pytest.raises(UserError, match=r"summary.json is damaged \(last.test.ensemble is missing\)"):
         read_run(folder)
 
 
 @pytest.mark.parametrize(
     ("change", "why"),
-    [({"kind": "other"}, "is not 'codistill-run'"), ({"headline": "best"}, "neither 'leader' nor 'mean'")],
+    [
+        ({"kind": "other"}, r"\(kind is 'other', not 'codistill-run'\)"),
+        ({"headline": "best"}, r"\(headline is 'best', neither 'leader' nor 'mean'\)"),
+        ({"peers": "many"}, r"\(peers is 'many', not a whole number\)"),
+        ({"classes": {}}, r"\(classes is {}, not a list\)"),
+        ({"icl": 1}, r"\(icl is 1, not true or false\)"),
+        ({"seeds": {"run": True}}, r"\(seeds.run is True, not a whole number\)"),
+    ],
 )
 def test_a_summary_of_something_else_is_refused(tmp_path: Path, change: dict, why: str) -> None:
     with pytest.raises(UserError, match=why):
@@ -80,8 +88,9 @@ def test_a_summary_of_something_else_is_refused(tmp_path: Path, change: dict, wh
 @pytest.mark.parametrize(
     ("where", "value", "why"),
     [
-        ("train", {"loss": 1.0, "loss_by_peer": [], "parts": {}}, "loss_by_peer is empty"),
-        ("diagnostics", {"attention": [[0.5, 0.5]]}, "attention is not square"),
+        ("train", {"loss": 1.0, "loss_by_peer": [], "parts": {}, "error_by_peer": []}, "train.loss_by_peer is empty"),
+        ("train", {"loss": 1.0, "loss_by_peer": ["a"]}, r"train.loss_by_peer.0 is 'a', not a number"),
+        ("validation", [], r"validation is \[\], not a record"),
     ],
 )
 def test_an_epoch_that_cannot_be_drawn_is_damaged(tmp_path: Path, where: str, value: dict, why: str) -> None:
@@ -92,17 +101,17 @@ def test_an_epoch_that_cannot_be_drawn_is_damaged(tmp_path: Path, where: str, va
         read_run(folder)
 
 
-def test_what_input_json_says_of_the_images_is_read_and_damage_in_it_told(tmp_path: Path) -> None:
+def test_input_json_is_read_and_damage_in_it_is_reported(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "r")
-    assert read_run(folder).images == {}
-    record = {"version": 1, "classes": ["a", "b"]}
-    (folder / "input.json").write_text(json.dumps(record))
-    assert read_run(folder).images == {}
+    assert read_run(folder).input is None
+    assert images_of(read_run(folder)) == {"data_dir": "null"}
+    (folder / "input.json").write_text(json.dumps(INPUT))
+    assert images_of(read_run(folder)) == {"data_dir": "null"}
     data = {"training_images": 9, "test_images": 4, "labels_sha256": "0123456789"}
-    (folder / "input.json").write_text(json.dumps(record | {"data": data}))
-    assert read_run(folder).images == {"classes": "2", "images": "9 + 4", "labels": "01234567"}
-    (folder / "input.json").write_text(json.dumps({"version": 1, "data": {}}))
-    with pytest.raises(UserError, match=r"input.json is damaged \('classes' is missing\)"):
+    (folder / "input.json").write_text(json.dumps(INPUT | {"data": data}))
+    assert images_of(read_run(folder)) == {"classes": "2", "images": "9 + 4", "labels": "01234567"}
+    (folder / "input.json").write_text(json.dumps(INPUT | {"data": {}}))
+    with pytest.raises(UserError, match=r"input.json is damaged \(data.training_images is missing\)"):
         read_run(folder)
 
 

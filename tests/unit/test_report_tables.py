@@ -51,7 +51,7 @@ def test_few_seeds_are_marked_with_their_reason(tmp_path: Path) -> None:
     write_run(tmp_path / "b", seed=1, done=1)
     markdown = to_markdown(compare(find_runs([tmp_path])))
     assert "| 1 † (1 unfinished) |" in markdown
-    assert "† Fewer than 3 finished seeds: no conclusion" in markdown
+    assert "† Fewer than 3 finished seeds: this row supports no conclusion." in markdown
     assert "±" not in markdown
 
 

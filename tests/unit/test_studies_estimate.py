@@ -12,16 +12,16 @@ from codistill.errors import UserError
 from codistill.studies import listing
 from codistill.studies.catalog import STUDIES, find_study
 from codistill.studies.estimate import gpu_rate, study_macs
-from codistill.studies.plan import make_plan, select
+from codistill.studies.run_list import make_run_list, select
 from codistill.studies.study import Entry, Study, Variant
 from codistill.training import Config
-from codistill.training.plan import plan
+from codistill.training.dry_run import dry_run as plan
 
 STEM, LAYER1 = 1 * 12 * 9 * 64, 2 * 12 * 12 * 9 * 64
 LAYER2 = 12 * 24 * 9 * 16 + 24 * 24 * 9 * 16 + 12 * 24 * 16
 LAYER3 = 24 * 48 * 9 * 4 + 48 * 48 * 9 * 4 + 24 * 48 * 4
 CLASSIFIER = 48 * 10
-"""resnet8_tiny on grey digits of 8 × 8: one basic block a stage of 12, 24 and 48 channels, shortcuts by 1 × 1."""
+"""resnet8_tiny on grey digits of 8 × 8: one basic block per stage of 12, 24 and 48 channels, shortcuts by 1 × 1."""
 
 ALONE = STEM + LAYER1 + LAYER2 + LAYER3 + CLASSIFIER
 BASE = Config(
@@ -31,7 +31,7 @@ BASE = Config(
 
 def study_of(**settings):
     """A study of one configuration."""
-    variants = {"v": Variant("part", dataclasses.replace(BASE, **settings))}
+    variants = {"v": Variant("heading", dataclasses.replace(BASE, **settings))}
     return Study("okddip/table5", "smoke", "made up", "error", variants, (Entry("r", "c", "v"),))
 
 
@@ -64,7 +64,7 @@ def test_what_studies_share_counts_once():
     assert study_macs([study, shared], 1) == study_macs([study], 1) + study_macs([baseline], 1)
 
 
-CELLS = [
+VARIANTS = [
     ("okddip/table2", "vgg16/baseline"), ("okddip/table1", "densenet40_12/okddip_branch"),
     ("okddip/table2", "resnet110/cl_ilr"), ("okddip/table1", "wrn20_8/dml"), ("kdcl/table7", "clnn, resnet32"),
     ("kdcl/table2", "one, resnet18"), ("kdcl/table7", "kdcl_linear_icl, resnet32 + wrn16_2"),
@@ -72,13 +72,13 @@ CELLS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "variant"), CELLS, ids=[variant for _, variant in CELLS])
+@pytest.mark.parametrize(("name", "variant"), VARIANTS, ids=[variant for _, variant in VARIANTS])
 def test_the_estimate_is_what_the_group_itself_counts(name, variant):
     study = find_study(name, "smoke")
     of_one = dataclasses.replace(study, variants={variant: study.variants[variant]})
-    (cell,) = make_plan([of_one], 1, Path()).cells
-    steps = cell.config.train_subset / cell.config.batch_size * cell.config.epochs
-    assert study_macs([of_one], 1) == plan(cell.config).step_macs * steps
+    (run,) = make_run_list([of_one], 1, Path()).runs
+    steps = run.config.train_subset / run.config.batch_size * run.config.epochs
+    assert study_macs([of_one], 1) == plan(run.config).step_macs * steps
 
 
 def test_a_gpu_reaches_a_share_of_its_published_peak():
@@ -109,4 +109,4 @@ def test_the_list_of_studies_has_every_study_with_hours_by_profile(monkeypatch, 
     assert re.search(
         r"smoke 12 runs, \d+(\.\d)? s of a CPU thread; cpu 18 runs, \d+(\.\d)? (h|min) of", " ".join(screen.split())
     )
-    assert "30% of the published 989e12 operations a second of a h100" in screen
+    assert "30% of the published 989e12 operations per second of a h100" in screen

@@ -1,4 +1,4 @@
-"""From studies to cells: all are valid, the folder's key is the hash of what makes the experiment, selections hold."""
+"""The runs of studies: all are valid, the key of a folder is the hash of the experiment, selections are complete."""
 
 import dataclasses
 import hashlib
@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from codistill.studies import plan as planning
+from codistill.studies import run_list
 from codistill.studies.catalog import STUDIES, find_study, studies_named
-from codistill.studies.plan import folder_stem, make_plan, select
 from codistill.studies.profiles import PROFILES
 from codistill.studies.readings import READINGS
+from codistill.studies.run_list import folder_stem, make_run_list, select
 from codistill.studies.study import Entry, Study, Variant
 from codistill.training import Config, OptimConfig
 from refusals import refusal
@@ -20,14 +20,14 @@ BASE = Config(method="baseline", model=("resnet8_tiny",), peers=1, data="digits"
 ELSEWHERE = {
     "seed": 3, "label": "another", "device": "cuda:1", "threads": 2, "executor": "fused", "out": Path("x"),
     "channels_last": False, "deterministic": True, "compile": True, "teachers": ("runs/x",), "workers": 2,
-    "download": False, "memory_limit": 1.0,
+    "download": False, "memory_limit": 1.0, "data_dir": Path("x"),
 }  # fmt: skip
 
 
 def study_of(config=BASE, teacher=None):
     """A study of one variant, "v", and of the variant "t" that teaches it."""
-    variants = {"t": Variant("part", teacher)} if teacher else {}
-    variants["v"] = Variant("part", config, "t" if teacher else None)
+    variants = {"t": Variant("heading", teacher)} if teacher else {}
+    variants["v"] = Variant("heading", config, "t" if teacher else None)
     entries = tuple(Entry("r", name, name) for name in variants)
     return Study("okddip/table5", "smoke", "made up", "error", variants, entries)
 
@@ -40,24 +40,24 @@ def key(config=BASE, teacher=None):
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_configuration_of_every_study_is_valid_and_has_a_folder_of_its_own(profile, reading):
-    plan = make_plan([find_study(name, profile, reading) for name in STUDIES], 1, Path("studies"))  # checks each one
-    folders = [cell.config.out for cell in plan.cells]
+    listed = make_run_list([find_study(name, profile, reading) for name in STUDIES], 1, Path("studies"))  # checks all
+    folders = [run.config.out for run in listed.runs]
     assert len(set(folders)) == len(folders)
     assert {folder.parent for folder in folders} == {Path("studies/runs")}
-    assert {name for name, _, _ in plan.place} == set(STUDIES)
-    for index, cell in enumerate(plan.cells):
-        assert all(teacher < index for teacher in cell.after)
-        assert cell.config.teachers == tuple(str(plan.cells[teacher].config.out) for teacher in cell.after)
-        assert (cell.config.method == "kd") == bool(cell.after)
+    assert {name for name, _, _ in listed.index} == set(STUDIES)
+    for index, run in enumerate(listed.runs):
+        assert all(teacher < index for teacher in run.after)
+        assert run.config.teachers == tuple(str(listed.runs[teacher].config.out) for teacher in run.after)
+        assert (run.config.method == "kd") == bool(run.after)
 
 
 def test_seeds_are_finished_one_after_the_other_and_learn_from_their_own_teacher():
     study = select(find_study("kdcl/table7", "smoke"), ["2_distill_1"])
-    plan = make_plan([study], 3, Path())
-    seeds = [cell.config.seed for cell in plan.cells]
+    listed = make_run_list([study], 3, Path())
+    seeds = [run.config.seed for run in listed.runs]
     assert seeds == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-    pupil = plan.cells[plan.place[study.name, "2_distill_1, resnet32", 1]]
-    assert pupil.config.teachers == (str(plan.folder(study.name, "vanilla, wrn16_2", 1)),)
+    pupil = listed.runs[listed.index[study.name, "2_distill_1, resnet32", 1]]
+    assert pupil.config.teachers == (str(listed.folder(study.name, "vanilla, wrn16_2", 1)),)
 
 
 def test_the_key_is_the_hash_of_what_departs_from_the_defaults():
@@ -95,10 +95,10 @@ def test_the_key_depends_on_the_teacher_and_its_settings():
 
 def test_a_setting_of_a_later_version_changes_no_key_until_it_is_used(monkeypatch):
     before = key()
-    to_dict = planning.config_to_dict
-    monkeypatch.setattr(planning, "config_to_dict", lambda c: {**to_dict(c), "later": {"option": 1.0}})
+    to_dict = run_list.config_to_dict
+    monkeypatch.setattr(run_list, "config_to_dict", lambda c: {**to_dict(c), "later": {"option": 1.0}})
     assert key() == before
-    monkeypatch.setattr(planning, "config_to_dict", lambda c: {**to_dict(c), "later": {"option": 1.0 + (c is BASE)}})
+    monkeypatch.setattr(run_list, "config_to_dict", lambda c: {**to_dict(c), "later": {"option": 1.0 + (c is BASE)}})
     assert key() != before
 
 
@@ -112,19 +112,19 @@ def test_studies_go_by_name_by_the_beginning_of_names_or_all():
 
 
 def test_studies_share_what_they_have_in_common():
-    plan = make_plan([find_study(name, "paper") for name in STUDIES], 1, Path())
+    listed = make_run_list([find_study(name, "paper") for name in STUDIES], 1, Path())
 
-    def cell(study, variant):
-        return plan.place[study, variant, 0]
+    def index(study, variant):
+        return listed.index[study, variant, 0]
 
-    assert cell("okddip/table2", "resnet32/okddip_branch") == cell("okddip/table5", "resnet32/okddip_branch")
-    assert cell("okddip/table2", "resnet32/okddip_branch") == cell("okddip/figure3", "resnet32/4")
-    assert cell("okddip/table2", "vgg16/one") == cell("okddip/table4", "vgg16/one")
-    assert len({cell(f"kdcl/table{n}", "vanilla, resnet18") for n in (2, 3, 4, 5, 6)}) == 1
-    assert cell("kdcl/table2", "vanilla, resnet50") == cell("kdcl/table6", "vanilla, resnet50")
-    assert cell("okddip/table2", "vgg16/ind") == cell("okddip/table4", "vgg16/ind")
-    assert cell("kdcl/table4", "vanilla, resnet18*") != cell("kdcl/table4", "vanilla, resnet18")
-    assert cell("kdcl/table7", "vanilla, resnet32") != cell("okddip/table2", "resnet32/baseline")
+    assert index("okddip/table2", "resnet32/okddip_branch") == index("okddip/table5", "resnet32/okddip_branch")
+    assert index("okddip/table2", "resnet32/okddip_branch") == index("okddip/figure3", "resnet32/4")
+    assert index("okddip/table2", "vgg16/one") == index("okddip/table4", "vgg16/one")
+    assert len({index(f"kdcl/table{n}", "vanilla, resnet18") for n in (2, 3, 4, 5, 6)}) == 1
+    assert index("kdcl/table2", "vanilla, resnet50") == index("kdcl/table6", "vanilla, resnet50")
+    assert index("okddip/table2", "vgg16/ind") == index("okddip/table4", "vgg16/ind")
+    assert index("kdcl/table4", "vanilla, resnet18*") != index("kdcl/table4", "vanilla, resnet18")
+    assert index("kdcl/table7", "vanilla, resnet32") != index("okddip/table2", "resnet32/baseline")
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -179,4 +179,4 @@ def test_unknown_names_are_refused_in_one_sentence():
 
 def test_a_configuration_that_makes_no_sense_is_refused_before_anything_runs():
     study = study_of(dataclasses.replace(BASE, method="dml"))
-    assert refusal(make_plan, [study], 1, Path()).startswith("peers 1: the method 'dml' needs at least 2")
+    assert refusal(make_run_list, [study], 1, Path()).startswith("peers 1: the method 'dml' needs at least 2")

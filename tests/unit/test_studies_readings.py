@@ -8,8 +8,8 @@ import pytest
 from codistill import methods
 from codistill.studies import kdcl
 from codistill.studies.catalog import STUDIES, find_study, studies_of_paper
-from codistill.studies.plan import folder_stem, make_plan, select
 from codistill.studies.profiles import PROFILES
+from codistill.studies.run_list import folder_stem, make_run_list, select
 from codistill.types import GroupShape
 from refusals import refusal
 
@@ -35,7 +35,7 @@ def built(config):
 
 @pytest.mark.parametrize("reading", ["slides", "released"])
 @pytest.mark.parametrize("name", ["okddip/table1", "okddip/table2", "okddip/table4"])
-def test_ind_are_individual_branches_beside_independent_networks_of_ours(name, reading):
+def test_ind_are_individual_branches_and_ind_networks_independent_networks_of_ours(name, reading):
     study = find_study(name, "paper", reading)
     for row in study.rows:
         branches, networks = (study.variants[f"{row}/{column}"].config for column in ("ind", "ind_networks"))
@@ -64,7 +64,7 @@ def test_the_released_reading_sets_every_column_of_a_table_alike(name):
         assert config.method_options.get("include_self") == (True if config.method == "okddip" else None)
         vgg = variant.startswith("vgg16") and config.method == "okddip"
         assert config.method_options.get("projection_init") == (0.01 if vgg else None), variant
-    # A reading changes how the same cells are trained, not which cells there are.
+    # A reading changes how the same variants are trained, not which variants there are.
     assert found.keys() == configs(name).keys()
     assert {v: c.peers for v, c in found.items()} == {v: c.peers for v, c in configs(name).items()}
 
@@ -150,8 +150,8 @@ def test_the_unclear_lengths_are_those_of_table_5_and_of_mobilenets_without_a_st
 def test_table_5_is_the_run_of_other_tables_only_without_a_length_of_its_own():
     def single(epochs):
         studies = [find_study(f"kdcl/table{n}", "paper", "slides", epochs) for n in (2, 5)]
-        plan = make_plan(studies, 1, Path())
-        return {plan.folder(study.name, "vanilla, resnet18", 0) for study in studies}
+        listed = make_run_list(studies, 1, Path())
+        return {listed.folder(study.name, "vanilla, resnet18", 0) for study in studies}
 
     assert len(single(None)) == 1
     assert len(single(90)) == 2
@@ -163,5 +163,5 @@ def test_reports_say_which_lengths_the_slides_leave_open():
         assert usual.endswith("Here they train the full 200 epochs; --unclear-epochs sets another length.")
         (chosen,) = (c for c in find_study(name, "paper", "slides", 90).choices if c.startswith("Unclear"))
         assert chosen.endswith("Here they train 90 epochs (--unclear-epochs) instead of 200.")
-    assert "70.1 here against 71.2" in " ".join(find_study("kdcl/table5", "paper").choices)
+    assert "70.1 here and 71.2" in " ".join(find_study("kdcl/table5", "paper").choices)
     assert "the pair of them" in " ".join(find_study("kdcl/table4", "paper").choices)

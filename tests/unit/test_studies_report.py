@@ -1,4 +1,4 @@
-"""The report of a study on made-up runs: numbers beside the paper's, claims, warnings, CSV for all that is drawn."""
+"""The report of a study on made-up runs: numbers next to the paper's, claims, warnings, CSV for all that is drawn."""
 
 import csv
 import html
@@ -9,11 +9,11 @@ import pytest
 from synthetic_runs import write_run
 
 from codistill.errors import UserError
-from codistill.studies import sizes
+from codistill.studies import group_size_curve
 from codistill.studies.catalog import find_study
 from codistill.studies.claims_okddip import CLAIMS
-from codistill.studies.plan import folder_stem, select
 from codistill.studies.report import write_study_report
+from codistill.studies.run_list import folder_stem, select
 from codistill.studies.store import Store
 
 COMMAND = "codistill study okddip/table2 --only resnet32 vgg16"
@@ -32,8 +32,8 @@ def write_report(folder, study, errors, seeds=3, **more):
         label = {"okddip": "okddip, branches", "baseline": "baseline"}.get(config.method, "dml")
         for seed, error in enumerate(of_seeds[:seeds]):
             run_dir = folder / "runs" / f"{stem}-seed{seed}"
-            told = {"data": config.data, "models": config.model, "test_error": error}
-            write_run(run_dir, label, seed, **told, config={"label": config.label or config.method}, **more)
+            described = {"data": config.data, "models": config.model, "test_error": error}
+            write_run(run_dir, label, seed, **described, config={"label": config.label or config.method}, **more)
     store, out = Store(folder), folder / "report"
     write_study_report(study, store.runs(study), store.places([study]), out, COMMAND)
     return out
@@ -74,7 +74,7 @@ def test_the_page_says_which_profile_it_is_and_that_it_is_not_the_papers_setting
     page = text_of(report)
     assert "<title>okddip/table2: CIFAR-100, top-1 error" in page
     assert "Profile cpu: small networks on Fashion-MNIST and Glyphs-100 at 16 × 16; not the papers' setting." in page
-    assert "only the differences between methods can be compared, not the numbers" in page
+    assert "Only the differences between methods can be compared, not the numbers" in page
     assert "Online Knowledge Distillation with Diverse Peers" in page
     assert "Reading slides: OKDDip by the slides' equations, in which a peer also attends to itself." in page
     assert "DML learns from the mean of the others' probabilities at T = 3" in page
@@ -84,14 +84,14 @@ def test_the_page_of_the_papers_own_setting_has_no_such_warning(tmp_path):
     study = select(find_study("okddip/table2", "paper"), ["resnet32"], ["baseline"])
     page = text_of(write_report(tmp_path, study, {"resnet32/baseline": ERRORS["baseline"]}))
     assert "Profile paper: the papers' networks, data and lengths." in page
-    assert "stand here for orientation" not in page
+    assert "are shown for orientation" not in page
 
 
-def test_ours_stands_beside_the_papers_number_with_the_difference_to_the_base(report):
+def test_ours_is_next_to_the_papers_number_with_the_difference_to_the_base(report):
     page = visible(report)
     # Mean and interval of 27.05, 27.95, 29.05; the paper's; ours minus the paper's.
     assert "resnet32 okddip_branch 28.02 ± 1.00 25.53 to 30.50 3 25.63 ± 0.14 +2.39" in page
-    # Against base: -2.95, -3.05, -2.95.
+    # Difference to base: -2.95, -3.05, -2.95.
     assert re.search(r"\+2\.39 −2\.98 −3\.13 to −2\.84 < 0\.001 −51\.7 28\.12 ± 1\.00", page)
     assert "resnet32 baseline 31.00 ± 1.00 28.52 to 33.48 3 28.76 ± 0.08 +2.24 – – – 31.10 ± 1.00" in page
 
@@ -99,7 +99,7 @@ def test_ours_stands_beside_the_papers_number_with_the_difference_to_the_base(re
 def test_numbers_of_fewer_than_three_seeds_are_marked(report):
     page = visible(report)
     assert "vgg16 baseline 25.50 ± 0.71 19.15 to 31.85 2 †" in page
-    assert "† Fewer than 3 finished seeds: no conclusion can rest on this number." in page
+    assert "† Fewer than 3 finished seeds: this number supports no conclusion." in page
     assert "| vgg16 | baseline | 25.50 ± 0.71 | 19.15 to 31.85 | 2 † |" in (report / "table.md").read_text()
 
 
@@ -183,13 +183,13 @@ def test_the_page_is_self_contained(report):
     assert len(re.findall(r"id=\"", page)) == len(set(re.findall(r"id=\"[^\"]*\"", page)))
 
 
-def test_what_the_parts_of_the_page_draw_is_in_the_csv_files_run_by_run(report):
-    keys = [(r["part"], r["row"], r["seed"], r["weights"], r["member"]) for r in records(report, "peers.csv")]
+def test_what_the_page_draws_is_in_the_csv_files_run_by_run(report):
+    keys = [(r["heading"], r["row"], r["seed"], r["weights"], r["member"]) for r in records(report, "peers.csv")]
     assert len(set(keys)) == len(keys)
     assert {key[:2] for key in keys} == {
         ("resnet32", "baseline"), ("resnet32", "one"), ("resnet32", "okddip, branches"), ("vgg16", "baseline"),
     }  # fmt: skip
-    epochs = [(r["part"], r["row"], r["seed"], r["epoch"]) for r in records(report, "epochs.csv")]
+    epochs = [(r["heading"], r["row"], r["seed"], r["epoch"]) for r in records(report, "epochs.csv")]
     assert len(set(epochs)) == len(epochs) == 11 * 6
     assert {path.name for path in report.iterdir()} == {
         "report.html", "table.md", "numbers.csv", "claims.csv", "comparison.csv", "peers.csv", "epochs.csv",
@@ -197,18 +197,20 @@ def test_what_the_parts_of_the_page_draw_is_in_the_csv_files_run_by_run(report):
     }  # fmt: skip
 
 
-def test_the_runs_stand_part_by_part_below(report):
+def test_the_runs_are_below_under_their_headings(report):
     page = text_of(report)
     headings = [flat(heading) for heading in re.findall(r"<h2[^>]*>.*?</h2>", page)]
-    places = [headings.index(heading) for heading in ("Beside the paper", "The paper's claims", "resnet32", "vgg16")]
+    places = [
+        headings.index(heading) for heading in ("Compared with the paper", "The paper's claims", "resnet32", "vgg16")
+    ]
     assert places == sorted(places)
 
 
 def test_figure3_is_a_curve_with_a_band_whose_points_are_all_in_the_csv(tmp_path, monkeypatch):
     drawn = []
-    draw = sizes.curve_figure
+    draw = group_size_curve.curve_figure
     monkeypatch.setattr(
-        sizes, "curve_figure", lambda lines, *args, **more: drawn.extend(lines) or draw(lines, *args, **more)
+        group_size_curve, "curve_figure", lambda lines, *args, **more: drawn.extend(lines) or draw(lines, *args, **more)
     )
     study = find_study("okddip/figure3", "cpu")
     errors = {f"resnet32/{m}": (28.0 - m / 2, 28.4 - m / 2, 28.6 - m / 2) for m in (2, 3, 4, 6, 8)}

@@ -6,11 +6,11 @@ import math
 import pytest
 from synthetic_runs import write_run
 
-from codistill.reports.run import read_run
+from codistill.rundir import read_run
 from codistill.studies.catalog import find_study
 from codistill.studies.paper import Printed
-from codistill.studies.plan import folder_stem, select
 from codistill.studies.results import numbers
+from codistill.studies.run_list import folder_stem, select
 from codistill.studies.store import Store
 
 TABLE7 = select(find_study("kdcl/table7", "smoke"), ["vanilla", "2_distill_1", "dml"])
@@ -53,7 +53,7 @@ def test_values_are_the_accuracies_of_the_networks_of_a_row_in_the_last_epoch(fo
     assert found["vanilla", "resnet32"].metric == "accuracy"
 
 
-def test_mean_deviation_and_interval_are_over_seeds_and_stand_beside_the_printed_number(found):
+def test_mean_deviation_and_interval_are_over_seeds_next_to_the_printed_number(found):
     number = found["vanilla", "resnet32"]
     assert number.ours.mean == pytest.approx(69.0)
     assert number.ours.std == pytest.approx(1.0)
@@ -187,7 +187,7 @@ def test_runs_are_found_by_the_name_of_their_folder(tmp_path):
     for seed in (10, 2, 0):
         write_run(tmp_path / "runs" / f"{stem}-seed{seed}", "baseline", seed)
     write_run(tmp_path / "runs" / "digits-other-seed0", "baseline", 0)
-    (tmp_path / "runs" / f"{stem}-seed1").mkdir()  # a failed cell has no run in its folder
+    (tmp_path / "runs" / f"{stem}-seed1").mkdir()  # a failed run has no files in its folder
     assert [run.seed for run in Store(tmp_path).runs(TABLE7)[VANILLA_32]] == [0, 2, 10]
     assert [run.seed for run in Store(tmp_path, seeds=3).runs(TABLE7)[VANILLA_32]] == [0, 2]
     assert Store(tmp_path).runs(TABLE7)[DML] == []

@@ -1,4 +1,4 @@
-"""What a forward pass costs: against counts by hand, against a real step, and what `list models` says of networks."""
+"""What a forward pass costs: against counts by hand and against a real step."""
 
 import copy
 
@@ -9,7 +9,6 @@ from torch import nn
 
 from codistill import models
 from codistill.peers import BranchedGroup, NetworkGroup, TreeGroup
-from codistill.peers.describe import describe
 from codistill.tracing.cost import Cost, forward_cost, trainable
 
 CPU = torch.device("cpu")
@@ -93,33 +92,3 @@ def test_frozen_parameters_are_not_counted_as_trainable():
     net = chain()
     net[0].requires_grad_(False)
     assert trainable(net) == 6 * 6 + 6 + 6 * 3 + 3
-
-
-def test_every_named_network_is_described():
-    rows = {row["name"]: row for row in describe()}
-    assert rows.keys() == set(models.available())
-    assert rows["resnet8_tiny"] == {
-        "name": "resnet8_tiny",
-        "from": "codistill",
-        "classes": 100,
-        "image_size": 32,
-        "parameters": 48_640,
-        # Stem, three stages of one block (two 3x3 convolutions, in the later two a 1x1 shortcut), classifier.
-        "multiply_accumulates": 1024 * 9 * 12 * (3 + 12 + 12)
-        + 256 * (9 * 24 * (12 + 24) + 12 * 24)
-        + 64 * (9 * 48 * (24 + 48) + 24 * 48)
-        + 48 * 100,
-        "feature_width": 48,
-        "default_split": "layer3",
-    }
-    assert (rows["vgg16"]["feature_width"], rows["vgg16"]["default_split"]) == (512, "stage5")
-    assert (rows["mobilenet_v2_x1.2"]["feature_width"], rows["mobilenet_v2"]["default_split"]) == (1536, "features.14")
-
-
-@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "mobilenet_v2"])
-def test_torchvision_networks_take_the_arithmetic_that_torchvision_publishes(name):
-    row = next(row for row in describe() if row["name"] == name)
-    meta = torchvision.models.get_model_weights(name).DEFAULT.meta
-    assert row["parameters"] == meta["num_params"]
-    assert round(row["multiply_accumulates"] / 1e9, 3) == meta["_ops"]
-    assert (row["classes"], row["image_size"]) == (1000, 224)

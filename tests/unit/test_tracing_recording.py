@@ -141,14 +141,14 @@ LOSSES = [
 
 @pytest.mark.parametrize(("make", "reason"), LOSSES)
 def test_branches_are_refused(make: Any, reason: str) -> None:
-    with pytest.raises(UserError, match=f"split 'second': torch.fx cannot follow .*{reason}.* or do without that"):
+    with pytest.raises(UserError, match=f"split 'second': torch.fx cannot trace .*{reason}.* or remove that"):
         BranchedGroup(make(), 2, "second", example=torch.zeros(2, 4))
 
 
 @pytest.mark.parametrize(("make", "reason"), LOSSES)
 def test_fusing_is_refused(make: Any, reason: str) -> None:
     group = NetworkGroup([make(), make()], example=torch.zeros(2, 4))
-    with pytest.raises(UserError, match=f"torch.fx cannot follow .*{reason}"):
+    with pytest.raises(UserError, match=f"torch.fx cannot trace .*{reason}"):
         FusedExecutor(group, methods.build("ind", group))
 
 

@@ -1,4 +1,4 @@
-"""What may cross a cut, and which cuts are refused, on small networks that show one thing each."""
+"""What may cross a cut, and which cuts are refused, on small networks that each show one thing."""
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ class Skips(Base):
 
 
 class Sizes(Base):
-    """Asks for the batch size of the images after the cut, and takes a size before it."""
+    """Reads the batch size of the images after the cut, and a size before it."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         half = x.shape[1] // 2
@@ -46,7 +46,7 @@ class Sizes(Base):
 
 
 class PassesSizes(Base):
-    """A module hands on a size beside its tensor, as the patch embeddings of many transformers do."""
+    """A module returns a size next to its tensor, as the patch embeddings of many transformers do."""
 
     class WithSize(nn.Linear):
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
@@ -226,9 +226,7 @@ def test_two_tensors_of_one_module_are_named_by_the_module():
 def test_a_cut_between_blocks_inside_a_stage_is_allowed():
     net = nn.Sequential(Block(), Block(), nn.Linear(4, 3))
     assert BranchedGroup(net, 2, "1", seeded(0)).shape.trunk_width == 4
-    with pytest.raises(
-        UserError, match=r"'1.second' cuts .* from '0' and '1.first'; split at the block around it, '1'"
-    ):
+    with pytest.raises(UserError, match=r"'1.second' cuts .* from '0' and '1.first'; split at the block .*, '1'"):
         BranchedGroup(net, 2, "1.second")
 
 
@@ -244,26 +242,14 @@ def test_unknown_split_is_refused_with_candidates():
     ("net", "split", "message"),
     [
         (Base(), "second", "Base"),
-        (
-            Iterates(),
-            "second",
-            r"torch.fx cannot follow the forward of Iterates around it \(Proxy [^.]* iterated\); cho",
-        ),
+        (Iterates(), "second", r"torch.fx cannot trace .* Iterates around it \(Proxy [^.]* iterated\); cho"),
         (Reuses(), "second", "split 'second': 'first.weight' is used before and after it"),
-        (Statistics(), "second", "split 'second': 'norm' is used before and after it, so that no branch can own it"),
+        (Statistics(), "second", "split 'second': 'norm' is used before and after it, so no branch can own it"),
         (ReturnsPair(), "second", r"the network returns a tuple: a peer must return one tensor of logits \[B, C\]"),
         (CrossesTuple(), "last", "split 'last': a tuple crosses it, and one tensor must"),
-        (Sizes(), "first", "split 'first' is where the network begins, so that nothing would be shared"),
+        (Sizes(), "first", "split 'first' is where the network begins, so nothing would be shared"),
     ],
-    ids=[
-        "no forward",
-        "control flow",
-        "shared layer",
-        "shared statistics",
-        "pair in training",
-        "tuple",
-        "nothing shared",
-    ],
+    ids=["no forward", "control flow", "shared layer", "shared statistics", "pair", "tuple", "nothing shared"],
 )
 def test_cuts_that_make_no_branches_are_refused(net, split, message):
     with pytest.raises(UserError, match=message):
@@ -292,7 +278,7 @@ def test_splits_whose_order_depends_on_the_mode_are_refused():
 
     net = Turns()
     net.third = nn.Linear(4, 4)
-    with pytest.raises(UserError, match=r"splits \['second', 'third'\] run in another order in evaluation"):
+    with pytest.raises(UserError, match=r"splits \['second', 'third'\] run in a different order in evaluation"):
         TreeGroup(net, {"second": 2, "third": 2})
 
 

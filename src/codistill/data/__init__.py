@@ -1,25 +1,30 @@
 """Images for a run: where they come from, how they are split, and what each peer sees of them.
 
-`SOURCES` names every data set; `load` brings one into memory as uint8, or finds its files; `from_torch` takes a user's
-own; `split_validation` and `take_subset` choose indices; `batches` orders them; `training_views` reads an epoch of
-batches as networks see them (`make_views` one batch in memory), `mix_views` mixes them, `normalise` is for evaluation.
+`SOURCES` lists every data set. `load` reads one into memory as uint8, or finds its files; `from_torch` takes the user's
+own. `split_validation` and `take_subset` choose indices, and `batches` orders them. `training_views` yields an epoch of
+batches as the networks see them, and `mix_views` mixes the images of a batch. `evaluation_batches` yields all images in
+order, for `normalise`.
 """
 
-from codistill.data.catalog import SOURCES, available, check_name, describe, from_torch, load
-from codistill.data.from_torch import MapDataset
-from codistill.data.lazy import LazyImages
-from codistill.data.mix import mix_views
-from codistill.data.normalise import normalise
-from codistill.data.order import batch_count, batches
-from codistill.data.policy import POLICIES, AugmentPolicy
-from codistill.data.source import Source
-from codistill.data.split import split_validation, take_subset
-from codistill.data.stream import default_workers, evaluation_batches, training_views
-from codistill.data.types import Dataset, Images, ImageSet
-from codistill.data.views import make_views
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from codistill.lazy import import_on_use
+
+if TYPE_CHECKING:
+    from codistill.data.catalog import SOURCES, available, check_name, describe, from_torch, load
+    from codistill.data.from_torch import MapDataset
+    from codistill.data.lazy import LazyImages
+    from codistill.data.mix import mix_views
+    from codistill.data.normalise import normalise
+    from codistill.data.order import batch_count, batches
+    from codistill.data.policy import AugmentPolicy
+    from codistill.data.split import split_validation, take_subset
+    from codistill.data.stream import default_workers, evaluation_batches, training_views
+    from codistill.data.types import Dataset, Images, ImageSet
 
 __all__ = [
-    "POLICIES",
     "SOURCES",
     "AugmentPolicy",
     "Dataset",
@@ -27,7 +32,6 @@ __all__ = [
     "Images",
     "LazyImages",
     "MapDataset",
-    "Source",
     "available",
     "batch_count",
     "batches",
@@ -37,10 +41,25 @@ __all__ = [
     "evaluation_batches",
     "from_torch",
     "load",
-    "make_views",
     "mix_views",
     "normalise",
     "split_validation",
     "take_subset",
     "training_views",
 ]
+
+import_on_use(
+    __name__,
+    {
+        "catalog": "SOURCES available check_name describe from_torch load",
+        "from_torch": "MapDataset",
+        "lazy": "LazyImages",
+        "mix": "mix_views",
+        "normalise": "normalise",
+        "order": "batch_count batches",
+        "policy": "AugmentPolicy",
+        "split": "split_validation take_subset",
+        "stream": "default_workers evaluation_batches training_views",
+        "types": "Dataset Images ImageSet",
+    },
+)

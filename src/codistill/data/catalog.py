@@ -1,4 +1,4 @@
-"""All data sets by name, and the one function that loads any of them."""
+"""All data sets by name, and the function that loads any of them."""
 
 from __future__ import annotations
 
@@ -58,19 +58,19 @@ SOURCES: dict[str, Source] = {
         mean_std=((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     ),
     "image_folder": Source(
-        image_folder.load, image_folder.find, "your own images: --data-dir DIR with one folder a class", "required",
+        image_folder.load, image_folder.find, "your own images: --data-dir DIR with one folder per class", "required",
         crop_padding=None, flip=True, epochs=60,
     ),
     "hf": Source(
-        tables.load_hub, tables.find, "a data set of the Hugging Face hub, or of a local folder (extra hf)", "refused",
+        tables.load_hub, tables.find, "a data set from the Hugging Face hub or a local folder (extra hf)", "refused",
         crop_padding=None, flip=True, epochs=60, place="NAME",
     ),
     "parquet": Source(
-        tables.load_parquet, tables.find, "a local parquet file or folder as Hugging Face writes them (extra hf)",
+        tables.load_parquet, tables.find, "a local parquet file, or a folder as Hugging Face writes it (extra hf)",
         "refused", crop_padding=None, flip=True, epochs=60, place="PATH",
     ),
 }  # fmt: skip
-"""Name -> where the images come from and what is known of them."""
+"""Name -> where the images come from and what is known about them."""
 
 
 def load(
@@ -81,21 +81,21 @@ def load(
     download: bool = True,
     memory: float = MEMORY_LIMIT / 2**30,
 ) -> Dataset:
-    """Load a data set into memory, or find its files where they are too many or too large for that.
+    """Load a data set into memory, or find its files if they are too many or too large for memory.
 
     Args:
         name: one of `available()`.
-        data_dir: folder with the data set's files, and then only that is looked at; None: the usual places, and a
-            download into `$CODISTILL_DATA` (or `~/.cache/codistill`) where they have nothing.
-        image_size: side in pixels. Folders and tables of images are decoded at it (64 by default, ImageNet 224), other
-            data is resized to it (bilinear with antialias).
+        data_dir: folder with the data set's files; no other place is searched then. None: search the usual places, and
+            download into `$CODISTILL_DATA` (or `~/.cache/codistill`) if the data is not there.
+        image_size: side in pixels. Folders and tables of images are decoded at this size (default 64, ImageNet 224);
+            other data is resized to it (bilinear with antialias).
         download: whether missing files may be downloaded.
         memory: GiB that the images may take. Folders and tables that need more, or whose images have 128 pixels or
-            more, are decoded anew in every step; other data is refused.
+            more, are decoded again in every step. Other data that needs more is refused.
 
     Raises:
-        UserError: an unknown name; a folder that is missing, empty, or given to data that has none; files that are
-            missing, damaged or do not go together; images below 8 pixels or too many for memory.
+        UserError: the name is unknown; the folder is missing, empty, or given for data that takes none; files are
+            missing, damaged or do not belong together; images are below 8 pixels or do not fit into memory.
     """
     kind, place = check_name(name)
     source = SOURCES[kind]
@@ -110,41 +110,42 @@ def from_torch(
 
     Args:
         given: the data.
-        image_size: side in pixels to which images are resized; None: their own size, which all must have.
+        image_size: side in pixels to which images are resized; None: keep their size, which must then be the same for
+            all of them.
         memory: as in `load`.
 
     Raises:
-        UserError: items, labels or images that are not of the form that `load_torch` describes.
+        UserError: items, labels or images do not have the form that `load_torch` describes.
     """
     request = _request(image_size, memory, False)
     return _dataset("torch", load_torch(given, request), SOURCES["image_folder"], request)
 
 
 def check_name(name: str) -> tuple[str, str]:
-    """The key in `SOURCES` and what follows the colon (or ""), "parquet:my/file" -> ("parquet", "my/file").
+    """Split a name into its key in `SOURCES` and what follows the colon: "parquet:my/file" -> ("parquet", "my/file").
 
     Raises:
-        UserError: there is no such data, or its name lacks (or does not take) a colon and a place.
+        UserError: there is no such data set, or what follows the colon is missing or must not be there.
     """
     kind, colon, place = name.partition(":")
     if kind not in SOURCES or (colon and SOURCES[kind].place is None):
         raise unknown("data set", name, available())
     if SOURCES[kind].place is not None and not place:
-        raise UserError(f"data set {name!r}: say which, as {kind}:{SOURCES[kind].place}.")
+        raise UserError(f"data set {name!r} is incomplete: write {kind}:{SOURCES[kind].place}.")
     return kind, place
 
 
 def available() -> list[str]:
-    """Names of all data sets."""
+    """The names of all data sets."""
     return [kind if source.place is None else f"{kind}:{source.place}" for kind, source in SOURCES.items()]
 
 
 def describe() -> list[dict[str, str | int | None]]:
-    """One record a data set, ready for JSON, without loading or downloading anything.
+    """One record per data set, ready for JSON; nothing is loaded or downloaded.
 
     Keys: name, description, classes, train_images, test_images, channels, image_size (pixels), epochs, data_dir
-    ("refused", "optional", "required"), found_at (where it is on this machine, or None). Numbers are None where the
-    user's own files decide.
+    ("refused", "optional", "required"), found_at (where it is on this machine, or None). Numbers are None if they
+    depend on the user's files.
     """
     return [
         {
@@ -166,12 +167,12 @@ def describe() -> list[dict[str, str | int | None]]:
 def _checked_dir(name: str, source: Source, data_dir: Path | None) -> Path | None:
     if data_dir is None:
         if source.data_dir == "required":
-            raise UserError(f"data set {name!r} without a folder: name the folder of your images by --data-dir.")
+            raise UserError(f"data set {name!r} needs a folder: give the folder of your images with --data-dir.")
         return None
     if source.place is not None:
-        raise UserError(f"data_dir {data_dir} with {name!r}: it is named {name}:{source.place}; leave out --data-dir.")
+        raise UserError(f"data_dir {data_dir} with {name!r}: write {name}:{source.place} and leave out --data-dir.")
     if source.data_dir == "refused":
-        raise UserError(f"data_dir {data_dir} with {name!r}: this data comes with the install; leave out --data-dir.")
+        raise UserError(f"data_dir {data_dir} with {name!r}: this data comes with the package; leave out --data-dir.")
     folder = Path(data_dir).expanduser()
     if not folder.is_dir():
         raise UserError(f"data_dir {data_dir}: there is no such folder; correct the path or create it.")
@@ -214,7 +215,7 @@ def _resized(images: Images, size: int) -> Images:
 
 
 def _statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of each channel over all images, or over a sample of those that are not in memory."""
+    """Mean and deviation of each channel over all images, or over a sample if they are not in memory."""
     if isinstance(images, LazyImages):
         return channel_statistics(images.decode(spread_sample(torch.arange(len(images)))))
     return channel_statistics(images.images_NCHW)

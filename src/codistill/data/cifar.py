@@ -1,4 +1,8 @@
-"""CIFAR-10 and CIFAR-100 through torchvision's readers, which check every file's MD5 sum before they open it."""
+"""CIFAR-10 and CIFAR-100: a wrapper around torchvision's readers, which check the MD5 sum of every file.
+
+torchvision says only that something is missing or damaged. This module says which file it is and what to do about it.
+It also takes the archive or the unpacked folder from wherever the user keeps it.
+"""
 
 from __future__ import annotations
 
@@ -39,33 +43,35 @@ def load(request: Request, variant: Variant) -> Parts:
     root = _extracted(reader, request)
     try:
         train, test = reader(root, train=True), reader(root, train=False)
-    except RuntimeError as error:
-        fault = _first_fault(reader, root)
-        if fault is None:
-            raise
-        raise fault from error
+    except RuntimeError:
+        meta = (reader.meta["filename"], reader.meta["md5"])
+        for name, md5 in (*reader.train_list, *reader.test_list, meta):
+            _check(root / reader.base_folder / name, md5, f"delete the folder and unpack {reader.filename} again")
+        raise
     return Parts(_images(train), _images(test), tuple(train.classes), str(root / reader.base_folder))
 
 
 def _reader(variant: Variant) -> type[CIFAR10]:
-    # Imported here because torchvision takes a second that other data sets need not wait for.
+    # Imported here because torchvision takes a second to import, and other data sets do not need it.
     from torchvision import datasets
 
     return getattr(datasets, variant)
 
 
 def _extracted(reader: type[CIFAR10], request: Request) -> Path:
-    """The folder that holds the reader's folder, which is unpacked or downloaded first where need be."""
+    """The folder that contains the reader's own folder, after unpacking or downloading it if necessary."""
+    from torchvision.datasets.utils import extract_archive
+
     root = request.data_dir or cache_dir()
     if root.name == reader.base_folder:
         root = root.parent
     if (root / reader.base_folder).is_dir():
         return root
     archive, name = root / reader.filename, reader.__name__
-    unpack: Callable[[Path], object]
+    fetch: Callable[[Path], object]
     if archive.is_file():
-        _check_archive(reader, archive)
-        unpack = partial(_unpack, archive)
+        _check(archive, reader.tgz_md5, "get the archive again")
+        fetch = partial(extract_archive, archive)
         failed, remedy = f"{archive} could not be unpacked", "make its folder writable or unpack it yourself"
     elif request.data_dir is not None:
         raise UserError(
@@ -73,46 +79,26 @@ def _extracted(reader: type[CIFAR10], request: Request) -> Path:
             "leave out --data-dir."
         )
     else:
-        unpack = partial(reader, download=True)
+        fetch = partial(reader, download=True)
         failed = f"{name} could not be downloaded"
-        remedy = f"put {reader.filename} into {root} or name its folder by --data-dir"
+        remedy = f"put {reader.filename} into {root} or give its folder with --data-dir"
         if not request.download:
             raise UserError(f"{name} is not on this machine: {remedy}, or leave out --no-download.")
-    fetch_into(root, unpack, reader.base_folder, failed, remedy)
+    fetch_into(root, fetch, reader.base_folder, failed, remedy)
     return root
 
 
-def _check_archive(reader: type[CIFAR10], archive: Path) -> None:
+def _check(path: Path, md5: str, remedy: str) -> None:
+    """Raise UserError if the file is missing or does not have its published MD5 sum."""
     from torchvision.datasets.utils import check_integrity
 
-    if not check_integrity(archive, reader.tgz_md5):
+    if not path.is_file():
+        raise UserError(f"{path} is missing: {remedy}.")
+    if not check_integrity(path, md5):
         raise UserError(
-            f"{archive} is truncated or damaged: its {archive.stat().st_size} bytes do not have the published MD5 sum "
-            f"{reader.tgz_md5}; get the archive again."
+            f"{path} is truncated or damaged: its {path.stat().st_size} bytes do not have the published MD5 sum {md5}; "
+            f"{remedy}."
         )
-
-
-def _unpack(archive: Path, folder: Path) -> None:
-    from torchvision.datasets.utils import extract_archive
-
-    extract_archive(archive, folder)
-
-
-def _first_fault(reader: type[CIFAR10], root: Path) -> UserError | None:
-    """The error for the first file that is missing or does not have its published MD5 sum."""
-    from torchvision.datasets.utils import check_integrity
-
-    meta = [reader.meta["filename"], reader.meta["md5"]]
-    for name, md5 in [*reader.train_list, *reader.test_list, meta]:
-        path = root / reader.base_folder / name
-        if not path.is_file():
-            return UserError(f"{path} is missing: delete the folder and unpack {reader.filename} again.")
-        if not check_integrity(path, md5):
-            return UserError(
-                f"{path} is truncated or damaged: its {path.stat().st_size} bytes do not have the published MD5 sum "
-                f"{md5}; delete the folder and unpack {reader.filename} again."
-            )
-    return None
 
 
 def _images(read: CIFAR10) -> ImageSet:

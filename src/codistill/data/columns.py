@@ -1,4 +1,7 @@
-"""Which columns of a table hold the images and the labels, and what Hugging Face notes of the classes."""
+"""Finds the columns of images and of labels in a table, and the class names that Hugging Face stores in its schema.
+
+The package `datasets` has no such rule: its users name the columns.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,14 @@ _LABEL_NAMES = ("label", "labels", "fine_label", "class", "target")
 
 
 def choose_columns(schema: pyarrow.Schema, place: str) -> tuple[str, str]:
-    """Names of the columns of images and of labels.
+    """Return the names of the column of images and of the column of labels.
 
-    Of the columns of a fitting type (images are bytes, or a struct of bytes; labels whole numbers or text) the one with
-    a usual name, else the only one that has noted class names, else the only one.
+    Only columns of the right type are considered: images are bytes or a struct with bytes, labels are whole numbers or
+    text. Of these, take the one with a usual name; if there is none, the only one with stored class names; if there is
+    none, the only one.
 
     Raises:
-        UserError: no column fits, or several and none has a usual name.
+        UserError: no column has the right type, or several have it and none of the rules chooses one.
     """
     from pyarrow import types
 
@@ -40,28 +44,28 @@ def choose_columns(schema: pyarrow.Schema, place: str) -> tuple[str, str]:
         fitting = [field.name for field in schema if fits(field.type)]
         if not fitting:
             raise UserError(
-                f"{place} has no column of {what} (its columns: {', '.join(schema.names)}): images are bytes, labels "
-                "numbers or text; name another table."
+                f"{place} has no column of {what} (its columns: {', '.join(schema.names)}): images must be bytes and "
+                "labels numbers or text; give another table."
             )
         noted = [name for name in fitting if noted_classes(schema, name, place)]
         found = [name for name in usual if name in fitting][:1] or (noted if len(noted) == 1 else fitting)
         if len(found) > 1:
             raise UserError(
-                f"{place} has several columns that may be the {what} ({', '.join(found)}): name the right one "
-                f"{usual[0]!r}."
+                f"{place} has several columns that could be the {what} ({', '.join(found)}): rename the right "
+                f"one to {usual[0]!r}."
             )
         chosen.append(found[0])
     return chosen[0], chosen[1]
 
 
 def noted_classes(schema: pyarrow.Schema, label: str, place: str) -> tuple[str, ...] | None:
-    """Class names that Hugging Face notes of a column in the schema, or None; UserError for notes of another form."""
+    """Class names that Hugging Face stored in the schema for a column, or None; UserError if they cannot be read."""
     note = (schema.metadata or {}).get(b"huggingface")
     try:
         info = (json.loads(note) if note else {}).get("info") or {}
         names = ((info.get("features") or {}).get(label) or {}).get("names")
     except (ValueError, AttributeError) as error:
         raise UserError(
-            f"{place} has notes of Hugging Face in its schema that cannot be read ({error}): write the table anew."
+            f"{place} has Hugging Face metadata in its schema that cannot be read ({error}): write the table again."
         ) from error
     return None if names is None else class_names(names, f"the column {label!r} of {place}")

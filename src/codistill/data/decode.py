@@ -1,4 +1,4 @@
-"""Pictures to one uint8 tensor, files in a pool of threads (Pillow's decoders let go of Python's lock)."""
+"""Pictures to one uint8 tensor; files are read by several threads, since Pillow's decoders release Python's lock."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ Result = TypeVar("Result")
 
 
 def all_grey(pictures: Pictures, indices: Sequence[int]) -> bool:
-    """Whether these pictures are all grey by their headers; UserError for one that cannot be opened."""
+    """Whether the headers of these pictures all say grey; UserError if one cannot be opened."""
     return all(_each(pictures, lambda index: read_picture(pictures, index, is_grey), indices))
 
 
 def decode_images(pictures: Pictures, indices: Sequence[int], channels: int, size: tuple[int, int]) -> Tensor:
-    """Read pictures, turn them upright (EXIF), resize so that they cover `size` and crop the centre.
+    """Read pictures, turn them upright (EXIF), resize them until they cover `size`, and crop the centre.
 
     Args:
-        pictures: where they come from.
-        indices: which of them.
+        pictures: where to read them.
+        indices: which ones to read.
         channels: 1 for grey, 3 for RGB.
         size: height and width in pixels.
 
@@ -39,7 +39,7 @@ def decode_images(pictures: Pictures, indices: Sequence[int], channels: int, siz
         uint8 [N, C, height, width], in the order of `indices`.
 
     Raises:
-        UserError: a picture cannot be decoded (it is named).
+        UserError: a picture cannot be decoded; the message names it.
     """
     images_NCHW = torch.empty(len(indices), channels, *size, dtype=torch.uint8)
     array = images_NCHW.permute(0, 2, 3, 1).numpy()
@@ -60,7 +60,7 @@ def _each(pictures: Pictures, use: Callable[[int], Result], numbers: Sequence[in
 
 def _pixels(image: Image.Image, channels: int, size: tuple[int, int]) -> np.ndarray:
     height, width = size
-    # A JPEG decoder can skip detail that the resize would throw away; twice the size keeps the result smooth.
+    # A JPEG decoder can skip detail that the resize would discard; twice the size keeps the result smooth.
     image.draft(image.mode, (2 * width, 2 * height))
     fitted = ImageOps.fit(upright(image, channels), (width, height), Image.Resampling.BILINEAR)
     return np.asarray(fitted).reshape(height, width, channels)

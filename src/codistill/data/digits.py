@@ -19,8 +19,8 @@ def find() -> str:
 
 
 def load(request: Request) -> Parts:
-    """Return 1797 grey images of 8 × 8, their 17 levels spread over 0 to 255; a fixed 20 % are the test set."""
-    # Imported here because it takes a second that other data sets need not wait for.
+    """Return 1797 grey images of 8 × 8, their 17 levels spread over 0 to 255; a fixed 20 % is the test set."""
+    # Imported here because it takes a second, and other data sets do not need it.
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)

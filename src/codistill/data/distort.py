@@ -1,8 +1,9 @@
 """RandAugment and TrivialAugment on batches of uint8, every image with its own operation and strength.
 
-torchvision's operations and strengths. Its classes draw once for a whole batch; here each image draws, and one call
-does all images of an operation: torchvision's functions where an operation has no strength or is a blend with a
-changed image, and one sampling grid an image for the five that move pixels.
+Operations and strengths are torchvision's. Its classes draw one operation for a whole batch; here every image draws its
+own, and all images with the same operation are changed in one call. torchvision's functions do the operations without a
+strength, and give the second image of those that blend two images. The five operations that move pixels use one
+sampling grid per image.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ BINS = 31
 _MOVES = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
 _BLENDS = ("Brightness", "Color", "Contrast", "Sharpness")
 OPERATIONS = ("Identity", *_MOVES, *_BLENDS, "Posterize", "Solarize", "AutoContrast", "Equalize")
-"""All operations; one is drawn by its place in this list."""
+"""All operations; one is drawn by its index."""
 
 _NARROW = {"Shear": 0.3, "Rotate": 30.0, "blend": 0.9, "Posterize": 4}
 _WIDE = {"Shear": 0.99, "Rotate": 135.0, "blend": 0.99, "Posterize": 6}
@@ -32,7 +33,7 @@ def randaugment(images_BCHW: Tensor, ops: int, magnitude: int, generator: torch.
     """Return the images after `ops` operations each, all of strength `magnitude` of 30 (Cubuk et al., 2020).
 
     Args:
-        images_BCHW: uint8, one or three channels; left as it is.
+        images_BCHW: uint8, one or three channels; not changed.
         ops: operations on each image, drawn with replacement.
         magnitude: 0 to 30.
         generator: CPU generator that draws operations and signs.
@@ -49,10 +50,10 @@ def randaugment(images_BCHW: Tensor, ops: int, magnitude: int, generator: torch.
 
 
 def trivialaugment(images_BCHW: Tensor, generator: torch.Generator) -> Tensor:
-    """Return the images after one operation each, of a strength drawn from all 31 (Müller and Hutter, 2021, "wide").
+    """Return the images after one operation each, with one of 31 strengths (Müller and Hutter, 2021, "wide").
 
     Args:
-        images_BCHW: uint8, one or three channels; left as it is.
+        images_BCHW: uint8, one or three channels; not changed.
         generator: CPU generator that draws operations, strengths and signs.
     """
     B = len(images_BCHW)
@@ -67,10 +68,10 @@ def trivialaugment(images_BCHW: Tensor, generator: torch.Generator) -> Tensor:
 def apply_operations(
     images_BCHW: Tensor, op_B: Tensor, level_B: Tensor, sign_B: Tensor, limits: dict[str, float]
 ) -> None:
-    """Change every image in place by its operation (index into OPERATIONS), level (0 to 30) and sign (-1 or 1).
+    """Apply to each image, in place, its operation (index into OPERATIONS), level (0 to 30) and sign (-1 or 1).
 
     `limits` holds the values at level 30: "Shear", "TranslateX" and "TranslateY" (pixels), "Rotate" (degrees),
-    "blend" (how far from 1 a factor goes) and "Posterize" (bits taken away).
+    "blend" (how far a factor goes from 1) and "Posterize" (how many bits are removed).
     """
     move_N = torch.isin(op_B, torch.tensor([OPERATIONS.index(name) for name in _MOVES]))
     groups: list[tuple[Tensor, Callable[[Tensor, Tensor, Tensor], Tensor]]] = []
@@ -87,7 +88,7 @@ def apply_operations(
 
 
 def _move(images: Tensor, op_N: Tensor, share_N: Tensor, sign_N: Tensor, limits: dict[str, float]) -> Tensor:
-    """Shear, translate and rotate: pixels are fetched from where each image's matrix says (nearest; black outside)."""
+    """Shear, translate and rotate: each image's matrix says where a pixel is fetched (nearest one; black outside)."""
     N, _, H, W = images.shape
     matrix_N23 = torch.eye(2, 3, dtype=torch.float64).repeat(N, 1, 1)
     for name in _MOVES:
@@ -103,7 +104,7 @@ def _move(images: Tensor, op_N: Tensor, share_N: Tensor, sign_N: Tensor, limits:
             matrix_N23[n, 0, 0], matrix_N23[n, 0, 1], matrix_N23[n, 1, 0], matrix_N23[n, 1, 1] = cos, -sin, sin, cos
         else:
             matrix_N23[n, 0 if name == "TranslateX" else 1, 2] = -value.trunc()
-    # Positions are pixels from the image's centre; grid_sample wants them in halves of the image's sides.
+    # Positions are in pixels from the image's centre; grid_sample needs them in units of half the image's sides.
     y_H, x_W = (torch.linspace((1 - n) / 2, (n - 1) / 2, n) for n in (H, W))
     place_L3 = torch.stack([x_W.expand(H, W), y_H[:, None].expand(H, W), torch.ones(H, W)], -1).view(-1, 3)
     scaled_N32 = (matrix_N23.transpose(1, 2) / torch.tensor([W / 2, H / 2])).float()
@@ -113,7 +114,7 @@ def _move(images: Tensor, op_N: Tensor, share_N: Tensor, sign_N: Tensor, limits:
 
 
 def _repaint(name: str, images: Tensor, share_N: Tensor, sign_N: Tensor, limits: dict[str, float]) -> Tensor:
-    # Imported late because torchvision takes a second that commands without images need not wait for.
+    # Imported here because torchvision takes a second, and commands without images do not need it.
     from torchvision.transforms.v2 import functional as vision
 
     def per_image(values_N: Tensor, dtype: torch.dtype) -> Tensor:
@@ -131,7 +132,7 @@ def _repaint(name: str, images: Tensor, share_N: Tensor, sign_N: Tensor, limits:
 
 
 def _blend_partner(name: str, images: Tensor) -> Tensor:
-    """What a factor of 0 makes of the images: black, grey, their mean grey, or blurred."""
+    """The images at a blend factor of 0: black, grey, their mean grey, or blurred."""
     from torchvision.transforms.v2 import functional as vision
 
     if name == "Brightness":

@@ -1,4 +1,8 @@
-"""Files that arrive whole or not at all, also when several runs fetch them at once."""
+"""Downloads and unpacking that finish completely or leave nothing, even if several runs start them at once.
+
+torchvision writes straight into the destination: an interrupted download leaves part of it there, and a second run may
+read files that the first is still writing.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +18,14 @@ __all__ = ["fetch_into"]
 
 
 def fetch_into(folder: Path, fetch: Callable[[Path], object], keep: str, failed: str, remedy: str) -> None:
-    """Let `fetch` fill a temporary folder beside its destination, then move the files in.
+    """Let `fetch` fill a temporary folder inside the destination, then move its files into place.
 
     Args:
-        folder: destination, made where it is missing.
-        fetch: downloads or unpacks into the folder that it is given.
-        keep: the subfolder of that folder to move; it holds files only.
-        failed: what to say of a failure ("CIFAR-10 could not be downloaded").
-        remedy: what the user can do then.
+        folder: destination; created if it does not exist.
+        fetch: downloads or unpacks into the folder that is passed to it.
+        keep: which subfolder of that folder to move; it must contain files only.
+        failed: how the error message begins ("CIFAR-10 could not be downloaded").
+        remedy: what the user can do about it.
 
     Raises:
         UserError: the files cannot be fetched or written.
@@ -41,6 +45,6 @@ def _move(made: Path, target: Path) -> None:
     try:
         made.rename(target)
     except OSError:
-        # It is there already: left incomplete, or made by a run that was faster.
+        # The folder exists already: it was left incomplete, or another run was faster.
         for file in made.iterdir():
             file.replace(target / file.name)

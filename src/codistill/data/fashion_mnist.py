@@ -1,8 +1,14 @@
-"""Fashion-MNIST from its four IDX files: the user's, Debian's, the cache's, or downloaded by torchvision."""
+"""Fashion-MNIST from its four IDX files: the user's, Debian's, the cache's, or downloaded by torchvision.
+
+torchvision downloads the files and names the classes. Its reader is not used, because it takes only unpacked files in
+its own folder FashionMNIST/raw and does not check them: see `idx`.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from codistill.data.download import fetch_into
 from codistill.data.idx import read_idx
@@ -10,13 +16,13 @@ from codistill.data.source import Parts, Request, cache_dir
 from codistill.data.types import ImageSet
 from codistill.errors import UserError
 
-__all__ = ["CLASSES", "SYSTEM_DIR", "find", "load"]
+if TYPE_CHECKING:
+    from torchvision.datasets import FashionMNIST
+
+__all__ = ["SYSTEM_DIR", "find", "load"]
 
 SYSTEM_DIR = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts the files."""
-CLASSES = (
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-)  # fmt: skip
 
 _RAW = Path("FashionMNIST") / "raw"
 _FILES = (
@@ -25,7 +31,7 @@ _FILES = (
 
 
 def find() -> str | None:
-    """Return the folder of this machine that holds all four files, or None."""
+    """Return the folder on this machine that holds all four files, or None."""
     folder = _first_complete(_usual_folders())
     return None if folder is None else str(folder)
 
@@ -34,14 +40,18 @@ def load(request: Request) -> Parts:
     """Return the images, 28 × 28 and grey.
 
     Raises:
-        UserError: files are missing and cannot be downloaded, or are damaged, or do not go together.
+        UserError: files are missing and cannot be downloaded, or are damaged, or do not belong together.
     """
-    folder = _folder(request)
-    train, test = _read(folder, *_FILES[:2]), _read(folder, *_FILES[2:])
-    return Parts(train, test, CLASSES, str(folder))
+    # Imported here because torchvision takes a second to import, and other data sets do not need it.
+    from torchvision.datasets import FashionMNIST
+
+    folder, classes = _folder(request, FashionMNIST), tuple(FashionMNIST.classes)
+    train, test = (_read(folder, *names, len(classes)) for names in (_FILES[:2], _FILES[2:]))
+    return Parts(train, test, classes, str(folder))
 
 
-def _folder(request: Request) -> Path:
+def _folder(request: Request, reader: type[FashionMNIST]) -> Path:
+    """The folder that holds all four files, after a download if necessary."""
     if request.data_dir is not None:
         own = (request.data_dir, request.data_dir / _RAW)
         folder = _first_complete(own)
@@ -57,19 +67,14 @@ def _folder(request: Request) -> Path:
         return folder
     cache = cache_dir()
     remedy = (
-        f"put {', '.join(_FILES)} (plain or .gz) into {cache}, name their folder by --data-dir, install Debian's "
+        f"put {', '.join(_FILES)} (plain or .gz) into {cache}, give their folder with --data-dir, install Debian's "
         "dataset-fashion-mnist"
     )
     if not request.download:
         raise UserError(f"Fashion-MNIST is not on this machine: {remedy} or leave out --no-download.")
-    fetch_into(cache, _download, str(_RAW), "Fashion-MNIST could not be downloaded", f"{remedy} or try again")
+    fetch, failed = partial(reader, download=True), "Fashion-MNIST could not be downloaded"
+    fetch_into(cache, fetch, str(_RAW), failed, f"{remedy} or try again")
     return cache / _RAW
-
-
-def _download(folder: Path) -> None:
-    from torchvision.datasets import FashionMNIST
-
-    FashionMNIST(folder, download=True)
 
 
 def _usual_folders() -> tuple[Path, ...]:
@@ -88,19 +93,19 @@ def _file(folder: Path, name: str) -> Path | None:
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
-def _read(folder: Path, images_name: str, labels_name: str) -> ImageSet:
+def _read(folder: Path, images_name: str, labels_name: str, classes: int) -> ImageSet:
     images_path, labels_path = _file(folder, images_name), _file(folder, labels_name)
     assert images_path is not None
     assert labels_path is not None
     images, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
     if len(images) != len(labels) or not len(images):
         raise UserError(
-            f"{images_path} holds {len(images)} images and {labels_path} {len(labels)} labels: one label an image is "
-            "needed and at least one image; get both files again."
+            f"{images_path} holds {len(images)} images and {labels_path} {len(labels)} labels: there must be "
+            "one label per image and at least one image; get both files again."
         )
-    if labels.max() >= len(CLASSES):
+    if labels.max() >= classes:
         raise UserError(
-            f"{labels_path} holds the label {int(labels.max())}: labels of Fashion-MNIST are 0 to {len(CLASSES) - 1}; "
-            "get the file again."
+            f"{labels_path} holds the label {int(labels.max())}: labels of Fashion-MNIST are 0 to {classes - 1}; get "
+            "the file again."
         )
     return ImageSet(images.unsqueeze(1), labels.long())

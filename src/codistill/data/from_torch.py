@@ -1,4 +1,4 @@
-"""Data sets of the user's own making: any map-style `torch.utils.data.Dataset` of (image, label)."""
+"""The user's own data sets: any map-style `torch.utils.data.Dataset` of (image, label)."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from codistill.errors import UserError
 __all__ = ["MapDataset", "load_torch"]
 
 MapDataset = torch.utils.data.Dataset[Any]
-"""Gives (PIL image or tensor, label) by index and has a length."""
+"""Has a length, and returns (PIL image or tensor, label) for an index."""
 
 _PARTS = ("the training part", "the test part")
 
 
 def load_torch(given: MapDataset | Sequence[MapDataset], request: Request) -> Parts:
-    """Take one data set, of which a fixed 20 % become the test part, or a pair (train, test).
+    """Take a pair (train, test), or one data set, of which a fixed 20 % becomes the test part.
 
-    Images are PIL images, or tensors [C, H, W] (or [H, W]) of uint8, or of floats in 0 to 1. Labels come from
-    `.targets` if there are as many and no `.target_transform`, otherwise every item is read once for its label; class
-    names from `.classes`, which both parts must then have alike. Without `request.image_size` the images' own size is
-    kept, which all must then have, and which must be square where images are not kept in memory. Items are asked for
-    by the calling thread alone.
+    Images are PIL images, or tensors [C, H, W] (or [H, W]) of uint8 or of floats in 0 to 1. Labels are read from
+    `.targets` if it has one label per image and there is no `.target_transform`; otherwise every item is read once for
+    its label. Class names are read from `.classes`, and must be the same in both parts. Without `request.image_size`
+    the images keep their size, which must be the same for all of them, and square if they are not kept in memory. Only
+    the calling thread asks for items.
 
     Raises:
-        UserError: no length, items that are no pairs, labels that are no class indices, names that differ between the
-            parts, or images of other kinds, channels or sizes.
+        UserError: there is no length, items are not pairs, labels are not class indices, class names differ between the
+            parts, or images are of the wrong kind, or of different channels or sizes.
     """
     sets: list[Any] = list(given) if isinstance(given, (tuple, list)) else [given]
     if len(sets) not in (1, 2):
@@ -68,21 +68,22 @@ def _check_form(dataset: Any) -> None:
     what = type(dataset).__name__
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")) or isinstance(dataset, Mapping):
         raise UserError(
-            f"{what} has no length or no items by index: give a map-style torch Dataset with __len__ and __getitem__."
+            f"{what} has no length or cannot be indexed: give a map-style torch Dataset with __len__ and __getitem__."
         )
     if not len(dataset):
         raise UserError(f"{what} is empty: give a data set with images.")
 
 
 def _check_size(size: tuple[int, int], planes: int, memory: int) -> None:
-    """Refuse sizes of images that cannot be kept; `planes` is the number of images times channels."""
+    """Refuse image sizes that cannot be used; `planes` is the number of images times channels."""
     height, width = size
     if min(size) < MIN_SIDE:
         raise UserError(f"the first image has {height} × {width} pixels: give at least {MIN_SIDE}, or set image_size.")
     if height != width and stays_out(planes * height * width, size, memory):
         raise UserError(
-            f"images of {height} × {width} pixels, of which some side has {LARGE} or more or which take more memory "
-            "than data_memory: these are decoded in every step as squares; set image_size to the side of the square."
+            f"images of {height} × {width} pixels are too large to keep in memory (a side of {LARGE} or more, or more "
+            "than data_memory in total): such images are decoded in every step and must be square; set image_size to "
+            "the side of the square."
         )
 
 
@@ -92,7 +93,7 @@ class _TorchPictures:
     part: str
     grey: bool
     size: tuple[int, int] | None
-    # A user's code may read all images through one file handle.
+    # The user's code may read all images through one file handle, which threads must not share.
     light: ClassVar[bool] = False
 
     def __len__(self) -> int:
@@ -104,13 +105,13 @@ class _TorchPictures:
         if is_grey(image) != self.grey:
             kinds = ("colour", "grey")
             raise UserError(
-                f"{name} is {kinds[is_grey(image)]} and the first training image {kinds[self.grey]}: give all images "
-                "the same channels."
+                f"{name} is {kinds[is_grey(image)]} and the first training image is {kinds[self.grey]}: give all "
+                "images the same channels."
             )
         if self.size is not None and (image.height, image.width) != self.size:
             raise UserError(
-                f"{name} has {image.height} × {image.width} pixels and the first training image {self.size[0]} × "
-                f"{self.size[1]}: give all images one size, or set image_size."
+                f"{name} has {image.height} × {image.width} pixels and the first training image has "
+                f"{self.size[0]} × {self.size[1]}: give all images the same size, or set image_size."
             )
         return image
 
@@ -133,7 +134,7 @@ def _as_picture(image: Any, name: str) -> Image.Image:
         if not 0 <= low <= high <= 1:
             raise UserError(
                 f"{name} holds values from {low:.3g} to {high:.3g}: give uint8, or floats in 0 to 1; codistill "
-                "normalises by itself."
+                "does the normalisation."
             )
         pixels = (pixels.detach() * 255).round().to(torch.uint8)
     if pixels.dtype != torch.uint8:
@@ -143,10 +144,10 @@ def _as_picture(image: Any, name: str) -> Image.Image:
 
 
 def _labels(dataset: Any, part: str) -> Any:
-    """`.targets` if they are as many and are what the items give, otherwise the items' own."""
+    """`.targets` if it has one label per item and nothing transforms them, otherwise the labels of the items."""
     targets = getattr(dataset, "targets", None)
     listed = isinstance(targets, (list, tuple, np.ndarray, Tensor)) and len(targets) == len(dataset)
-    # torchvision's `.targets` know nothing of a transform of the labels.
+    # torchvision's `.targets` are the labels before `.target_transform`.
     if listed and getattr(dataset, "target_transform", None) is None:
         return targets
     return [_item(dataset, index, part)[1] for index in range(len(dataset))]

@@ -1,4 +1,7 @@
-"""Pictures with labels to the parts of a data set: into memory where small and few enough, else left where they are."""
+"""Turns pictures with labels into the parts of a data set: in memory if they fit, otherwise left in their files.
+
+torchvision's loader is not used: it ignores the EXIF orientation, clips 16 bits at 255 and always returns RGB.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ from codistill.data.types import Images, ImageSet
 __all__ = ["DEFAULT_SIZE", "LARGE", "SAMPLE", "Labelled", "gather", "spread_sample", "stays_out"]
 
 DEFAULT_SIZE = 64
-"""Side of the images in pixels where neither the user nor the data gives one."""
+"""Side of the images in pixels if neither the user nor the data gives one."""
 LARGE = 128
-"""Images of this side or more are decoded anew in every step: their random crops need the whole picture."""
+"""Images with this side or more are decoded again in every step: their random crops need the whole picture."""
 SAMPLE = 1024
-"""How many images tell colour, mean and deviation where there are too many to read them all."""
+"""How many images are read for colour, mean and deviation if there are too many to read all of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,17 +50,17 @@ def gather(
 
     Args:
         train: training pictures.
-        test: test pictures; None: a fixed 20 % of the training ones.
+        test: test pictures; None: set aside a fixed 20 % of the training pictures.
         classes: names by label.
-        found_at: where all this is.
+        found_at: where the data is.
         request: the user's image size and memory.
-        size: height and width in pixels where the user gives no size.
-        channels: 1 or 3; None: 1 where all pictures are grey, else 3 (of training pictures that stay in files a sample
-            tells).
-        lazy: never into memory.
+        size: height and width in pixels if the user gives no size.
+        channels: 1 or 3; None: 1 if all pictures are grey, else 3. Of training pictures that stay in files only a
+            sample is read for this.
+        lazy: leave the pictures in their files even if they would fit into memory.
 
     Raises:
-        UserError: a picture cannot be decoded, or there are too few for a test part.
+        UserError: a picture cannot be decoded, or there are too few pictures for a test part.
     """
     if request.image_size is not None:
         size = (request.image_size, request.image_size)
@@ -67,7 +70,7 @@ def gather(
     else:
         chosen = [(part, torch.arange(len(part.labels_N))) for part in (train, test)]
     pixels = sum(len(index_N) for _, index_N in chosen) * size[0] * size[1]
-    # Damage that only a header shows would otherwise come to light in the test part when training is over.
+    # A damaged header in the test part would otherwise be found only after training.
     if channels is None or train.pictures.light:
         unread = lazy or stays_out(pixels, size, request.memory)
         looked = [spread_sample(chosen[0][1]) if unread else chosen[0][1], chosen[1][1]]
@@ -86,7 +89,7 @@ def gather(
 
 
 def stays_out(taken: int, size: tuple[int, int], memory: int) -> bool:
-    """Whether images that would take so many bytes are decoded anew in every step, and not kept in memory."""
+    """Whether images that would take this many bytes are decoded again in every step instead of kept in memory."""
     return max(size) >= LARGE or taken > memory
 
 

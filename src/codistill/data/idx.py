@@ -1,4 +1,8 @@
-"""The IDX format of MNIST and its relatives: big-endian sizes, then bytes; plain or compressed with gzip."""
+"""The IDX format of MNIST and its relatives: big-endian sizes, then bytes; plain or compressed with gzip.
+
+Written here because torchvision's reader takes no .gz, and reports a truncated or wrong file by a failed assertion or a
+shape that does not fit, without the file's name.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +27,14 @@ def read_idx(path: Path, axes: int) -> Tensor:
     """Read a file of unsigned bytes.
 
     Args:
-        path: the file; the suffix .gz says that it is compressed.
+        path: the file; it is unpacked if its suffix is .gz.
         axes: number of axes that it must have: 3 for images, 1 for labels.
 
     Returns:
-        uint8, of the shape that the file states.
+        uint8, in the shape given by the file's header.
 
     Raises:
-        UserError: the file cannot be read, is no gzip file, has another magic number, or is longer or shorter than its
+        UserError: the file cannot be read or unpacked, has a different magic number, or is longer or shorter than its
             header says.
     """
     content, cut_off = _content(path)
@@ -38,8 +42,8 @@ def read_idx(path: Path, axes: int) -> Tensor:
     magic = bytes([0, 0, _UNSIGNED_BYTE, axes])
     if len(content) >= 4 and content[:4] != magic:
         raise UserError(
-            f"{path} starts with the bytes {content[:4].hex()} where an IDX file of {axes} axes has {magic.hex()}: "
-            "it is another file; put the right one in its place."
+            f"{path} starts with the bytes {content[:4].hex()}, but an IDX file with {axes} axes starts with "
+            f"{magic.hex()}: this is a different file; replace it with the right one."
         )
     shape = struct.unpack(f">{axes}I", content[4:header]) if len(content) >= header else ()
     expected = header + math.prod(shape) if shape else header
@@ -50,12 +54,12 @@ def read_idx(path: Path, axes: int) -> Tensor:
             f"{path} is {fault}: {expected} bytes expected by its header and {len(content)} found{unpacked}; get the "
             "file again."
         )
-    # A bytearray, because torch warns of memory that must not be written to.
+    # A bytearray, because torch warns about read-only memory.
     return torch.frombuffer(bytearray(content), dtype=torch.uint8)[header:].view(shape)
 
 
 def _content(path: Path) -> tuple[bytes, bool]:
-    """The unpacked bytes, and whether the gzip stream ends too early."""
+    """The unpacked bytes, and whether the gzip stream ends early."""
     try:
         raw = path.read_bytes()
     except OSError as error:

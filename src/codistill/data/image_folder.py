@@ -1,4 +1,8 @@
-"""Folders of images: the user's own, and ImageNet; one folder a class, with or without a test part."""
+"""Folders of images: the user's own, and ImageNet; one folder per class, with or without a test part.
+
+The files are listed here because torchvision's listing takes hidden folders (.git) for classes, reads hidden files, and
+lists the images of a circular link many times.
+"""
 
 from __future__ import annotations
 
@@ -23,32 +27,32 @@ Entry = tuple[Path, int]
 
 
 def find() -> str | None:
-    """Return None: nothing is known of the user's own images before `--data-dir`."""
+    """Return None: nothing is known about the user's images until `--data-dir` is given."""
     return None
 
 
 def find_imagenet() -> str | None:
-    """Return the folder `imagenet` in the cache if it has both parts, or None."""
+    """Return the folder `imagenet` in the cache, or None if it lacks a part."""
     folder = cache_dir() / "imagenet"
     return str(folder) if not _missing_parts(folder) else None
 
 
 def load(request: Request) -> Parts:
-    """Read DIR/train/<class>/* and DIR/test/<class>/* (or DIR/val), or DIR/<class>/* with a fixed 20 % for the test.
+    """Read DIR/train/<class>/* and DIR/test/<class>/* (or DIR/val), or DIR/<class>/*.
 
-    A class has the images of all folders below its own, as torchvision's ImageFolder takes them.
-    Where both DIR/test and DIR/val are there, DIR/val is not read: validation images come out of the training part.
-    DIR/train without either gives up a fixed 20 % too. What is hidden and files with other suffixes are ignored.
-    Images are 64 pixels where the user gives no size; see `gather` for those that stay in their files.
+    Without a test folder, 20 % of each class is set aside as the test set. If there is both DIR/test and DIR/val,
+    DIR/val is not read: validation images are taken from the training part. The images in a class's subfolders belong
+    to the class, as in torchvision's ImageFolder. Hidden files and folders are ignored, and so are files with other
+    suffixes. Images have 64 pixels if the user gives no size; `gather` says which ones stay in their files.
 
     Raises:
-        UserError: no class folder, fewer than two classes, a class folder without images or not named in UTF-8,
-            classes that only the test part has, or an image that cannot be decoded.
+        UserError: there is no class folder, there are fewer than two classes, a class folder has no images or a name
+            that is not UTF-8, a class is only in the test part, or an image cannot be decoded.
     """
     assert request.data_dir is not None
     folder = request.data_dir
     train_dir, test_dir = folder / "train", None
-    # A folder "train" of pictures is a class (of railways), not a part of the data.
+    # A folder "train" that holds pictures is a class (of railways), not a part of the data.
     if not _subfolders(train_dir):
         train_dir = folder
         _refuse_unknown_parts(folder)
@@ -61,10 +65,9 @@ def load(request: Request) -> Parts:
 
 
 def load_imagenet(request: Request) -> Parts:
-    """ImageNet's usual folders DIR/train/<class>/* and DIR/val/<class>/*; val, whose labels are public, is the test.
+    """Read ImageNet's folders DIR/train/<class>/* and DIR/val/<class>/*; val, which has labels, is the test part.
 
-    The folder is `--data-dir`, or `imagenet` in the cache. Images stay in their files, 224 pixels unless the user says
-    otherwise.
+    The folder is `--data-dir`, or `imagenet` in the cache. Images stay in their files; the default size is 224 pixels.
 
     Raises:
         UserError: a part is missing, or as for any folder of images.
@@ -73,8 +76,8 @@ def load_imagenet(request: Request) -> Parts:
     missing = _missing_parts(folder)
     if missing:
         raise UserError(
-            f"ImageNet is not in {folder} (no {' and no '.join(missing)} with one folder a class): put its train and "
-            "val folders there, or name their parent by --data-dir."
+            f"ImageNet is not in {folder} (no {' and no '.join(missing)} with one folder per class): put its train and "
+            "val folders there, or give their parent folder with --data-dir."
         )
     classes, train, test = _parts(folder / "train", folder / "val")
     size = (_IMAGENET_SIZE, _IMAGENET_SIZE)
@@ -109,28 +112,28 @@ def _class_names(folder: Path) -> list[str]:
     names = [path.name for path in _subfolders(folder)]
     if not names:
         raise UserError(
-            f"{folder} has no class folders: put the images of each class into a folder of its own, DIR/train/CLASS or "
+            f"{folder} has no class folders: put the images of each class in their own folder, DIR/train/CLASS or "
             "DIR/CLASS."
         )
     for name in names:
         try:
             name.encode()
         except UnicodeEncodeError as error:
-            raise UserError(f"the class folder {name!r} of {folder} is not named in UTF-8: rename it.") from error
+            raise UserError(f"the name of the class folder {name!r} in {folder} is not UTF-8: rename it.") from error
     if len(names) < 2:
-        raise UserError(f"{folder} has the one class {names[0]!r}: at least two are needed; add a class folder.")
+        raise UserError(f"{folder} has only one class, {names[0]!r}: at least two are needed; add a class folder.")
     return names
 
 
 def _list_images(folder: Path, names: Sequence[str], classes: Sequence[str]) -> list[Entry]:
-    """All image files of the folders `names`, sorted, with their labels by `classes`."""
+    """All image files in the folders `names`, sorted, with their index in `classes` as label."""
     entries: list[Entry] = []
     label_of = {name: label for label, name in enumerate(classes)}
     for name in names:
         files = sorted(path for path in _files_below(folder / name) if _is_image(path))
         if not files:
             raise UserError(
-                f"{folder / name} has no images ({', '.join(sorted(SUFFIXES))}): put images into the class folder, or "
+                f"{folder / name} has no images ({', '.join(sorted(SUFFIXES))}): put images in the class folder, or "
                 "remove it."
             )
         entries += [(path, label_of[name]) for path in files]
@@ -138,7 +141,7 @@ def _list_images(folder: Path, names: Sequence[str], classes: Sequence[str]) -> 
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    """All files of a folder and of the folders in it that are not hidden; links are followed, but not in circles."""
+    """All files in a folder and in its subfolders that are not hidden; links are followed, but not in circles."""
     entered = {folder.resolve()}
     for place, folders, files in os.walk(folder, followlinks=True):
         real = {name: Path(place, name).resolve() for name in folders if not name.startswith(".")}
@@ -148,17 +151,17 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 
 def _is_image(path: Path) -> bool:
-    # macOS leaves a hidden "._x.jpg" beside x.jpg, which is no image.
+    # macOS leaves a hidden "._x.jpg" next to x.jpg, which is not an image.
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def _refuse_unknown_parts(folder: Path, known: Sequence[str] = ()) -> None:
-    """Refuse DIR/Training/CLASS/*, DIR/Testing/CLASS/* and the like, taken for classes or for nothing."""
+    """Refuse DIR/Training/CLASS/*, DIR/Testing/CLASS/* and the like, which would be read as classes or ignored."""
     for path in _subfolders(folder):
         if path.name.lower() in _PART_NAMES and path.name not in known and _subfolders(path):
             raise UserError(
-                f"{path} has folders of its own and the name of a part: call the parts train and test (or val), in "
-                "small letters, or give the class another name."
+                f"{path} has subfolders and is named like a part of the data: if it is one, rename the parts to train "
+                "and test (or val), in lower case; if it is a class, give it another name."
             )
 
 
@@ -166,8 +169,8 @@ def _refuse_new_classes(names: Sequence[str], classes: Sequence[str], train_dir:
     new = [name for name in names if name not in classes]
     if new:
         raise UserError(
-            f"{test_dir} has the classes {', '.join(new)} that {train_dir} lacks: add training images of them, or "
-            "remove their test folders."
+            f"{test_dir} has the classes {', '.join(new)}, but {train_dir} does not: add training images of "
+            "them, or remove their test folders."
         )
     if not names:
         raise UserError(f"{test_dir} has no class folders: add test images of the classes, or remove the folder.")

@@ -1,4 +1,4 @@
-"""Labels and class names as a user's data gives them, checked before anything is computed from them."""
+"""Labels and class names from the user's data, checked before they are used."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from codistill.errors import UserError
 __all__ = ["class_indices", "class_names", "refuse_other_names"]
 
 _MOST_CLASSES = 10_000
-"""Labels below this are taken with any number of images; others only below the number of images."""
+"""Labels below this are accepted with any number of images; larger ones must be below the number of images."""
 
 
 def class_indices(labels: Sequence[Any] | Tensor | np.ndarray, where: str) -> Tensor:
-    """The labels as int64 [N].
+    """Return the labels as int64 [N].
 
     Args:
         labels: whole numbers (Python's, numpy's, or tensors without dimensions), or an array or tensor of them.
-        where: what an error calls the images ("the training part").
+        where: what an error message calls the images ("the training part").
 
     Raises:
-        UserError: a label is no whole number, below 0, or absurdly large for so many images.
+        UserError: a label is not a whole number, is below 0, or is far too large for this number of images.
     """
     most = max(len(labels), _MOST_CLASSES)
     found = []
@@ -38,32 +38,32 @@ def class_indices(labels: Sequence[Any] | Tensor | np.ndarray, where: str) -> Te
         )
         if not whole or not 0 <= int(label) < most:
             raise UserError(
-                f"the label of image {index} of {where} is {_short(label)}: give class indices from 0 on (below {most} "
-                f"for {len(labels)} images)."
+                f"the label of image {index} of {where} is {_short(label)}: labels must be class indices from 0 to "
+                f"{most - 1} (with {len(labels)} images); correct it."
             )
         found.append(int(label))
     return torch.tensor(found, dtype=torch.int64)
 
 
 def class_names(names: Any, where: str) -> tuple[str, ...]:
-    """Names by label as texts; several names of one class, as torchvision's ImageNet has them, are joined.
+    """Return the class names in the order of the labels; several names for one class (ImageNet's) are joined.
 
     Args:
-        names: texts, tuples of texts, whole numbers or members of an Enum, in an order of their own (no set).
-        where: what an error calls it.
+        names: strings, tuples of strings, whole numbers or members of an Enum, in a defined order (not a set).
+        where: what an error message calls the data.
 
     Raises:
-        UserError: it is anything else, or empty.
+        UserError: `names` is anything else, or empty.
     """
     ordered = isinstance(names, (list, tuple, range, np.ndarray, KeysView, EnumMeta))
     found = [_name(name) for name in names] if ordered else []
     if not found or None in found:
-        raise UserError(f"the class names of {where} are {_short(names)}: give a list of texts, one a class.")
+        raise UserError(f"the class names of {where} are {_short(names)}: give a list of strings, one per class.")
     return tuple(str(name) for name in found)
 
 
 def refuse_other_names(train: Sequence[str], other: Sequence[str], where: str) -> None:
-    """Raise UserError where a label has one name in the training part and another one in `where`."""
+    """Raise UserError if a label has different names in the training part and in `where`."""
     for label, (ours, theirs) in enumerate(zip(train, other, strict=False)):
         if ours != theirs:
             raise UserError(
@@ -73,7 +73,7 @@ def refuse_other_names(train: Sequence[str], other: Sequence[str], where: str) -
 
 
 def _name(name: Any) -> str | None:
-    """One class's name, or None where it is none."""
+    """The name of one class, or None if this cannot be a name."""
     if isinstance(name, Enum):
         return name.name
     if isinstance(name, (list, tuple)):

@@ -1,4 +1,7 @@
-"""Images that are not held in memory: decoded anew, once a step, for all the views that a step needs."""
+"""Images that are not kept in memory: a step decodes each image once, for all the views that it needs.
+
+Random crops follow torchvision's RandomResizedCrop, which draws from the global generator and decodes once per view.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,10 @@ _SHORT_SIDE = 256 / 224
 
 
 class PixelReader(Protocol):
-    """Decodes an image by its index; pickles, since the loader's processes each get a copy."""
+    """Decodes an image by its index; can be pickled, since every process of the loader gets a copy."""
 
     def __call__(self, index: int) -> Tensor:
-        """Uint8 [C, H, W], the same C for all images; raises UserError for one that cannot be decoded."""
+        """Return uint8 [C, H, W], the same C for all images; UserError if the image cannot be decoded."""
         ...
 
 
@@ -33,12 +36,12 @@ class LazyImages:
     """Images with their labels, in files.
 
     Attributes:
-        read: decodes them.
+        read: decodes an image.
         index_N: int64; which of the reader's images these are.
         labels_N: int64 class indices.
         channels: C, one or three.
-        size: side in pixels that the networks see.
-        groups_N: int64; images of one group never stand on both sides of a split, or None.
+        size: side in pixels of what the networks see.
+        groups_N: int64, or None; images of one group are never on both sides of a split.
     """
 
     read: PixelReader
@@ -53,7 +56,7 @@ class LazyImages:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) as the networks see every image."""
+        """(C, H, W) of what the networks see."""
         return self.channels, self.size, self.size
 
     def take(self, index_N: Tensor) -> LazyImages:
@@ -62,7 +65,7 @@ class LazyImages:
         return LazyImages(self.read, self.index_N[index_N], self.labels_N[index_N], self.channels, self.size, groups)
 
     def decode(self, index_B: Tensor) -> Tensor:
-        """The images of these indices as evaluation sees them: shorter side 8/7 of `size`, centre crop; uint8."""
+        """Return these images for evaluation: shorter side resized to 8/7 of `size`, centre crop; uint8."""
         vision = _vision()
         frames_BCHW = self._empty(len(index_B))
         for frame, index in zip(frames_BCHW, self.index_N[index_B].tolist(), strict=True):
@@ -80,16 +83,16 @@ class LazyImages:
         normaliser: Normaliser | None = None,
         out: Tensor | None = None,
     ) -> Tensor:
-        """Random resized crops (and flips) of the images, each image decoded once, [V, B, C, size, size].
+        """Return random resized crops (and flips) [V, B, C, size, size]; each image is decoded once.
 
         Args:
             index_B: which images.
             views: V.
-            min_area: least share of an image's area that a crop takes; sides' ratios are 3/4 to 4/3.
+            min_area: smallest share of an image's area that a crop takes; its sides have a ratio of 3/4 to 4/3.
             flip: whether half of the crops are mirrored.
             generator: CPU generator; equal states give equal crops.
-            normaliser: makes float32 of the crops, each while it is in the processor's cache; None: they stay uint8.
-            out: an earlier result to write into, if it has the shape: fresh memory costs as much as a crop.
+            normaliser: turns each crop into float32 while it is in the processor's cache; None: crops stay uint8.
+            out: an earlier result to write into, used if its shape fits: new memory costs as much as a crop.
         """
         B = len(index_B)
         draws_BVK = torch.rand(B, views, 2 * _ATTEMPTS + 3, generator=generator)
@@ -103,34 +106,34 @@ class LazyImages:
                 top, left, height, width = crop_box(draw, pixels_HWC.shape[0], pixels_HWC.shape[1], min_area)
                 crop_HWC = pixels_HWC[top : top + height, left : left + width]
                 crop_HWC = crop_HWC.flip(1) if flip and draw[-1] < 0.5 else crop_HWC.contiguous()
-                # torch's fast way of resizing wants colours side by side, and strides that leave no doubt of it.
+                # torch's fast resize needs the colours of a pixel next to each other, and strides that say so clearly.
                 crop_1CHW = crop_HWC.unsqueeze(0).permute(0, 3, 1, 2)
-                # Where a crop grows there is nothing to smooth, and the same numbers take half the time.
+                # A crop that is enlarged needs no smoothing, and without it the same result takes half the time.
                 shrinks = max(height, width) > self.size
                 made = functional.interpolate(crop_1CHW, (self.size, self.size), mode="bilinear", antialias=shrinks)
                 write(out[v, b : b + 1], made)
         return out
 
     def _empty(self, n: int, dtype: torch.dtype = torch.uint8) -> Tensor:
-        # Colours side by side in memory, as decoders give them and as resizing is fastest.
+        # The colours of a pixel are next to each other in memory: decoders return them so, and resizing is fastest.
         return torch.empty(n, self.size, self.size, self.channels, dtype=dtype).permute(0, 3, 1, 2)
 
 
 def _vision() -> ModuleType:
-    # Imported late because torchvision takes a second that commands without images need not wait for.
+    # Imported here because torchvision takes a second, and commands without images do not need it.
     from torchvision.transforms import v2
 
     return v2.functional
 
 
 def crop_box(draw: list[float], height: int, width: int, min_area: float) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of torchvision's RandomResizedCrop from uniform numbers.
+    """Return (top, left, height, width) as torchvision's RandomResizedCrop computes it, from uniform numbers.
 
     Args:
-        draw: two numbers for each of ten attempts (area, ratio), then two for the place.
-        height: of the image in pixels.
-        width: likewise.
-        min_area: least share of the area.
+        draw: two numbers for each of ten attempts (area, ratio), then two for the position.
+        height: height of the image in pixels.
+        width: its width.
+        min_area: smallest share of the area.
     """
     low, high = (math.log(ratio) for ratio in _RATIO)
     for attempt in range(_ATTEMPTS):
@@ -140,7 +143,7 @@ def crop_box(draw: list[float], height: int, width: int, min_area: float) -> tup
         if 0 < w <= width and 0 < h <= height:
             y, x = draw[2 * _ATTEMPTS : 2 * _ATTEMPTS + 2]
             return int(y * (height - h + 1)), int(x * (width - w + 1)), h, w
-    # As torchvision: the largest centre crop of an allowed ratio.
+    # As in torchvision: the largest centre crop with an allowed ratio.
     w = min(width, round(height * _RATIO[1]))
     h = min(height, round(width / _RATIO[0]))
     return (height - h) // 2, (width - w) // 2, h, w

@@ -12,7 +12,7 @@ from torch.nn import functional
 __all__ = ["ALPHA", "mix_views"]
 
 ALPHA = {"mixup": 0.2, "cutmix": 1.0}
-"""Default α of Beta(α, α)."""
+"""Default α of the distribution Beta(α, α) of λ."""
 
 
 def mix_views(
@@ -23,25 +23,25 @@ def mix_views(
     alpha: float | None,
     generator: torch.Generator,
 ) -> tuple[tuple[Tensor, ...], Tensor]:
-    """Mix every image with a partner of its batch, λ x + (1 - λ) x_partner, or a rectangle of it.
+    """Mix every image with a partner from its batch: λ x + (1 - λ) x_partner, or paste a rectangle of the partner.
 
-    One draw of λ, partners and rectangle serves all views: students with views of their own see different
-    distortions of the same mixed pair, so that one label is right for all.
+    λ, partners and rectangle are drawn once for all views. Students with their own views then see different distortions
+    of the same mixed pair, and one label is right for all of them.
 
     Args:
-        views: float [B, C, H, W] each; left as they are.
+        views: float [B, C, H, W] each; not changed.
         labels_B: class indices.
         num_classes: C.
         kind: "mixup" or "cutmix".
-        alpha: of Beta(α, α), from which λ is drawn once a batch; None: `ALPHA`.
+        alpha: λ is drawn from Beta(α, α) once per batch; None: `ALPHA`.
         generator: CPU generator.
 
     Returns:
-        The mixed views, and λ y + (1 - λ) y_partner, float32 [B, C]; in cutmix λ is the exact share of pixels kept.
+        The mixed views, and λ y + (1 - λ) y_partner, float32 [B, C]; for cutmix λ is the exact share of pixels kept.
     """
     alpha = ALPHA[kind] if alpha is None else alpha
     partner_B = torch.randperm(len(labels_B), generator=generator).to(labels_B.device, non_blocking=True)
-    # torch draws no beta variate from a generator that is passed in.
+    # torch cannot draw from a beta distribution with a generator that is passed in.
     seed = int(torch.randint(2**62, (), generator=generator))
     share = float(np.random.default_rng(seed).beta(alpha, alpha))
     H, W = views[0].shape[-2:]
@@ -58,7 +58,7 @@ def mix_views(
 
 
 def _rectangle(share: float, H: int, W: int, generator: torch.Generator) -> tuple[int, int, int, int]:
-    """A rectangle of 1 - share of the area around a uniform centre, cut off at the image's edge."""
+    """A rectangle with 1 - share of the area around a uniformly drawn centre, cut off at the image's edge."""
     side = math.sqrt(1 - share)
     y, x = (int(torch.randint(n, (), generator=generator)) for n in (H, W))
     half_h, half_w = int(H * side) // 2, int(W * side) // 2

@@ -1,4 +1,4 @@
-"""From uint8 pixels to the normalised floats that networks read."""
+"""From uint8 pixels to the normalised floats that the networks read."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def normalise(
     device: torch.device | str,
     out: Tensor | None = None,
 ) -> Tensor:
-    """Return (x / 255 - mean) / std as float32 on `device`, for uint8 [..., C, H, W]; evaluation sees images so.
+    """Return (x / 255 - mean) / std as float32 on `device`, for uint8 [..., C, H, W]: the images of evaluation.
 
     Args:
         images_u8: on any device.
-        mean: one number a channel, of images scaled to 0..1.
+        mean: one number per channel, for images scaled to 0..1.
         std: likewise.
         device: where the result goes.
-        out: memory for it: float32 of the images' shape on the device, contiguous or channels-last.
+        out: memory for the result: float32 in the images' shape, on the device, contiguous or channels-last.
     """
     normaliser = _normaliser(tuple(mean), tuple(std), torch.device(device))
     images = images_u8.to(device, non_blocking=True)
@@ -43,7 +43,7 @@ def normalise(
 
 
 class Normaliser:
-    """A data set's constants in pixels of 0 to 255, kept on a device: copying them there would make every step wait."""
+    """A data set's mean and deviation in units of 0 to 255, kept on a device: copying them would delay every step."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
         both = torch.tensor([mean, std], dtype=torch.float64) * 255
@@ -51,14 +51,14 @@ class Normaliser:
         self.rows: dict[int, tuple[Tensor, Tensor]] = {}
 
     def write(self, out_NCHW: Tensor, images_NCHW: Tensor) -> None:
-        """Write the normalised images into float32 memory of their shape, contiguous or channels-last; on the device.
+        """Write the normalised images into float32 memory of their shape on the device, contiguous or channels-last.
 
-        Between the two layouts the last bit may differ.
+        The two layouts may differ in the last bit.
         """
         if out_NCHW.is_contiguous():
             out_NCHW.copy_(images_NCHW).sub_(self.shift).div_(self.scale)
             return
-        # As rows [N, H, W*C] constants lie in memory like the pixels, and one operation does the work of two.
+        # In rows [N, H, W*C] the constants lie in memory like the pixels, and one operation does the work of two.
         out, images = (x_NCHW.permute(0, 2, 3, 1).flatten(2) for x_NCHW in (out_NCHW, images_NCHW))
         black, scale = self._rows(out_NCHW.shape[-1])
         torch.addcdiv(black, out.copy_(images), scale, out=out)

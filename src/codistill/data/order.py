@@ -19,14 +19,14 @@ def batches(n: int, batch_size: int, generator: torch.Generator, last_batch: str
         n: number of images.
         batch_size: images in a batch.
         generator: CPU generator that draws the permutation, once, when this function is called.
-        last_batch: "drop" leaves out the images that fill no whole batch; "keep" makes a smaller batch of them, and
-            adds a single one to the batch before, since batch norm needs two.
+        last_batch: "drop" leaves out the images that do not fill a batch. "keep" puts them in a smaller batch; if it is
+            a single image, the image joins the previous batch, since batch norm needs two.
 
     Returns:
-        int64 indices: `batch_count` times [batch_size], but for what `last_batch` says.
+        `batch_count` tensors of int64 indices [batch_size]; with "keep" the last one may have another length.
 
     Raises:
-        UserError: a batch has no image, or more images than there are.
+        UserError: the batch size is below 1, or larger than the number of images.
     """
     if not 1 <= batch_size <= n:
         raise UserError(f"batch_size {batch_size} with {n} images: give at least 1 and at most {n}.")
@@ -38,5 +38,5 @@ def batches(n: int, batch_size: int, generator: torch.Generator, last_batch: str
 
 
 def batch_count(n: int, batch_size: int, last_batch: str = "drop") -> int:
-    """How many batches `batches` makes of n images."""
+    """How many batches `batches` makes from n images."""
     return n // batch_size + (1 if last_batch == "keep" and n % batch_size > 1 else 0)

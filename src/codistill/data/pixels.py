@@ -14,7 +14,7 @@ from codistill.errors import UserError
 __all__ = ["MEMORY_LIMIT", "MIN_SIDE", "channel_statistics", "check_memory", "resize"]
 
 MEMORY_LIMIT = 8 * 2**30
-"""Bytes that a data set's images may take where the user gives no number."""
+"""Bytes that a data set's images may take if the user gives no number."""
 MIN_SIDE = 8
 """Smallest side of an image in pixels."""
 
@@ -22,7 +22,7 @@ _CHUNK = 1024
 
 
 def check_memory(images: int, channels: int, size: int, limit: int = MEMORY_LIMIT) -> None:
-    """Refuse square images of `size` pixels that would not fit into memory.
+    """Refuse square images with a side of `size` pixels that would not fit into memory.
 
     Raises:
         UserError: they take more than `limit` bytes.
@@ -39,7 +39,7 @@ def check_memory(images: int, channels: int, size: int, limit: int = MEMORY_LIMI
 
 
 def resize(images: ImageSet, size: int) -> ImageSet:
-    """Return the images at `size` × `size` pixels, bilinear with antialias; unchanged where they have that size."""
+    """Return the images at `size` × `size` pixels, bilinear with antialias; unchanged if they have that size."""
     source = images.images_NCHW
     if source.shape[2:] == (size, size):
         return images
@@ -64,6 +64,6 @@ def channel_statistics(images_NCHW: Tensor) -> tuple[tuple[float, ...], tuple[fl
         mean = (share * value).sum()
         deviation = (share * (value - mean) ** 2).sum().sqrt()
         means.append(mean.item())
-        # Images of one constant grey would divide by zero; one step of 8 bits is the least that they can vary.
+        # Images of one constant grey would cause a division by zero; one step of 8 bits is the smallest variation.
         deviations.append(max(deviation.item(), 1 / 255))
     return tuple(means), tuple(deviations)

@@ -1,4 +1,4 @@
-"""How training images are distorted, by name: what each view gets, and what the labels' mixing asks of all views."""
+"""How training images are distorted, by name: the policy of each view, and what mixing the labels requires of all."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from codistill.errors import UserError, unknown
 __all__ = ["POLICIES", "AugmentPolicy"]
 
 POLICIES = ("standard", "randaugment", "trivialaugment", "cutout", "mixup", "cutmix")
-"""standard: crop and flip alone, which all others add to. Names are joined by +, such as randaugment+cutout."""
+"""standard: crop and flip only; all others add to it. Names are joined by +, such as randaugment+cutout."""
 
 _EITHER = (("randaugment", "trivialaugment"), ("mixup", "cutmix"))
 
 
 @dataclass(frozen=True)
 class AugmentPolicy:
-    """How training images are distorted; `AugmentPolicy(0, False)` leaves those in memory as they are.
+    """How training images are distorted; `AugmentPolicy(0, False)` does not change images in memory.
 
     Attributes:
-        crop_padding: pixels of black added on each side before a random crop back to the image's size; 0: no crop.
-            Images that are not in memory get a random resized crop instead.
+        crop_padding: black pixels added on each side before a random crop back to the image's size; 0: no crop. Images
+            that are not in memory get a random resized crop instead.
         flip: mirror left and right with probability 1/2.
-        policies: names of `POLICIES` joined by +; one for all views, or one a view.
-        crop_min_area: least share of the image that a random resized crop keeps (at most all of it; the sides' ratio
-            is 3/4 to 4/3).
+        policies: names of `POLICIES` joined by +; one for all views, or one per view.
+        crop_min_area: smallest share of the image that a random resized crop keeps (its sides have a ratio of 3/4 to
+            4/3).
         randaugment_ops: operations on each image.
         randaugment_magnitude: their strength, 0 to 30.
         cutout_size: side of cutout's square in pixels; None: half the image's side.
         mix_alpha: λ of mixup and cutmix is drawn from Beta(α, α); None: 0.2 for mixup, 1 for cutmix.
 
     Raises:
-        UserError: a name that is none, names that exclude each other, labels mixed in some views only, or a number
+        UserError: a name is unknown, names exclude each other, labels are mixed in some views only, or a number is
             outside its range.
     """
 
@@ -59,7 +59,7 @@ class AugmentPolicy:
             if not holds:
                 raise UserError(f"{name} {value}: give {rule}.")
         if isinstance(self.policies, str) or not all(isinstance(policy, str) for policy in self.policies):
-            raise UserError(f"policies {self.policies!r}: give a tuple of names, one for all views or one a view.")
+            raise UserError(f"policies {self.policies!r}: give a tuple of names, one for all views or one per view.")
         if not self.policies:
             raise UserError(f"no augmentation policy: give one of {', '.join(POLICIES)}.")
         for policy in self.policies:
@@ -78,18 +78,18 @@ class AugmentPolicy:
 
     @property
     def distorts(self) -> bool:
-        """Whether some view gets more than crop and flip."""
+        """Whether at least one view gets more than crop and flip."""
         return any(self.names(view) for view in range(len(self.policies)))
 
     def check_views(self, views: int) -> None:
-        """Raise UserError where there are several policies, and not one a view."""
+        """Raise UserError if there is more than one policy, but not one per view."""
         if len(self.policies) not in (1, views):
             raise UserError(
-                f"{len(self.policies)} augmentation policies for {views} views: give one for all, or one a view."
+                f"{len(self.policies)} augmentation policies for {views} views: give one for all, or one per view."
             )
 
     def names(self, view: int) -> frozenset[str]:
-        """What the view gets beside crop and flip."""
+        """What the view gets in addition to crop and flip."""
         every = self._names()
         return every[view if len(every) > 1 else 0] - {"standard", "mixup", "cutmix"}
 

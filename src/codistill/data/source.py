@@ -1,4 +1,4 @@
-"""What a data set's file has to offer: a loader, and what can be said about the data without loading it."""
+"""What the module of a data set provides: a loader, and facts about the data that are known without loading it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["Parts", "Request", "Source", "cache_dir"]
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for, checked: `data_dir` is a folder with something in it.
+    """What the user asked for, after the checks: `data_dir` is a folder that is not empty.
 
     Attributes:
-        data_dir: where to look, and then nowhere else; None: the usual places.
-        image_size: side in pixels, or None for the data's own.
+        data_dir: the only place to search; None: the usual places.
+        image_size: side in pixels; None: the data's own size.
         download: whether missing files may be downloaded.
         memory: bytes that the images may take.
         place: what follows the colon in names such as "parquet:PATH".
@@ -35,7 +35,7 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """What a loader gives back; see `codistill.data.Dataset` for the fields."""
+    """What a loader returns; see `codistill.data.Dataset` for the fields."""
 
     train: Images
     test: Images
@@ -49,18 +49,18 @@ class Source:
 
     Attributes:
         load: reads the data; raises UserError.
-        find: where the data is on this machine, or None; neither reads nor downloads it.
+        find: returns where the data is on this machine, or None; neither reads nor downloads it.
         description: one line.
-        data_dir: whether the user may, must or must not name a folder.
-        classes: number of classes; like the four numbers that follow None where the user's own files decide.
+        data_dir: whether the user may, must or must not give a folder.
+        classes: number of classes. This and the next four numbers are None if they depend on the user's files.
         train_images: number of images before a validation part is split off.
         test_images: number of images.
         channels: 1 (grey) or 3 (RGB).
         image_size: side in pixels, before `--image-size`.
-        crop_padding: default of the random crop in pixels for images in memory; None: an eighth of the side.
+        crop_padding: default padding of the random crop in pixels, for images in memory; None: an eighth of the side.
         flip: default of the horizontal flip.
         epochs: default length of a run.
-        mean_std: published constants of normalisation, or None to compute them over the training images.
+        mean_std: published mean and deviation; None: compute them from the training images.
         place: what must follow the name and a colon ("PATH" for parquet:PATH), or None.
     """
 
@@ -81,6 +81,6 @@ class Source:
 
 
 def cache_dir() -> Path:
-    """Folder for downloaded data: `$CODISTILL_DATA`, or else `~/.cache/codistill`."""
+    """The folder for downloaded data: `$CODISTILL_DATA`, or `~/.cache/codistill` if that is not set."""
     named = os.environ.get("CODISTILL_DATA")
     return Path(named).expanduser() if named else Path.home() / ".cache" / "codistill"

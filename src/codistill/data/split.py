@@ -1,4 +1,4 @@
-"""Which images are for training: by seed and class, or by whole groups; never by torch's global generator."""
+"""Chooses images for training, by seed and class or by whole groups; never with torch's global generator."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["fixed_test_split", "split_validation", "take_subset"]
 
 _TEST_SHARE = 0.2
 _TEST_SEED = 20200207
-"""A constant, so that all runs, of any seed, share one test set where a data set comes without one."""
+"""A constant, so that runs of every seed have the same test set if a data set comes without one."""
 
 
 def split_validation(train: Images, fraction: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Split the training images into a training and a validation part.
 
-    Without groups each class gives its share, up to rounding, and keeps at least one training image. With groups whole
-    groups are drawn until the fraction is reached.
+    Without groups, each class gives its share, up to rounding, and keeps at least one training image. With groups,
+    whole groups are drawn until the fraction is reached.
 
     Args:
         train: the images to split.
@@ -29,10 +29,10 @@ def split_validation(train: Images, fraction: float, generator: torch.Generator)
         generator: CPU generator that draws them.
 
     Returns:
-        (train_index_N, validation_index_N): int64, ascending; every image is in exactly one.
+        (train_index_N, validation_index_N): int64, ascending; every image is in exactly one of them.
 
     Raises:
-        UserError: the fraction is out of range, or leaves one part without an image.
+        UserError: the fraction is out of range, or leaves one part empty.
     """
     if not 0 < fraction < 1:
         raise UserError(f"validation {fraction}: give a share above 0 and below 1.")
@@ -51,7 +51,7 @@ def split_validation(train: Images, fraction: float, generator: torch.Generator)
 
 
 def fixed_test_split(labels_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Split 20 % of every class off as the test set, the same for every run.
+    """Set 20 % of each class aside as the test set, the same for every run.
 
     Returns:
         (train_index_N, test_index_N): int64, ascending.
@@ -63,14 +63,14 @@ def fixed_test_split(labels_N: Tensor) -> tuple[Tensor, Tensor]:
     drawn_N = _draw_by_class(labels_N, round(len(labels_N) * _TEST_SHARE), generator)
     if not drawn_N.any():
         raise UserError(
-            f"{len(labels_N)} images in {len(labels_N.unique())} classes: 20 % of them are the test set, which would "
-            "be empty; give more images, at least two in some class."
+            f"{len(labels_N)} images in {len(labels_N.unique())} classes: 20 % of each class is set aside as the test "
+            "set, which would be empty; give more images, at least two in some class."
         )
     return (~drawn_N).nonzero().squeeze(1), drawn_N.nonzero().squeeze(1)
 
 
 def take_subset(index_N: Tensor, labels_N: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Draw exactly `size` of the given indices, the same share of every class and at least one of each.
+    """Draw exactly `size` of the given indices: the same share of every class, and at least one image of each.
 
     Args:
         index_N: indices to choose from.
@@ -82,19 +82,19 @@ def take_subset(index_N: Tensor, labels_N: Tensor, size: int, generator: torch.G
         int64 [size], in the order of `index_N`.
 
     Raises:
-        UserError: `size` is more than there are, or less than the number of classes among them.
+        UserError: `size` is larger than the number of indices, or smaller than the number of classes.
     """
     classes = len(labels_N.unique())
     if not classes <= size <= len(index_N):
         raise UserError(
-            f"train_subset {size} of {len(index_N)} images in {classes} classes: give at least one image a class and "
-            "at most all of them."
+            f"train_subset {size} of {len(index_N)} images in {classes} classes: give at least one image per class "
+            "and at most all of them."
         )
     return index_N[_draw_by_class(labels_N, size, generator, lowest=1)]
 
 
 def _draw_by_class(labels_N: Tensor, size: int, generator: torch.Generator, lowest: int = 0) -> Tensor:
-    """Mask of `size` images. With `lowest` 0 every class leaves one image undrawn, so that fewer may be drawn."""
+    """A mask of `size` images. With `lowest` 0 every class keeps one image undrawn, so fewer may be drawn."""
     count_C = labels_N.bincount()
     most = count_C.tolist() if lowest else [max(count - 1, 0) for count in count_C.tolist()]
     quota_C = torch.tensor(_apportion(count_C.tolist(), min(size, sum(most)), lowest, most))
@@ -109,7 +109,7 @@ def _draw_by_class(labels_N: Tensor, size: int, generator: torch.Generator, lowe
 
 
 def _apportion(counts: list[int], total: int, lowest: int, most: list[int]) -> list[int]:
-    """Share `total` out in proportion to `counts` by largest remainders, within `lowest` and `most` for each."""
+    """Divide `total` in proportion to `counts` by largest remainders; each share is within `lowest` and `most`."""
     whole = max(sum(counts), 1)
     exact = [count * total / whole for count in counts]
     given = [min(max(int(share), lowest), top) for share, top in zip(exact, most, strict=True)]
@@ -117,7 +117,7 @@ def _apportion(counts: list[int], total: int, lowest: int, most: list[int]) -> l
     step = -1 if surplus > 0 else 1
 
     def waiting(c: int) -> list[tuple[float, int]]:
-        """The class with what it is owed, if it may change; the smallest entry comes first."""
+        """The class and how much it has too much or too little, if it may change; the smallest entry comes first."""
         changes = given[c] < most[c] if step > 0 else given[c] > min(lowest, most[c])
         return [(step * (given[c] - exact[c]), c)] if changes else []
 

@@ -1,4 +1,4 @@
-"""Batches of pixels for training and evaluation, out of memory or decoded by processes that work ahead."""
+"""Batches of pixels for training and evaluation, from memory or decoded by processes that work ahead."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_WORKERS = 8
 
 
 def default_workers() -> int:
-    """Processes that decode images where the user gives no number: one less than this process's cores, at most 8."""
+    """How many processes decode images if the user gives no number: one fewer than the cores, at most 8."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(min(cores - 1, _MOST_WORKERS), 0)
 
@@ -41,29 +41,29 @@ def training_views(
     workers: int,
     device: torch.device,
 ) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
-    """One epoch of training images as the networks see them.
+    """Yield one epoch of training images as the networks see them.
 
     Args:
-        images: where they come from.
-        batches: indices int64 [B] of every step.
-        policy: how they are distorted; mixup and cutmix, which change labels too, are `mix_views`.
-        mean: one number a channel, of images scaled to 0..1.
+        images: all training images.
+        batches: the indices of each step, int64 [B].
+        policy: how images are distorted; mixup and cutmix, which also change the labels, are applied by `mix_views`.
+        mean: one number per channel, for images scaled to 0..1.
         std: likewise.
-        views: V, how often each image is distorted anew.
-        generator: CPU generator. Images in memory draw from it step by step; the crops of others draw one seed a step
-            when the epoch begins, so that neither the number of processes nor how far they are ahead changes anything.
-        workers: processes that decode images which are not in memory; 0: this one does.
+        views: V, the number of distortions of each image.
+        generator: CPU generator. Images in memory draw from it step by step. For all others, one seed per step is drawn
+            when the epoch begins, so that the number of processes and how far they are ahead change nothing.
+        workers: processes that decode images which are not in memory; 0: this process does it.
         device: where the views go; images in memory are cropped there.
 
     Returns:
-        (V views float32 [B, C, H, W] on the device, labels int64 [B] on the CPU) for every step; the views hold until
-        the next step is asked for.
+        (V views float32 [B, C, H, W] on the device, labels int64 [B] on the CPU) for every step. The next step
+        overwrites the views.
 
     Raises:
-        UserError: there are several policies and not one a view, or an image cannot be decoded.
+        UserError: there is more than one policy, but not one per view, or an image cannot be decoded.
     """
     policy.check_views(views)
-    # Workers send bytes, a quarter of the floats, and policies distort bytes; else a crop is normalised on the spot.
+    # Processes send uint8, a quarter of the bytes, and policies distort uint8. Otherwise crops are normalised at once.
     on_the_spot = workers == 0 and device.type == "cpu" and not policy.distorts
     normaliser = Normaliser(mean, std, device) if on_the_spot else None
     memory = None
@@ -72,7 +72,7 @@ def training_views(
             yield frames_VBCHW.unbind(), labels_B
             continue
         if memory is None or memory.shape != frames_VBCHW.shape:
-            # One piece of memory for all steps: a fresh one of this size costs as much as what is written into it.
+            # The same memory for all steps: allocating it takes as long as writing the views into it.
             memory = torch.empty_like(frames_VBCHW, dtype=torch.float32, device=device)
         yield finish_views(frames_VBCHW, policy, mean, std, generator, device, memory), labels_B
 
@@ -87,7 +87,7 @@ def _frames(
     device: torch.device,
     normaliser: Normaliser | None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Cropped and flipped images [V, B, C, H, W]: uint8, or of files that a normaliser is given for its float32."""
+    """Cropped and flipped images [V, B, C, H, W]: uint8, or float32 from files if there is a normaliser."""
     if isinstance(images, ImageSet):
         for index_B in batches:
             chosen = images.images_NCHW[index_B].to(device, non_blocking=True)
@@ -102,7 +102,7 @@ def _frames(
 def evaluation_batches(
     images: Images, batch_size: int, workers: int, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images in order without any distortion, uint8 [n, C, H, W] with n at most `batch_size`, and their labels."""
+    """Yield all images in order and undistorted, uint8 [n, C, H, W] with n at most `batch_size`, and their labels."""
     if isinstance(images, ImageSet):
         for start in range(0, len(images), batch_size):
             part = slice(start, start + batch_size)
@@ -121,7 +121,7 @@ class _Evaluation(TorchDataset[Tensor | UserError]):
         return len(self.batches)
 
     def __getitem__(self, step: int) -> Tensor | UserError:
-        # An error that is raised here would come out wrapped in a worker's traceback.
+        # An error that is raised here would reach the user inside a worker's traceback.
         try:
             return self.decode(step)
         except UserError as error:
@@ -155,7 +155,7 @@ class _Training(_Evaluation):
             self.normaliser,
             self.last,
         )
-        # What a loader's process has sent belongs to the receiver.
+        # What a process of the loader has sent belongs to the receiver.
         self.last = frames if get_worker_info() is None else None
         return frames
 
@@ -166,7 +166,7 @@ def _load(jobs: _Evaluation, workers: int, device: torch.device) -> Iterator[Ten
         batch_size=None,
         num_workers=min(workers, len(jobs)),
         pin_memory=device.type == "cuda",
-        # The loader would draw a seed for its processes from torch's global generator.
+        # Without it the loader would draw a seed for its processes from torch's global generator.
         generator=torch.Generator(),
     )
     for made in loader:

@@ -1,4 +1,8 @@
-"""Tables of images: local parquet files, and data sets of the Hugging Face hub (extra `hf`)."""
+"""Tables of images: data sets of the Hugging Face hub through `datasets`, and local parquet files (extra `hf`).
+
+Parquet files are read here, since `datasets` takes class names from the first file without comparing the others,
+reads testset.parquet as training data, and writes a copy of everything into its cache.
+"""
 
 from __future__ import annotations
 
@@ -27,24 +31,24 @@ _WORDS = {
     "test": "test(ing|set)?|eval(uation)?",
     "validation": "val(id|idation)?(set)?|dev",
 }
-"""Part -> the words for it in the names of its files."""
+"""Part -> the words that stand for it in the names of its files."""
 
 
 def find() -> str | None:
-    """Return None: nothing is known of a table before it is named."""
+    """Return None: nothing is known about a table before it is named."""
     return None
 
 
 def load_parquet(request: Request) -> Parts:
-    """Read parquet:PATH, a file or a folder of them, as Hugging Face writes them.
+    """Read parquet:PATH, a file or a folder of files as Hugging Face writes them.
 
-    In a folder the words of files' and subfolders' names say which part they are: train, test (or eval) and validation
-    (or valid, val, dev); the test part is the first of test and validation that has labels. A file, or a folder
-    without such words, gives up a fixed 20 % for the test.
+    In a folder, words in the names of files and subfolders say which part a file belongs to: train, test (or eval) and
+    validation (or valid, val, dev). The test part is test, or validation if test is missing or has no labels. If there
+    is neither, 20 % of each class is set aside as the test set.
 
     Raises:
-        UserError: pyarrow is missing, a file is missing or damaged, files do not go together, there is no column of
-            images or of labels, or several that may be meant, or the files do not fit into memory.
+        UserError: pyarrow is missing, a file is missing or damaged, files do not belong together, the column of images
+            or of labels is missing or not clear, or the files do not fit into memory.
     """
     parquet, arrow = _import("pyarrow.parquet"), _import("pyarrow")
     path = Path(request.place).expanduser()
@@ -55,21 +59,21 @@ def load_parquet(request: Request) -> Parts:
         if taken > request.memory:
             folder = path if path.is_dir() else path.parent
             raise UserError(
-                f"parquet:{path} has {taken / 2**30:.1f} GiB of files and at most {request.memory / 2**30:g} GiB are "
-                f"kept in memory (--data-memory): name its folder as hf:{folder}, which reads rows from disk."
+                f"parquet:{path} has {taken / 2**30:.1f} GiB of files, but at most {request.memory / 2**30:g} GiB are "
+                f"kept in memory (--data-memory): write hf:{folder}, which reads rows from disk."
             )
         tables = []
         for file in files:
             try:
                 tables.append(parquet.read_table(file))
             except (arrow.ArrowException, OSError) as error:
-                raise UserError(f"{file} is no sound parquet file ({one_line(error)}): get it again.") from error
+                raise UserError(f"{file} is not a valid parquet file ({one_line(error)}): get it again.") from error
         try:
             table = arrow.concat_tables(tables, promote_options="permissive")
         except arrow.ArrowException as error:
             raise UserError(
                 f"the files {files[0].name} to {files[-1].name} of {path} have columns of different types "
-                f"({one_line(error)}): write them anew with the same types."
+                f"({one_line(error)}): write them again with the same types."
             ) from error
         image, label = choose_columns(table.schema, str(path))
         names = [noted_classes(one.schema, label, str(path)) for one in tables]
@@ -81,9 +85,10 @@ def load_parquet(request: Request) -> Parts:
 
 
 def load_hub(request: Request) -> Parts:
-    """Load hf:NAME with the package `datasets`: the split "train", and "test" (else "validation") or a fixed 20 %.
+    """Load hf:NAME with the package `datasets`.
 
-    A split of which no image has a label (-1) is none.
+    The training part is the split "train". The test part is "test", or "validation" if "test" is missing or has no
+    labels (-1). If there is neither, 20 % of each class is set aside as the test set.
 
     Raises:
         UserError: the package is missing, the data cannot be loaded, or it has no images, labels or split "train".
@@ -95,11 +100,11 @@ def load_hub(request: Request) -> Parts:
         splits = datasets.load_dataset(name, download_config=options)
     except (OSError, ValueError, RuntimeError, ImportError, datasets.exceptions.DatasetsError) as error:
         raise UserError(
-            f"hf:{name} cannot be loaded ({one_line(error)}): check the name and the connection, or name downloaded "
-            "files by parquet:PATH."
+            f"hf:{name} cannot be loaded ({one_line(error)}): check the name and the connection, or read "
+            "downloaded files with parquet:PATH."
         ) from error
     if "train" not in splits:
-        raise UserError(f"hf:{name} has the splits {', '.join(splits)}: one must be called train; save it so.")
+        raise UserError(f"hf:{name} has the splits {', '.join(splits)}: one must be called train; rename it.")
 
     def read(split_name: str) -> _Part:
         split = splits[split_name]
@@ -115,7 +120,7 @@ def load_hub(request: Request) -> Parts:
 
 @dataclass(frozen=True)
 class _Part:
-    """One part of a table as it was read; class names as Hugging Face notes them in the schema, or None."""
+    """One part of a table; `names` are the class names that Hugging Face stored in the schema, or None."""
 
     pictures: Pictures
     labels: list[Any]
@@ -124,7 +129,7 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Encoded images in memory, one a row: bytes, or Hugging Face's struct of bytes and path."""
+    """Encoded images in memory, one per row: bytes, or Hugging Face's struct of bytes and path."""
 
     column: Any
     place: str
@@ -170,12 +175,12 @@ def _opened(value: Any) -> Image.Image:
 
 
 def _parquet_files(path: Path) -> list[list[Path]]:
-    """Training files, then those of each part that may be the test, best first."""
+    """The training files, then the files of each part that may serve as the test part, preferred one first."""
     if path.is_file():
         return [[path]]
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else []
     if not files:
-        raise UserError(f"parquet:{path}: there is no parquet file; give the path of one, or of a folder of them.")
+        raise UserError(f"parquet:{path}: there is no parquet file; give the path of a file, or of a folder with some.")
     parts = {kind: [file for file in files if _kind(file.relative_to(path)) == kind] for kind in _WORDS}
     tests = [parts[kind] for kind in ("test", "validation") if parts[kind]]
     if parts["train"]:
@@ -183,13 +188,13 @@ def _parquet_files(path: Path) -> list[list[Path]]:
     if tests:
         raise UserError(
             f"parquet:{path} has {tests[0][0].name} and no file whose name says train: rename the training files to "
-            "train-*.parquet, or name one file."
+            "train-*.parquet, or give the path of one file."
         )
     return [files]
 
 
 def _kind(path: Path) -> str | None:
-    """The part that a file's name, or else the nearest folder's that says so, stands for."""
+    """The part that the file's name says, or the name of the nearest folder that says one."""
     for name in (path.stem, *(folder.name for folder in path.parents)):
         for word in re.split(r"[-._ 0-9]+", name.lower()):
             for kind, beginning in _WORDS.items():
@@ -199,7 +204,7 @@ def _kind(path: Path) -> str | None:
 
 
 def _first_labelled(read: Callable[[Any], _Part], candidates: Sequence[Any]) -> list[_Part]:
-    """The first part that has labels, as a list: tests of competitions come without (-1, or nothing at all)."""
+    """The first part that has labels, in a list: test sets of competitions have none (-1 or empty)."""
     for candidate in candidates:
         part = read(candidate)
         if not part.labels or any(label not in (-1, None) for label in part.labels):
@@ -208,7 +213,7 @@ def _first_labelled(read: Callable[[Any], _Part], candidates: Sequence[Any]) -> 
 
 
 def _gathered(parts: Sequence[_Part], found_at: str, request: Request) -> Parts:
-    """Parts with their class names: Hugging Face's, or text labels, or numbers."""
+    """Both parts with their class names: Hugging Face's, the text labels, or numbers."""
     train = parts[0]
     where = [f"the {what} part of {found_at}" for what in ("training", "test")]
     for part, place in zip(parts, where, strict=False):
@@ -218,13 +223,15 @@ def _gathered(parts: Sequence[_Part], found_at: str, request: Request) -> Parts:
             raise UserError(f"{place} has rows without a label: remove them.")
     kinds = {isinstance(label, str) for part in parts for label in part.labels}
     if len(kinds) > 1:
-        raise UserError(f"{found_at} has labels that are text in one part and numbers in the other: make them alike.")
+        raise UserError(
+            f"{found_at} has labels that are text in one part and numbers in the other: use the same kind in both."
+        )
     if True in kinds:
         classes = tuple(sorted(set(train.labels)))
         new = sorted({label for part in parts for label in part.labels} - set(classes))
         if new:
             raise UserError(
-                f"{found_at} has the classes {', '.join(new)} in its test part alone: add training images of them, or "
+                f"{found_at} has the classes {', '.join(new)} in its test part only: add training images of them, or "
                 "remove their rows."
             )
         label_of = {name: number for number, name in enumerate(classes)}
@@ -244,5 +251,6 @@ def _import(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise UserError(
-            f"tables of images need the package {module.partition('.')[0]}: install it by pip install 'codistill[hf]'."
+            f"tables of images need the package {module.partition('.')[0]}: install it with "
+            "pip install 'codistill[hf]'."
         ) from error

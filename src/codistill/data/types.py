@@ -1,6 +1,7 @@
 """Images in memory, and a data set made of two parts.
 
-Letters beside those of `codistill.types`: H, W height and width in pixels; in `images_NCHW` the C is colour channels.
+Letters in addition to those of `codistill.types`: H, W height and width in pixels; in `images_NCHW`, C is the number of
+colour channels.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ class ImageSet:
     Attributes:
         images_NCHW: uint8, 0 to 255, one channel (grey) or three (RGB).
         labels_N: int64 class indices.
-        groups_N: int64; images of one group never stand on both sides of a split (glyphs: the font face), or None.
+        groups_N: int64, or None; images of one group (for glyphs: of one font face) are never on both sides of a split.
 
     Raises:
-        UserError: a tensor has another shape or dtype than these.
+        UserError: a tensor has a different shape or dtype.
     """
 
     images_NCHW: Tensor
@@ -41,7 +42,8 @@ class ImageSet:
         for name, tensor in (("labels", self.labels_N), ("groups", self.groups_N)):
             if tensor is not None and (tensor.dtype != torch.int64 or tensor.shape != images.shape[:1]):
                 raise UserError(
-                    f"{name} are {tensor.dtype} {list(tensor.shape)} for {len(images)} images: give one int64 an image."
+                    f"{name} are {tensor.dtype} {list(tensor.shape)} for {len(images)} images: give one int64 per "
+                    "image."
                 )
 
     def __len__(self) -> int:
@@ -60,7 +62,7 @@ class ImageSet:
 
 
 Images = ImageSet | LazyImages
-"""One part of a data set: in memory, or decoded anew whenever it is needed."""
+"""One part of a data set: in memory, or decoded whenever it is needed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,15 +74,15 @@ class Dataset:
         train: training images, the validation part not yet split off.
         test: test images of the same channels, height and width.
         classes: the classes' names, by label.
-        mean: one number a channel, of images scaled to 0..1.
+        mean: one number per channel, for images scaled to 0..1.
         std: likewise.
-        augment: the sensible distortion for these images.
+        augment: a suitable distortion for these images.
         epochs: default length of a run.
         found_at: path, "scikit-learn" or "shipped with codistill".
 
     Raises:
         UserError: training and test images differ in shape, a label has no class, or `mean` and `std` do not have
-            one number a channel.
+            one number per channel.
     """
 
     name: str
@@ -99,8 +101,8 @@ class Dataset:
             raise UserError(f"training images are {train} and test images {test}: give both the same [C, H, W].")
         if not len(self.mean) == len(self.std) == train[0]:
             raise UserError(
-                f"{len(self.mean)} means and {len(self.std)} deviations for images of {train[0]} channels: give one a "
-                "channel."
+                f"{len(self.mean)} means and {len(self.std)} deviations for images of {train[0]} channels: give one "
+                "per channel."
             )
         for part in (self.train, self.test):
             outside = (part.labels_N < 0) | (part.labels_N >= len(self.classes))

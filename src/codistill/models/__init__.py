@@ -1,9 +1,9 @@
-"""Plain networks by name, with no distillation in them; all of torch.fx can follow their forward.
+"""Plain networks by name, without any distillation; torch.fx can trace the forward of those of this package.
 
-build("resnet32", num_classes=100)               the papers' networks, and torchvision's that they use
+build("resnet32", num_classes=100)               the papers' networks, including torchvision's
 build("torchvision:convnext_tiny", 10)           any classification network of torchvision
-build("timm:vit_tiny_patch16_224", 10)           any network of timm, where it is installed
-build("nets/mine.py:make", 10)                   make(num_classes=..., in_channels=...) of a file
+build("timm:vit_tiny_patch16_224", 10)           any network of timm, if it is installed
+build("nets/mine.py:make", 10)                   make(num_classes=..., in_channels=...) in a file
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ OWN: dict[str, Callable[..., nn.Module]] = {
     "densenet40_12_plain": partial(DenseNet, 12, 12, bottleneck=False),
     **TINY,
 }
-"""The papers' networks for small images: called with `num_classes` and `in_channels`, initialised by models/init.py."""
+"""The papers' networks for small images: called with `num_classes` and `in_channels`, initialised by `initialise`."""
 
 TORCHVISION: dict[str, Callable[..., nn.Module]] = {
     "resnet18": partial(from_torchvision, "resnet18"),
@@ -54,11 +54,11 @@ TORCHVISION: dict[str, Callable[..., nn.Module]] = {
     "mobilenet_v2_x1.0": partial(from_torchvision, "mobilenet_v2"),
     "mobilenet_v2_x1.2": partial(from_torchvision, "mobilenet_v2", width_mult=1.2),
 }
-"""The papers' networks for ImageNet, torchvision's own; initialised as torchvision does it, from the generator."""
+"""The papers' networks for ImageNet, from torchvision; initialised by torchvision, with the given generator."""
 
 
 def available() -> list[str]:
-    """The names that `build` knows by heart, sorted; torchvision:NAME, timm:NAME and file.py:function come on top."""
+    """The names that need no prefix, sorted; `build` also takes torchvision:NAME, timm:NAME and file.py:function."""
     return sorted({**OWN, **TORCHVISION})
 
 
@@ -69,24 +69,24 @@ def build(
     generator: torch.Generator | None = None,
     initialisation: str = "usual",
 ) -> nn.Module:
-    """Return a new network with logits [B, num_classes] for images [B, in_channels, H, W].
+    """Return a new network that maps images [B, in_channels, H, W] to logits [B, num_classes].
 
-    The networks of `OWN` are initialised by `initialise`; all others keep the initialisation that their authors wrote
-    (or the weights that a user's function loads), run on a seed from the generator. Torch's global random state is not
-    touched where a generator is given, and read once where none is.
+    The networks in `OWN` are initialised by `initialise`. All others keep the initialisation of their authors (or the
+    weights that a user's function loads), run with a seed from the generator. With a generator, torch's global random
+    state is neither read nor changed; without one, it is read once.
 
     Args:
         name: one of `available()`, "torchvision:NAME", "timm:NAME" or "path/to/file.py:function".
         num_classes: C, 2 or more.
-        in_channels: channels of the images; the first convolution of torchvision's networks is replaced where it is
-            not 3.
+        in_channels: channels of the images; unless it is 3, the first convolution of torchvision's networks is
+            replaced.
         generator: on the CPU; equal states give bit-equal networks.
-        initialisation: "usual", or "released" for that of the code that OKDDip's authors released where it differs
-            (VGG's linear layers N(0, 0.01²), DenseNet's convolutions by their fan-in); networks of `OWN` only.
+        initialisation: "usual", or "released" for the initialisation in the released code of OKDDip's authors. They
+            differ for VGG (linear layers N(0, 0.01²)) and DenseNet (convolutions by their fan-in). Only for `OWN`.
 
     Raises:
-        UserError: unknown name or initialisation, timm not installed, a number out of range, a generator that is not on
-            the CPU, or a user's function that does not return an nn.Module.
+        UserError: the name or initialisation is unknown, timm is not installed, a number is out of range, the generator
+            is not on the CPU, or the user's function does not return an nn.Module.
     """
     if num_classes < 2:
         raise UserError(f"num_classes {num_classes}: a classifier needs 2 or more.")
@@ -96,8 +96,8 @@ def build(
         raise unknown("initialisation", initialisation, ("usual", "released"))
     make = _find(name)
     source = draw_generator(generator)
-    # Layers draw from torch's global generator while they are built: it is put back, and those values are replaced or
-    # were drawn from a seed of ours.
+    # Layers draw from torch's global generator while they are built. Its state is restored afterwards; the values are
+    # replaced, or were drawn with our seed.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=source)))
         net = make(num_classes=num_classes, in_channels=in_channels)
@@ -121,5 +121,5 @@ def _find(name: str) -> Callable[..., nn.Module]:
     if ".py:" in name:
         return partial(from_file, name)
     if name.endswith(".py"):
-        raise UserError(f"model {name!r}: name the function too, {name}:FUNCTION.")
+        raise UserError(f"model {name!r} is incomplete: add the function, {name}:FUNCTION.")
     raise unknown("model", name, available())

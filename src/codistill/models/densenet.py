@@ -13,7 +13,7 @@ __all__ = ["DenseLayer", "DenseNet"]
 
 
 class DenseLayer(nn.Module):
-    """Norm, ReLU, convolution to `growth` new channels (in BC through a 1x1 one to 4 growth), appended to the input."""
+    """Norm, ReLU, convolution to `growth` new channels, appended to the input; with bottleneck a 1x1 one first."""
 
     def __init__(self, inputs: int, growth: int, bottleneck: bool) -> None:
         super().__init__()
@@ -31,12 +31,12 @@ class DenseNet(nn.Module):
     """Stem, three dense blocks with transitions (norm, ReLU, 1x1 convolution, average pool) between, norm, classifier.
 
     Args:
-        layers: of each block; the depth is 3 * layers + 4, and 6 * layers + 4 in BC.
-        growth: channels k that a layer adds.
+        layers: layers of each block; the depth is 3 * layers + 4, or 6 * layers + 4 with bottleneck.
+        growth: channels k that each layer adds.
         num_classes: C.
         in_channels: channels of the images.
-        bottleneck: DenseNet-BC: 1x1 convolutions to 4k inside the layers, transitions halve the channels, stem 2k;
-            without it the transitions keep the channels and the stem has 16.
+        bottleneck: True for DenseNet-BC: layers begin with a 1x1 convolution to 4k channels, transitions halve the
+            channels, and the stem has 2k channels. False: transitions keep the channels, and the stem has 16.
     """
 
     default_split: ClassVar[str] = "block3"

@@ -1,4 +1,4 @@
-"""Networks of torchvision, timm and the user's own files, by name."""
+"""Networks from torchvision, timm and the user's files, by name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from codistill.userfile import call, load_name
 
 __all__ = ["from_file", "from_timm", "from_torchvision"]
 
-# Auxiliary classifiers would make the output a tuple in training, and these defaults warn.
+# Auxiliary classifiers would make the output a tuple in training, and the defaults of these options cause warnings.
 _OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": False, "init_weights": False},
     "inception_v3": {"aux_logits": False, "init_weights": False},
@@ -22,12 +22,12 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def from_torchvision(name: str, num_classes: int, in_channels: int, **options: Any) -> nn.Module:
-    """Return torchvision's classification network `name` without weights of its own.
+    """Return torchvision's classification network `name` without pretrained weights.
 
     Raises:
         UserError: torchvision has no such classification network.
     """
-    # Imported late: it takes as long as the whole package, and commands without its networks need not wait for it.
+    # Imported here because it takes as long as the whole package, and most commands do not need its networks.
     from torchvision import models
 
     known = models.list_models(module=models)
@@ -39,7 +39,7 @@ def from_torchvision(name: str, num_classes: int, in_channels: int, **options: A
 
 
 def from_timm(name: str, num_classes: int, in_channels: int) -> nn.Module:
-    """Return timm's network `name` without weights of its own.
+    """Return timm's network `name` without pretrained weights.
 
     Raises:
         UserError: timm is not installed, or has no such network.
@@ -59,15 +59,17 @@ def from_timm(name: str, num_classes: int, in_channels: int) -> nn.Module:
 
 
 def from_file(reference: str, num_classes: int, in_channels: int) -> nn.Module:
-    """Return what the function of "path/to/file.py:function" makes of the keywords `num_classes` and `in_channels`.
+    """Call the function of "path/to/file.py:function" with `num_classes` and `in_channels`, and return its network.
 
     Raises:
-        UserError: no such file or function, other parameters, a function that fails, or something returned that is no
-            nn.Module or has nothing to train.
+        UserError: the file or function does not exist, takes other parameters or fails, or it returns something that is
+            not an nn.Module or has no parameter to train.
     """
     function = load_name(reference)
     if not callable(function) or isinstance(function, nn.Module):
-        raise UserError(f"model {reference!r} is no function: write function(num_classes, in_channels) -> nn.Module.")
+        raise UserError(
+            f"model {reference!r} is not a function: write function(num_classes, in_channels) -> nn.Module."
+        )
     try:
         inspect.signature(function).bind(num_classes=num_classes, in_channels=in_channels)
     except TypeError as error:
@@ -78,5 +80,7 @@ def from_file(reference: str, num_classes: int, in_channels: int) -> nn.Module:
     if not isinstance(net, nn.Module):
         raise UserError(f"model {reference!r} returned {type(net).__name__}: it must return an nn.Module.")
     if not any(parameter.requires_grad for parameter in net.parameters()):
-        raise UserError(f"model {reference!r} has no parameter to train: leave requires_grad on where it is to learn.")
+        raise UserError(
+            f"model {reference!r} has no parameter to train: keep requires_grad=True for those that should learn."
+        )
     return net

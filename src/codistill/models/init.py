@@ -1,16 +1,16 @@
-"""Initial parameters from a generator of one's own; torch's global random state is neither read nor changed.
+"""Initial parameters from a given generator; torch's global random state is neither read nor changed.
 
 - convolution: weight N(0, 2 / fan_out), fan_out = outputs per group times kernel size (He et al. 2015); bias 0
 - linear layer: weight and bias U(-1/sqrt(inputs), 1/sqrt(inputs))
-- both otherwise where an `InitRule` says so, as for the networks of OKDDip's released code
+- an `InitRule` may change these two rules, as for the networks of OKDDip's released code
 - normalisation: scale 1, shift 0, running statistics reset
-- other modules with `reset_parameters` (embeddings, attention, recurrent layers): that method, on a seed drawn from the
-  generator
-- parameters that none of these covers (class tokens, position embeddings, layer scale): kept where constant or frozen,
-  else drawn from N(mean, std²) of the values that they have
+- other modules with `reset_parameters` (embeddings, attention, recurrent layers): that method, with a seed drawn from
+  the generator
+- all other parameters (class tokens, position embeddings, layer scale): kept if they are constant or frozen, otherwise
+  drawn from N(mean, std²) with the mean and deviation of their present values
 
-All values are drawn on the CPU, so one generator state gives one network on every device; parameters on the meta
-device, which have no values, are passed over.
+All values are drawn on the CPU, so the same generator state gives the same network on every device. Parameters on the
+meta device have no values and are skipped.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _NORMS = (
 
 @dataclass(frozen=True)
 class InitRule:
-    """What departs from the rules above.
+    """Changes to the rules above.
 
     Attributes:
-        conv_fan: which fan the variance of convolutions is divided by.
+        conv_fan: the fan that divides the variance of convolutions.
         linear_std: linear layers are drawn from N(0, linear_std²), with bias 0; None: uniform, as above.
     """
 
@@ -50,13 +50,13 @@ class InitRule:
 
 
 def rule_of(net: nn.Module) -> InitRule:
-    """The rule that `net` was built with, which its branches are drawn by too."""
+    """The rule that `net` was built with; its branches are drawn by the same rule."""
     rule = getattr(net, "init_rule", None)
     return rule if isinstance(rule, InitRule) else InitRule()
 
 
 def draw_generator(generator: torch.Generator | None) -> torch.Generator:
-    """Return `generator`, or where it is None one seeded by a single draw from torch's default generator.
+    """Return `generator`, or if it is None, a new one seeded by a single draw from torch's default generator.
 
     Raises:
         UserError: the generator is not on the CPU.
@@ -65,20 +65,20 @@ def draw_generator(generator: torch.Generator | None) -> torch.Generator:
         return torch.Generator().manual_seed(int(torch.randint(2**62, ())))
     if generator.device.type != "cpu":
         raise UserError(
-            f"generator on {generator.device}: initial parameters are drawn on the CPU, the same for every device; "
-            "give torch.Generator() and move the network afterwards."
+            f"generator on {generator.device}: initial parameters are drawn on the CPU, so that they are the same for "
+            "every device; give torch.Generator() and move the network afterwards."
         )
     return generator
 
 
 @torch.no_grad()
 def initialise(module: nn.Module, generator: torch.Generator | None, rule: InitRule | None = None) -> nn.Module:
-    """Draw every parameter of `module` again, in place, in the order of `named_modules`; the rules stand above.
+    """Draw every parameter of `module` again, in place, in the order of `named_modules`, by the rules above.
 
     Args:
-        module: any network or part of one, on any device.
-        generator: on the CPU; None seeds one from torch's default generator.
-        rule: what departs from the rules above; None: `rule_of(module)`.
+        module: a network, or a module of one, on any device.
+        generator: on the CPU; None: a new one, seeded from torch's default generator.
+        rule: changes to the rules above; None: `rule_of(module)`.
 
     Returns:
         The same module.
@@ -88,18 +88,18 @@ def initialise(module: nn.Module, generator: torch.Generator | None, rule: InitR
     """
     source, rule = draw_generator(generator), rule or rule_of(module)
     done: set[int] = set()
-    for part in module.modules():
-        present = {name: p for name, p in part._parameters.items() if p is not None and not p.is_meta}
+    for layer in module.modules():
+        present = {name: p for name, p in layer._parameters.items() if p is not None and not p.is_meta}
         own = {name: p for name, p in present.items() if id(p) not in done}
         done.update(id(p) for p in own.values())
-        if isinstance(part, _NORMS):
-            _reset_norm(part, own)
-        elif isinstance(part, nn.modules.conv._ConvNd):
-            _draw_conv(part, own, source, rule)
-        elif isinstance(part, nn.Linear):
-            _draw_linear(part, own, source, rule)
+        if isinstance(layer, _NORMS):
+            _reset_norm(layer, own)
+        elif isinstance(layer, nn.modules.conv._ConvNd):
+            _draw_conv(layer, own, source, rule)
+        elif isinstance(layer, nn.Linear):
+            _draw_linear(layer, own, source, rule)
         elif own:
-            _draw_other(part, own, source)
+            _draw_other(layer, own, source)
     return module
 
 
@@ -137,13 +137,13 @@ def _draw_linear(linear: nn.Linear, own: dict[str, nn.Parameter], source: torch.
     _draw_raw(own, source)
 
 
-def _draw_other(part: nn.Module, own: dict[str, nn.Parameter], source: torch.Generator) -> None:
-    reset = getattr(type(part), "reset_parameters", None) or getattr(type(part), "_reset_parameters", None)
+def _draw_other(layer: nn.Module, own: dict[str, nn.Parameter], source: torch.Generator) -> None:
+    reset = getattr(type(layer), "reset_parameters", None) or getattr(type(layer), "_reset_parameters", None)
     if reset is None:
         _draw_raw(own, source)
         return
-    # These methods know only torch's global generator: they run on a CPU copy, inside a fork of its state.
-    fresh = copy.deepcopy(part).to("cpu")
+    # These methods can use only torch's global generator: they run on a CPU copy, inside a fork of its state.
+    fresh = copy.deepcopy(layer).to("cpu")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(_seed(source))
         reset(fresh)

@@ -1,7 +1,8 @@
 """Residual networks for small images: He et al. 2016, section 4.2, and the variants that the papers measured.
 
-Shapes: images [B, in_channels, H, W] of any size, logits [B, C]. Three stages of halving resolution; a shortcut whose
-shape changes is a 1x1 convolution with norm (He's option B), which the parameter counts of the OKDDip paper ask for.
+Shapes: images [B, in_channels, H, W] of any size, logits [B, C]. There are three stages, and the second and the third
+halve the resolution. A shortcut that changes the shape is a 1x1 convolution with norm (He's option B): only this gives
+the parameter counts of the OKDDip paper.
 """
 
 from __future__ import annotations
@@ -65,11 +66,11 @@ class ResNet(nn.Module):
 
     Args:
         block: BasicBlock or Bottleneck.
-        depths: blocks of each stage; the network's depth is 6n + 2 for n basic blocks, 9n + 2 for n bottleneck blocks.
+        depths: blocks of each stage; n basic blocks give a depth of 6n + 2, n bottleneck blocks one of 9n + 2.
         num_classes: C.
         in_channels: channels of the images.
         planes: channels of the stages, before the block's expansion; the stem has the first of them.
-        width_factor: widens the inside of every block (8 in `wrn20_8`: width 64 * 8 a group in torchvision's terms).
+        width_factor: widens the inside of every block (8 in `wrn20_8`, which torchvision calls width_per_group 64 * 8).
     """
 
     default_split: ClassVar[str] = "layer3"

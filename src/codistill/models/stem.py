@@ -1,4 +1,4 @@
-"""A network's first convolution for images of another number of channels."""
+"""Adapts a network's first convolution to images with a different number of channels."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ __all__ = ["replace_stem"]
 
 
 def replace_stem(net: nn.Module, in_channels: int, stride: int | None = None) -> nn.Module:
-    """Replace the first convolution of `net`, in place, by one of `in_channels` that is the same in all else.
+    """Replace the first convolution of `net`, in place, by one with `in_channels` inputs that is otherwise the same.
 
     Args:
-        net: a network whose first convolution sees the images.
+        net: a network whose first convolution reads the images.
         in_channels: channels of the images.
-        stride: of the new convolution, if not the old one's.
+        stride: stride of the new convolution; None: that of the old one.
 
     Raises:
         UserError: the network has no 2-d convolution, or its first one has groups.
     """
-    named = ((name, part) for name, part in net.named_modules() if isinstance(part, nn.Conv2d))
+    named = ((name, module) for name, module in net.named_modules() if isinstance(module, nn.Conv2d))
     name, old = next(named, (None, None))
     if name is None or old is None or old.groups != 1:
         raise UserError(
             f"{type(net).__name__} with {in_channels} channels: it has no plain first convolution to replace; "
-            "write a function that builds it and name it path/to/file.py:function."
+            "write a function that builds it, and give it as path/to/file.py:function."
         )
     new = nn.Conv2d(
         in_channels,

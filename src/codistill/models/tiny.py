@@ -1,4 +1,4 @@
-"""Small relatives of the papers' networks, for images of 8 to 32 pixels and machines without a GPU."""
+"""Small versions of the papers' networks, for images of 8 to 32 pixels and machines without a GPU."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["TINY"]
 
 
 def _mobilenet(num_classes: int, in_channels: int = 3, width_mult: float = 1.0) -> nn.Module:
-    """MobileNetV2 of three stages; the stem keeps the resolution."""
-    from torchvision.models import MobileNetV2  # late, as in foreign.py
+    """MobileNetV2 with three stages; the stem keeps the resolution."""
+    from torchvision.models import MobileNetV2  # imported here as in foreign.py
 
     # Expansion, channels, blocks, stride of every stage.
     settings = [[1, 12, 1, 1], [4, 24, 1, 2], [4, 48, 1, 2]]
@@ -39,4 +39,4 @@ TINY: dict[str, Callable[..., nn.Module]] = {
     "mobilenet_v2_tiny_x0.5": partial(_mobilenet, width_mult=0.5),
     "mobilenet_v2_tiny_x1.2": partial(_mobilenet, width_mult=1.2),
 }
-"""Basic, bottleneck, wide, VGG, dense and inverted-residual blocks, one to two a stage; called as those of `OWN`."""
+"""Basic, bottleneck, wide, VGG, dense and inverted-residual blocks, one or two per stage; called like `OWN`."""

@@ -13,16 +13,16 @@ __all__ = ["VGG"]
 
 
 class VGG(nn.Module):
-    """Five stages of 3x3 convolutions (with bias) and norm, each with a max pool; head 512-ReLU-drop twice, classifier.
+    """Five stages of 3x3 convolutions (with bias) and norm, each with a max pool; twice 512-ReLU-dropout; classifier.
 
-    The features are what enters the head (as in the code that OKDDip's authors released), not what leaves its dropout.
-    The pools round up, so that images smaller than 32 pixels pass; images of 32 pixels give exactly one position.
+    The features are the input of the head, as in the released code of OKDDip's authors, not the output of its dropout.
+    The pools round up, so images smaller than 32 pixels work too; images of 32 pixels give exactly one position.
 
     Args:
         num_classes: C.
         in_channels: channels of the images.
-        dropout: rate in the head.
-        widths: channels of the stages; the head has the last of them.
+        dropout: dropout rate in the head.
+        widths: channels of the stages; the head has as many as the last stage.
         depths: convolutions of the stages.
     """
 

@@ -1,6 +1,6 @@
 """Zagoruyko's wide residual networks (Zagoruyko & Komodakis 2016): WRN-d-k, norm and ReLU before every convolution.
 
-Not to be mistaken for `wrn20_8` of the OKDDip paper, which is a bottleneck ResNet (see resnet.py).
+Do not confuse them with `wrn20_8` of the OKDDip paper, which is a bottleneck ResNet (see resnet.py).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["PreActivationBlock", "WideResNet"]
 class PreActivationBlock(nn.Module):
     """Norm, ReLU, 3x3 convolution, twice.
 
-    Where the shape changes the shortcut is a bare 1x1 convolution that reads the first norm and ReLU.
+    If the shape changes, the shortcut is a 1x1 convolution without norm, applied after the first norm and ReLU.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:

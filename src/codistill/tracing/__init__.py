@@ -1,1 +1,1 @@
-"""A network's forward, looked at from outside: run on nothing, counted, followed by torch.fx, cut before a module."""
+"""Tools that examine a network's forward: run it without values, count its cost, trace it, split it into segments."""

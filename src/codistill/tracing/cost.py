@@ -1,4 +1,4 @@
-"""What a forward pass costs, counted on tensors without values: multiply-accumulates, and memory held for backward."""
+"""What a forward pass costs, counted on tensors without values: multiply-accumulates, and memory kept for backward."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["Cost", "count_macs", "forward_cost", "trainable"]
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one forward pass.
+    """The cost of one forward pass.
 
     Attributes:
-        macs: multiply-accumulates of its convolutions, linear layers and attention; norms and activations are left out.
-        held_bytes: what autograd keeps for the backward pass, each storage once, parameters and buffers left out.
+        macs: multiply-accumulates of convolutions, linear layers and attention; norms and activations are not counted.
+        held_bytes: bytes that autograd keeps for the backward pass, each storage once, without parameters and buffers.
     """
 
     macs: int
@@ -35,7 +35,7 @@ def trainable(module: nn.Module) -> int:
 
 
 def count_macs(forward: Callable[[], object]) -> int:
-    """Return the multiply-accumulates of a call: of convolutions and matrix products, forward only."""
+    """Return the multiply-accumulates of the convolutions and matrix products in a call, forward only."""
     with FlopCounterMode(display=False) as counter:
         forward()
     return counter.get_total_flops() // 2
@@ -44,18 +44,18 @@ def count_macs(forward: Callable[[], object]) -> int:
 def forward_cost(
     net: nn.Module, shapes: Sequence[Sequence[int]], device: torch.device, amp: torch.dtype | None = None
 ) -> Cost:
-    """Return the cost of `net` on its inputs in training mode; nothing of it changes, and no random number is drawn.
+    """Return the cost of `net` in training mode; the network does not change, and no random number is drawn.
 
-    Fake tensors, which have no values, go through the very operations that the device would run, so that the bytes are
-    those of a real step. A network that looks at values runs once for real, a copy on zeros.
+    Fake tensors, which have no values, go through the operations that the device would run, so the bytes are those of a
+    real step. If the network reads values, a copy of it runs once on real zeros instead.
 
     Args:
         net: a network or a group.
-        shapes: one image batch [B, C, H, W] for all peers, or one a peer.
-        device: where the training is to run.
+        shapes: the shape [B, C, H, W] of one image batch for all peers, or one shape per peer.
+        device: where the training will run.
         amp: dtype of mixed precision, or None.
     """
-    # Constants that are no buffers stay real.
+    # Constants that are not buffers stay real tensors.
     fake = FakeTensorMode(allow_non_fake_inputs=True)
 
     def fake_like(tensor: Tensor) -> Tensor:
@@ -63,12 +63,12 @@ def forward_cost(
             return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
 
     with torch.random.fork_rng():
-        ghost = without_values(net, fake_like).train()
+        fake_net = without_values(net, fake_like).train()
         try:
             with fake:
-                return _run(ghost, [torch.empty(*shape, device=device) for shape in shapes], amp)
+                return _run(fake_net, [torch.empty(*shape, device=device) for shape in shapes], amp)
         except Exception:
-            # Fake tensors refuse in many ways; a real fault shows itself again.
+            # Fake tensors fail with many exceptions. If the network itself is at fault, the real run fails too.
             real = copy.deepcopy(net).to(device).train()
             return _run(real, [torch.zeros(*shape, device=device) for shape in shapes], amp)
 
@@ -78,7 +78,7 @@ def _run(net: nn.Module, views: Sequence[Tensor], amp: torch.dtype | None) -> Co
     held: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        # The storage itself is kept too: a freed one could lend its address to the next.
+        # The storage itself is kept too: the next one could get the address of a freed one.
         held[_storage(tensor)] = tensor.untyped_storage()
         return tensor
 

@@ -1,4 +1,4 @@
-"""Training and evaluation mode, put back after a look at a network in one of them."""
+"""Restores training and evaluation mode after a network was examined in one of them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["modes_kept"]
 
 @contextmanager
 def modes_kept(*nets: nn.Module) -> Iterator[None]:
-    """A scope after which every module of `nets` is in the mode that it was in before."""
-    modes = [(part, part.training) for net in nets for part in net.modules()]
+    """A scope after which every module of `nets` is in its earlier mode."""
+    modes = [(module, module.training) for net in nets for module in net.modules()]
     try:
         yield
     finally:
-        # Not by train(), which a network may override.
-        for part, training in modes:
-            part.training = training
+        # Not with train(), which a network may override.
+        for module, training in modes:
+            module.training = training

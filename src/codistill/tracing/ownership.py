@@ -1,4 +1,4 @@
-"""Finds state that two modules hold and only one of them may."""
+"""Finds state that two networks or segments share although only one of them may own it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch.nn.modules.batchnorm import _NormBase
 __all__ = ["find_shared"]
 
 
-def find_shared(parts: Sequence[nn.Module]) -> tuple[int, int, str] | None:
-    """Return the first two parts that hold the same parameter or the same layer with running statistics.
+def find_shared(modules: Sequence[nn.Module]) -> tuple[int, int, str] | None:
+    """Find the first two of `modules` with the same parameter, or the same layer with running statistics.
 
     Returns:
-        Their indices, and the name of what they share in the second one; None where nothing is shared.
+        The indices of the two, and the name of what they share in the second one; None if nothing is shared.
     """
     owner: dict[int, int] = {}
-    for part, module in enumerate(parts):
+    for index, module in enumerate(modules):
         layers = module.named_modules()
         keeping = [(n, m) for n, m in layers if isinstance(m, _NormBase) and m.running_mean is not None]
         for name, held in [*module.named_parameters(), *keeping]:
-            if owner.setdefault(id(held), part) != part:
-                return owner[id(held)], part, name
+            if owner.setdefault(id(held), index) != index:
+                return owner[id(held)], index, name
     return None

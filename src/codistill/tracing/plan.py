@@ -1,4 +1,4 @@
-"""Deals the nodes of a traced forward out to the parts between the cuts, and checks what crosses each cut."""
+"""Assigns the nodes of a traced forward to segments, and checks what crosses the cut between two segments."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["SideValues", "make_plans", "plan_of"]
 
 @dataclass(frozen=True)
 class SideValues:
-    """Nodes of a traced forward through which no gradient flows, so that branches may share them.
+    """Nodes of a traced forward that carry no gradient, so branches may share them.
 
     Attributes:
-        sizes: their value holds no tensor: sizes, devices, and what is computed of them.
-        constants: tensors made of no parameter and no activation, such as rotary position embeddings and masks.
+        sizes: nodes without tensors: sizes, devices, and what is computed from them.
+        constants: tensors that depend on no parameter and no activation, such as rotary position embeddings and masks.
     """
 
     sizes: set[fx.Node]
@@ -30,12 +30,12 @@ class SideValues:
 
 
 def make_plans(traced: Traced, side: SideValues, splits: Sequence[str]) -> list[SegmentPlan]:
-    """Return one plan a part.
+    """Return one plan per segment.
 
     Args:
         traced: the forward.
-        side: its nodes that may cross a cut next to the tensor.
-        splits: in execution order; part k begins at split k - 1.
+        side: the nodes that may cross a cut next to its tensor.
+        splits: in execution order; segment k begins at split k - 1.
 
     Raises:
         UserError: more than one tensor crosses a cut, or the output is not one tensor.
@@ -47,43 +47,44 @@ def make_plans(traced: Traced, side: SideValues, splits: Sequence[str]) -> list[
             f"the network returns a {type(result).__name__}: a peer must return one tensor of logits [B, C]; switch "
             "its auxiliary outputs off, or wrap it."
         )
-    part = _assign(traced, side.sizes, splits)
-    names = [_crossing(part, side, k, splits[k - 1]) for k in range(1, len(splits) + 1)]
+    segment = _assign(traced, side.sizes, splits)
+    names = [_crossing(segment, side, k, splits[k - 1]) for k in range(1, len(splits) + 1)]
     images = next(node.name for node in graph.nodes if node.op == "placeholder")
     inputs, outputs = [(images,), *names], [*names, (result.name,)]
-    return [plan_of([n for n in part if part[n] == k], inputs[k], outputs[k]) for k in range(len(splits) + 1)]
+    return [plan_of([n for n in segment if segment[n] == k], inputs[k], outputs[k]) for k in range(len(splits) + 1)]
 
 
 def _assign(traced: Traced, sizes: set[fx.Node], splits: Sequence[str]) -> dict[fx.Node, int]:
-    """The part of every node that computes something.
+    """Return the segment of every node that computes something.
 
-    A size is taken where its tensor is, even if the forward asks for it later, so that only the number crosses the cut.
+    A size is computed in the segment of its tensor, even if the forward reads it later: then only a number crosses the
+    cut.
     """
-    part: dict[fx.Node, int] = {}
+    segment: dict[fx.Node, int] = {}
     for node, position in traced.positions.items():
         if node.op == "placeholder":
-            part[node] = 0
+            segment[node] = 0
         elif node in sizes and node.op in ("call_function", "call_method"):
-            part[node] = max((part[i] for i in node.all_input_nodes if i in part), default=0)
+            segment[node] = max((segment[i] for i in node.all_input_nodes if i in segment), default=0)
         elif node.op not in ("get_attr", "output"):
-            part[node] = sum(traced.starts[split] <= position for split in splits)
-    return part
+            segment[node] = sum(traced.starts[split] <= position for split in splits)
+    return segment
 
 
-def _crossing(part: Mapping[fx.Node, int], side: SideValues, k: int, split: str) -> tuple[str, ...]:
-    """Names of the values that cross from before part k: the tensor first, then what travels beside it."""
-    last = max(part.values())
+def _crossing(segment: Mapping[fx.Node, int], side: SideValues, k: int, split: str) -> tuple[str, ...]:
+    """Names of the values that enter segment k from earlier segments: the tensor first, then the side values."""
+    last = max(segment.values())
     crossing = [
         node
-        for node, at in part.items()
-        if at < k and any((part[user] if user in part else max(last, k)) >= k for user in node.users)
+        for node, at in segment.items()
+        if at < k and any((segment[user] if user in segment else max(last, k)) >= k for user in node.users)
     ]
     tensors = [node for node in crossing if node not in side.sizes]
     if len(tensors) > 1:
         tensors = [node for node in tensors if node not in side.constants]
     if len(tensors) != 1:
         parent = split.rpartition(".")[0]
-        remedy = f"split at the block around it, {parent!r}" if parent else "split where only one tensor goes on"
+        remedy = f"split at the block around it, {parent!r}" if parent else "split where only one tensor continues"
         raise UserError(
             f"split {split!r} cuts through a skip connection: {len(tensors)} tensors cross it, from "
             f"{' and '.join(dict.fromkeys(_where(node) for node in tensors))}; {remedy}."
@@ -103,10 +104,10 @@ def _where(node: fx.Node) -> str:
 
 
 def plan_of(nodes: Sequence[fx.Node], inputs: tuple[str, ...], outputs: tuple[str, ...]) -> SegmentPlan:
-    """The plan that computes `nodes`, which are in execution order, from values named `inputs`."""
+    """Return the plan that computes `nodes`, given in execution order, from the values named `inputs`."""
     ordered: dict[fx.Node, None] = {}
     for node in nodes:
-        # An attribute is fetched in every part that uses it (a parameter that two parts use is refused later).
+        # Every segment that uses an attribute reads it itself (a parameter in two segments is refused later).
         ordered.update(dict.fromkeys(i for i in node.all_input_nodes if i.op == "get_attr"))
         if node.op != "placeholder":
             ordered[node] = None

@@ -1,4 +1,4 @@
-"""A part of a network, from one cut to the next: some of its modules under their own names, and their operations."""
+"""A segment of a network, from one cut to the next: some of its modules, with their names, and their operations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["Operation", "Ref", "Segment", "SegmentPlan", "lookup"]
+__all__ = ["Operation", "Ref", "Segment", "SegmentPlan"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Ref:
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation of a forward: `op` and `target` as in torch.fx; nothing needs the values `frees` after it."""
+    """One operation of a forward: `op` and `target` as in torch.fx; the values `frees` are not needed after it."""
 
     name: str
     op: str
@@ -32,7 +32,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class SegmentPlan:
-    """The operations of one part. Inputs and outputs: the tensor that crosses the cut, then what travels beside it."""
+    """The operations of one segment. Inputs and outputs: the tensor that crosses the cut, then the side values."""
 
     inputs: tuple[str, ...]
     operations: tuple[Operation, ...]
@@ -40,11 +40,11 @@ class SegmentPlan:
 
 
 class Segment(nn.Module):
-    """Runs a plan over modules that keep the names that they have in the whole network.
+    """Runs a plan with modules that keep the names that they have in the whole network.
 
     Args:
-        net: the whole network; its modules and parameters are taken, not copied.
-        plans: by mode (True: training), since a forward may read `self.training`.
+        net: the whole network; its modules and parameters are used, not copied.
+        plans: one per mode (True: training), since a forward may read `self.training`.
     """
 
     def __init__(self, net: nn.Module, plans: Mapping[bool, SegmentPlan]) -> None:
@@ -57,10 +57,10 @@ class Segment(nn.Module):
                     assert isinstance(operation.target, str)
                     _install(self, net, operation.target)
 
-    def forward(self, x: Tensor, *beside: object) -> tuple[Any, ...]:
-        """The values at the cut before -> the values at the cut after; the last part: the network's output alone."""
+    def forward(self, x: Tensor, *side: object) -> tuple[Any, ...]:
+        """The values at the cut before -> the values at the cut after; the last segment returns the output."""
         plan = self._plans[self.training]
-        values: dict[str, Any] = dict(zip(plan.inputs, (x, *beside), strict=True))
+        values: dict[str, Any] = dict(zip(plan.inputs, (x, *side), strict=True))
         for operation in plan.operations:
             values[operation.name] = self._run(operation, values)
             for name in operation.frees:
@@ -76,11 +76,10 @@ class Segment(nn.Module):
             return self.get_submodule(operation.target)(*args, **kwargs)
         if operation.op == "call_method":
             return getattr(args[0], operation.target)(*args[1:], **kwargs)
-        return lookup(self, operation.target)
+        return _lookup(self, operation.target)
 
 
-def lookup(root: nn.Module, path: str) -> Any:
-    """The attribute of `root` at a dotted path."""
+def _lookup(root: nn.Module, path: str) -> Any:
     value: Any = root
     for name in path.split("."):
         value = getattr(value, name)
@@ -98,7 +97,7 @@ def _install(root: nn.Module, net: nn.Module, path: str) -> None:
     if hasattr(root, name):
         return
     if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
-        # A buffer of the network, or a constant that its forward made: both must follow the group to its device.
+        # A buffer of the network, or a constant that its forward made: both must move with the group to its device.
         persistent = name in owner._buffers and name not in owner._non_persistent_buffers_set
         root.register_buffer(name, value, persistent=persistent)
     else:

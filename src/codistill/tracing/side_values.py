@@ -1,4 +1,4 @@
-"""Finds what may cross a cut next to its tensor, by one run on a copy without values."""
+"""Finds the values that may cross a cut next to its tensor, by running a copy of the network without values."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def find_side_values(net: nn.Module, graph: fx.Graph, images: Tensor) -> SideVal
     """Return the sizes and the constants of a forward.
 
     Args:
-        net: the network; unchanged.
+        net: the network; not changed.
         graph: its traced forward.
-        images: a batch with which it runs; only its shape is read.
+        images: a batch that the network accepts; only its shape is read.
     """
     first = next(node.name for node in graph.nodes if node.op == "placeholder")
     plan = plan_of([node for node in graph.nodes if node.op != "output"], (first,), ())
@@ -38,7 +38,7 @@ def find_side_values(net: nn.Module, graph: fx.Graph, images: Tensor) -> SideVal
 
 
 class _Watch(Segment):
-    """Runs a plan and notes of every value whether it is a size, a constant or carries gradient."""
+    """Runs a plan, and records for every value whether it is a size, a constant or carries gradient."""
 
     def __init__(self, net: nn.Module, plans: dict[bool, Any]) -> None:
         super().__init__(net, plans)

@@ -1,4 +1,4 @@
-"""Cuts any network before chosen modules, in execution order, so that one activation crosses every cut."""
+"""Splits any network into segments before chosen modules, so that one activation crosses every cut."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ __all__ = ["split_network"]
 
 
 def split_network(net: nn.Module, splits: Sequence[str], images: Tensor) -> tuple[list[str], list[Segment]]:
-    """Return the splits in execution order, and the parts of `net` before, between and after them.
+    """Return the splits in execution order, and the segments of `net` before, between and after them.
 
-    A part begins with everything that runs from its split on. The parts take over the network's modules, uncopied; one
-    after the other they do exactly what the network does, in training and in evaluation.
+    A segment contains everything that runs from its split up to the next one. The segments use the network's modules
+    without copying them. Run one after the other, they do exactly what the network does, in training and in evaluation.
 
     Args:
         net: the network.
         splits: module paths.
-        images: a batch with which the network runs; only its shape is read.
+        images: a batch that the network accepts; only its shape is read.
 
     Raises:
-        UserError: an unknown split, one that never runs or cannot be followed, two that begin at the same place or one
-            at the beginning, a cut through a skip connection, a layer that runs on both sides of a cut, or an output
-            that is not one tensor.
+        UserError: a split is unknown, never runs, cannot be traced, or is where the network begins; two splits begin at
+            the same place; a cut goes through a skip connection; a layer runs on both sides of a cut; or the output is
+            not one tensor.
     """
     with modes_kept(net):
         train_order, train = _cut(net.train(), splits, images)
         eval_order, evaluation = _cut(net.eval(), splits, images)
     if train_order != eval_order:
-        raise UserError(f"splits {train_order} run in another order in evaluation: choose others.")
+        raise UserError(f"splits {train_order} run in a different order in evaluation: choose others.")
     segments = [Segment(net, {True: t, False: e}) for t, e in zip(train, evaluation, strict=True)]
     _refuse_shared(segments, train_order)
     for segment in segments:
@@ -58,13 +58,13 @@ def _cut(net: nn.Module, splits: Sequence[str], images: Tensor) -> tuple[list[st
 def _refuse_shared(segments: Sequence[Segment], order: Sequence[str]) -> None:
     if not any(True for _ in segments[0].parameters()):
         raise UserError(
-            f"split {order[0]!r} is where the network begins, so that nothing would be shared: choose a later module, "
-            "or use NetworkGroup."
+            f"split {order[0]!r} is where the network begins, so nothing would be shared: choose a later module, or "
+            "use NetworkGroup."
         )
     shared = find_shared(segments)
     if shared is not None:
-        _, part, name = shared
+        _, segment, name = shared
         raise UserError(
-            f"split {order[part - 1]!r}: {name!r} is used before and after it, so that no branch can own it; choose a "
+            f"split {order[segment - 1]!r}: {name!r} is used before and after it, so no branch can own it; choose a "
             "split before its first use."
         )

@@ -1,4 +1,4 @@
-"""Follows a network's forward only as far as its cuts ask for: every module that holds no cut stays one step."""
+"""Traces a network's forward only as deep as its splits require: a module without a split inside stays one step."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["Traced", "trace", "trace_layers"]
 
 @dataclass(frozen=True)
 class Traced:
-    """A forward in one mode.
+    """A traced forward in one mode.
 
     Attributes:
         graph: its steps.
-        starts: the position at which every split was entered.
-        positions: of every node.
+        starts: the position in the graph at which each split begins.
+        positions: the position of every node.
     """
 
     graph: fx.Graph
@@ -31,11 +31,10 @@ class Traced:
 
 
 def trace(net: nn.Module, splits: Sequence[str]) -> Traced:
-    """Return the forward of `net` in its present mode, opened down to the splits.
+    """Trace the forward of `net` in its current mode, down to the splits.
 
     Raises:
-        UserError: a split that is no module, that never runs, or that lies inside a forward which torch.fx cannot
-            follow.
+        UserError: a split is not a module, never runs, or is inside a forward that torch.fx cannot trace.
     """
     modules = [name for name, _ in net.named_modules() if name]
     for split in splits:
@@ -47,7 +46,7 @@ def trace(net: nn.Module, splits: Sequence[str]) -> Traced:
         graph = tracer.trace(net)
     except Exception as error:
         raise UserError(
-            f"split {' and '.join(map(repr, splits))}: torch.fx cannot follow the forward of {type(net).__name__} "
+            f"split {' and '.join(map(repr, splits))}: torch.fx cannot trace the forward of {type(net).__name__} "
             f"around it ({_reason(error)}); choose a module further out, or {_remedy(error)}."
         ) from error
     for split in splits:
@@ -62,26 +61,26 @@ def trace(net: nn.Module, splits: Sequence[str]) -> Traced:
 
 
 def trace_layers(net: nn.Module) -> fx.Graph:
-    """Return the forward of `net`, one input to one output, in its present mode, opened down to torch's own layers.
+    """Trace the forward of `net`, from one input to one output, in its current mode, down to torch's own layers.
 
     Raises:
-        UserError: torch.fx cannot follow it.
+        UserError: torch.fx cannot trace it.
     """
     layers = fx.Tracer()
-    inner = {name for name, part in net.named_modules() if name and not layers.is_leaf_module(part, name)}
+    inner = {name for name, module in net.named_modules() if name and not layers.is_leaf_module(module, name)}
     try:
         return _Tracer(inner).trace(net)
     except Exception as error:
         raise UserError(
-            f"torch.fx cannot follow the forward of {type(net).__name__} down to its layers ({_reason(error)}): "
+            f"torch.fx cannot trace the forward of {type(net).__name__} down to its layers ({_reason(error)}): "
             f"{_remedy(error)}."
         ) from error
 
 
 def _remedy(error: Exception) -> str:
     if isinstance(error, UnrecordedError):
-        return "do without that"
-    return "write that forward as modules and operations on tensors alone, without control flow on values"
+        return "remove that"
+    return "write that forward with modules and operations on tensors only, without control flow on values"
 
 
 def _reason(error: Exception) -> str:
@@ -89,23 +88,23 @@ def _reason(error: Exception) -> str:
 
 
 class _Tracer(fx.Tracer):
-    """Enters only `open_modules`; notes at which node every module was first entered."""
+    """Traces into `open_modules` only, and records at which node each module is first entered."""
 
     def __init__(self, open_modules: set[str]) -> None:
-        # Shapes of parameters are known numbers, so that a forward may branch on them.
+        # Shapes of parameters are then plain numbers, and a forward may branch on them.
         super().__init__(param_shapes_constant=True)
         self.open_modules = open_modules
         self.entered: dict[str, int] = {}
 
     def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
-        opened = {path: part for path, part in root.named_modules() if not path or path in self.open_modules}
+        opened = {path: module for path, module in root.named_modules() if not path or path in self.open_modules}
         self.switches = switches()
         with nothing_unrecorded(opened):
             return super().trace(root, concrete_args)
 
     def create_node(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
         if switches() != self.switches:
-            raise UnrecordedError(f"it switches gradients or precision around {target!r}, which would not be switched")
+            raise UnrecordedError(f"it switches gradients or precision around {target!r}, which the trace would not do")
         return super().create_node(kind, target, *args, **kwargs)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -118,7 +117,7 @@ class _Tracer(fx.Tracer):
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
     ) -> tuple[Any, list[Any]]:
-        # One image tensor goes in; all other parameters keep their defaults, which fx would make unknown values of.
+        # The only input is the image tensor; fx would turn the defaults of other parameters into unknown values.
         return root_fn, [self.root, self.create_proxy("placeholder", "images", (), {})]
 
 

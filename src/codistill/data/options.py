@@ -1,0 +1,65 @@
+"""Which images a run reads, and how: its settings, and the check of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from codistill.errors import check_rules
+from codistill.meaning import setting
+
+__all__ = ["OWN_DATA", "DataOptions"]
+
+OWN_DATA = "own"
+"""What stands for the data's name where `train` was given a `dataset`."""
+
+MOST_PIXELS, MOST_WORKERS = 4096, 1024
+"""Bounds that no sensible run comes near; beyond them machines fail in ways that say nothing."""
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """The data set, how its images are read, and which of them are trained on."""
+
+    data: str = setting("digits")
+    """Data set by name ('codistill list data'); in the files of a run, own stands for data given from Python."""
+    data_dir: Path | None = setting(None, "nothing")
+    """Folder with the data set's files."""
+    download: bool = setting(True, "nothing")
+    """Download a data set that is not found on this machine."""
+    image_size: int | None = setting(None)
+    """Side of the square images in pixels; images are resized to it (image_folder: 64, imagenet: 224 if left out)."""
+    data_memory: float = setting(8.0)
+    """GiB that the images may take. A folder or table that needs more, or whose images have a side of 128 pixels or
+    more, is decoded again in every step, with random resized crops (0: always)."""
+    workers: int | None = setting(None, "nothing")
+    """Processes that decode images which are not held in memory (0: the training process itself); one less than the
+    cores, at most 8, if left out. Changes no result."""
+    train_subset: int | None = setting(None)
+    """Train on this many images only, the same share of every class (a quick look)."""
+    validation: float = setting(0.1)
+    """Share of the training set that is split off for validation, by class (by font face for glyphs)."""
+
+    def check_data(self) -> None:
+        """UserError for a value out of range, or an unknown data set."""
+        check_rules(
+            ("validation", self.validation, 0 < self.validation < 1, "a share above 0 and below 1"),
+            ("train_subset", self.train_subset, self.train_subset is None or self.train_subset > 0, "above 0"),
+            (
+                "image_size",
+                self.image_size,
+                self.image_size is None or 8 <= self.image_size <= MOST_PIXELS,
+                f"8 to {MOST_PIXELS} pixels",
+            ),
+            ("data_memory", self.data_memory, self.data_memory >= 0, "0 or more GiB"),
+            (
+                "workers",
+                self.workers,
+                self.workers is None or 0 <= self.workers <= MOST_WORKERS,
+                f"0 to {MOST_WORKERS} processes",
+            ),
+        )
+        if self.data != OWN_DATA:
+            from codistill.data.catalog import check_name  # late: it imports torch
+
+            check_name(self.data)
