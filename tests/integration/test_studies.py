@@ -1,4 +1,4 @@
-"""Many runs at once: finished ones are kept, interrupted ones go on, failed and killed ones do not stop the others."""
+"""Many runs: finished ones are kept, interrupted ones go on, failed and killed ones do not stop the others."""
 
 import dataclasses
 import io
@@ -12,10 +12,8 @@ from concurrent.futures.process import BrokenProcessPool
 import pytest
 from rich.console import Console
 
-from codistill.cli import main
-from codistill.studies import run_cells, runner
-from codistill.studies.demo import Demo, cells
-from codistill.studies.plan import Cell
+from codistill.studies import run_all, runner
+from codistill.studies.run_list import PlannedRun
 from codistill.training import Config, OptimConfig, Silent, train
 from codistill.training.configfile import write_config
 
@@ -65,7 +63,7 @@ class Stops(Net):
 
 
 def stops(num_classes, in_channels=3):
-    "Stands still in the second epoch of the run beside this file, until there is a file go."
+    "Stands still in the second epoch of the run next to this file, until there is a file go."
     return Stops(num_classes)
 
 
@@ -93,10 +91,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from codistill.studies import run_cells
+from codistill.studies import run_all
 from codistill.training import read_config
 
-run_cells([read_config(Path(sys.argv[1]))], 1, Console())
+run_all([read_config(Path(sys.argv[1]))], 1, Console())
 """
 
 
@@ -108,7 +106,7 @@ class InThisProcess(ThreadPoolExecutor):
 
 
 class Killing:
-    """A pool whose process is killed in every cell."""
+    """A pool whose process is killed in every run."""
 
     def submit(self, *_):
         future = Future()
@@ -129,15 +127,6 @@ class Stop(Silent):
 
 def summary_of(run_dir):
     return json.loads((run_dir / "summary.json").read_text())
-
-
-def study(*arguments):
-    """The exit code of `codistill study`."""
-    try:
-        main(["study", *map(str, arguments)])
-    except SystemExit as stop:
-        return stop.code or 0
-    return 0
 
 
 @pytest.fixture
@@ -162,11 +151,11 @@ def test_a_study_keeps_resumes_reports_and_goes_on_though_a_process_is_killed(tm
     written = (tmp_path / "done" / "summary.json").stat().st_mtime_ns
     first_line = (tmp_path / "interrupted" / "metrics.jsonl").read_text().splitlines()[0]
     screen = io.StringIO()
-    results = run_cells(asked, 2, Console(file=screen, width=200))
+    results = run_all(asked, 2, Console(file=screen, width=200))
     assert [r.run_dir for r in results] == [c.out for c in asked]
     assert [r.kept for r in results] == [False, False, True, False, False, False]
     assert [r.error is None for r in results] == [True, True, True, True, False, True]
-    # The killed process took no other with it: the network beside it was built once.
+    # The killed process took no other with it: the network trained next to it was built once.
     assert (tmp_path / "killed").is_file()
     assert (tmp_path / "begun").read_text() == "begun\n"
     assert (tmp_path / "done" / "summary.json").stat().st_mtime_ns == written
@@ -177,12 +166,12 @@ def test_a_study_keeps_resumes_reports_and_goes_on_though_a_process_is_killed(tm
     assert "temperature -1.0" in (tmp_path / "wrong" / "log.txt").read_text()
     assert summary_of(tmp_path / "fresh")["method"] == "ind"
     assert "[6/6]" in screen.getvalue()
-    assert "kept from an earlier call" in screen.getvalue()
+    assert "finished by an earlier call" in screen.getvalue()
 
 
-def test_a_cell_whose_process_is_killed_again_and_again_has_failed(tmp_path, monkeypatch):
+def test_a_run_whose_process_is_killed_again_and_again_has_failed(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "_new_pool", Killing)
-    (result,) = run_cells([dataclasses.replace(BASE, out=tmp_path / "run")], 1, Console(file=io.StringIO()))
+    (result,) = run_all([dataclasses.replace(BASE, out=tmp_path / "run")], 1, Console(file=io.StringIO()))
     assert result.error == "its process was killed; the memory may be too small"
     assert (tmp_path / "run" / "log.txt").read_text() == result.error
 
@@ -197,18 +186,24 @@ def test_teachers_run_before_those_that_learn_from_them_and_a_failed_one_stops_o
 
     taught, stopped = pupil("taught", teacher), pupil("stopped", wrong)
     # Each pupil is asked for before its teacher, and one learns from a pupil that is never begun.
-    asked = [Cell(pupil("last", stopped), (1,)), Cell(stopped, (2,)), Cell(wrong), Cell(taught, (4,)), Cell(teacher)]
-    last, never_begun, failed, learned, done = run_cells(asked, 1, Console(file=io.StringIO()))
+    asked = [
+        PlannedRun(pupil("last", stopped), (1,)),
+        PlannedRun(stopped, (2,)),
+        PlannedRun(wrong),
+        PlannedRun(taught, (4,)),
+        PlannedRun(teacher),
+    ]
+    last, never_begun, failed, learned, done = run_all(asked, 1, Console(file=io.StringIO()))
     assert "unknown option of baseline 'temperature'" in failed.error
-    assert never_begun.error == f"not begun: its teacher {tmp_path / 'wrong'} failed"
-    assert last.error == f"not begun: its teacher {tmp_path / 'stopped'} failed"
+    assert never_begun.error == f"not started: its teacher {tmp_path / 'wrong'} failed"
+    assert last.error == f"not started: its teacher {tmp_path / 'stopped'} failed"
     assert (tmp_path / "stopped" / "log.txt").read_text() == never_begun.error
     assert not (tmp_path / "stopped" / "config.yaml").exists()
     assert (learned.error, done.error) == (None, None)
     assert summary_of(tmp_path / "taught")["method"] == "kd"
 
 
-def test_a_study_killed_in_the_middle_of_a_cell_goes_on_to_the_same_numbers(tmp_path, network, monkeypatch):
+def test_a_study_killed_in_the_middle_of_a_run_goes_on_to_the_same_numbers(tmp_path, network, monkeypatch):
     config = dataclasses.replace(
         BASE, method="dml", peers=2, model=f"{network}:stops", executor="loop", out=tmp_path / "run"
     )
@@ -226,7 +221,7 @@ def test_a_study_killed_in_the_middle_of_a_cell_goes_on_to_the_same_numbers(tmp_
     assert not (tmp_path / "run" / "summary.json").exists()
     (tmp_path / "go").touch()
     monkeypatch.setattr(runner, "_new_pool", InThisProcess)
-    (result,) = run_cells([config], 1, Console(file=io.StringIO()))
+    (result,) = run_all([config], 1, Console(file=io.StringIO()))
     assert (result.error, result.kept) == (None, False)
     whole, continued = (summary_of(tmp_path / name) for name in ("whole", "run"))
     assert continued["last"] == whole["last"]
@@ -236,112 +231,3 @@ def test_a_study_killed_in_the_middle_of_a_cell_goes_on_to_the_same_numbers(tmp_
         for name in ("whole", "run")
     ]
     assert losses[0] == losses[1]
-
-
-def test_the_command_runs_a_study_keeps_its_runs_and_names_the_log_of_a_failed_one(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(runner, "_new_pool", InThisProcess)
-    options = ["kdcl/table7", "--profile", "smoke", "--seeds", "1", "--jobs", "1", "--out", tmp_path]
-    assert study(*options, "--methods", "2_distill_1", "--dry-run") == 0
-    assert "3 of 3 runs to do; nothing was run" in capsys.readouterr().out
-    assert list(tmp_path.iterdir()) == []
-
-    # A device without values: every run fails on it.
-    assert study(*options, "--methods", "dml", "--devices", "meta") == 1
-    screen = capsys.readouterr().out
-    runs = tmp_path / "smoke" / "runs"
-    logs = sorted(runs.glob("*/log.txt"))
-    assert len(logs) == 3
-    assert all(f"failed: {log}" in screen for log in logs)
-    assert "no report of kdcl/table7: none of its runs has an epoch" in screen
-
-    assert study(*options, "--methods", "2_distill_1") == 0
-    screen = capsys.readouterr().out
-    written = {path: path.stat().st_mtime_ns for path in runs.glob("*/summary.json")}
-    assert len(written) == 3
-    assert len(list(runs.glob("*/log.txt"))) == 1
-    report = tmp_path / "smoke" / "kdcl-table7"
-    assert f"report: {report / 'report.html'}" in screen
-    assert "| 2_distill_1 | resnet32 |" in (report / "table.md").read_text()
-
-    # Three of the four runs are there; the other fails, and is told.
-    assert study(*options, "--methods", "2_distill_1", "one", "--devices", "meta") == 1
-    screen = capsys.readouterr().out
-    assert screen.count("kept from an earlier call") == 3
-    (failed,) = [line.removeprefix("failed: ") for line in screen.splitlines() if line.startswith("failed: ")]
-    assert "-one-branches-" in failed
-    assert "after" in (runs / failed.rpartition("runs/")[2]).read_text()
-    assert {path: path.stat().st_mtime_ns for path in runs.glob("*/summary.json")} == written
-    assert "2_distill_1" in (report / "table.md").read_text()
-
-
-def test_a_reading_has_its_own_runs_and_report_and_says_where_it_changes_nothing(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(runner, "_new_pool", InThisProcess)
-    options = ["--profile", "smoke", "--seeds", "1", "--jobs", "1", "--out", tmp_path]
-    table4 = ["okddip/table4", "--only", "vgg16", "--methods", "okddip_branch", *options]
-    assert study(*table4, "--reading", "released") == 0
-    screen = capsys.readouterr().out
-    report = tmp_path / "smoke" / "okddip-table4-released"
-    assert "; reading released)" in screen
-    assert f"report: {report / 'report.html'}" in screen
-    assert "| reading | released |" in (report / "table.md").read_text()
-    assert study(*table4, "--dry-run") == 0
-    assert "2 of 2 runs to do" in capsys.readouterr().out
-    assert study(*table4, "--reading", "released", "--dry-run") == 0
-    assert "0 of 2 runs to do" in capsys.readouterr().out
-
-    both = ["okddip/table5", "kdcl/table5", *options, "--dry-run"]
-    assert study(*both, "--reading", "released", "--unclear-epochs", "3") == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[:2] == [
-        "--reading released is for studies of okddip and changes nothing in kdcl/table5",
-        "--unclear-epochs 3 is for studies of kdcl and changes nothing in okddip/table5",
-    ]
-    assert study(*both) == 0
-    assert "changes nothing" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        ([], "no study: name one or several"),
-        (["okddip/table6"], "unknown study 'okddip/table6': did you mean"),
-        (["okddip/table1", "--only", "resnet33"], "unknown row of okddip/table1 'resnet33': did you mean 'resnet32'"),
-        (["okddip/table1", "--methods", "dmll"], "unknown method of okddip/table1 'dmll': did you mean 'dml'"),
-        (["okddip/table1", "--jobs", "0"], "jobs 0: at least 1"),
-        (["okddip/table1", "--seeds", "0"], "seeds 0: a study needs at least 1"),
-        (["kdcl/table5", "--unclear-epochs", "0"], "unclear_epochs 0: it must be 1 or more"),
-        (["okddip/table1", "--devices", "cuda:99"], "device 'cuda:99' is not there"),
-        (["list", "--gpu", "a1000"], "unknown GPU 'a1000': did you mean 'a100'"),
-    ],
-)
-def test_a_users_mistake_is_one_sentence_before_anything_runs(tmp_path, capsys, arguments, sentence):
-    assert study(*arguments, "--profile", "smoke", "--out", tmp_path / "studies") == 2
-    error = capsys.readouterr().err
-    assert error.startswith(f"codistill: error: {sentence}")
-    assert error.count("\n") == 1
-    assert not (tmp_path / "studies").exists()
-
-
-def test_a_file_is_no_folder_for_studies(tmp_path, capsys):
-    (tmp_path / "file").touch()
-    assert study("okddip/table1", "--profile", "smoke", "--out", tmp_path / "file") == 2
-    assert f"out {tmp_path / 'file'} is a file: give the path of a folder." in capsys.readouterr().err
-
-
-def test_the_demo_compares_seven_variants_under_one_protocol(tmp_path):
-    runs = cells(Demo(out=tmp_path))
-    assert len(runs) == 21
-    assert len({c.out for c in runs}) == 21
-    shared = {(c.model, c.data, c.epochs, c.batch_size, c.validation, c.optim, c.train_subset) for c in runs}
-    assert len(shared) == 1
-    assert {c.seed for c in runs} == {0, 1, 2}
-    first = [(c.method, c.group, c.icl, c.peers) for c in runs[:7]]
-    assert first == [
-        ("baseline", "networks", False, 1),
-        ("ind", "networks", False, 4),
-        ("dml", "networks", False, 4),
-        ("okddip", "networks", False, 4),
-        ("okddip", "branches", False, 4),
-        ("kdcl_minlogit", "networks", False, 4),
-        ("kdcl_minlogit", "networks", True, 4),
-    ]

@@ -1,4 +1,4 @@
-"""Reports: runs side by side with honest statistics, as a table, as CSV, and as one self-contained HTML page.
+"""Reports: runs compared over their seeds, as a table, as CSV, and as one self-contained HTML page.
 
     runs = find_runs([Path("runs")])
     print(to_markdown(compare(runs)))
@@ -12,10 +12,10 @@ from __future__ import annotations
 from codistill.reports.comparison import Comparison, Row, Table, compare
 from codistill.reports.find import find_runs
 from codistill.reports.page import write_report
-from codistill.reports.run import Run, read_run
 from codistill.reports.statistics import Estimate, Paired
 from codistill.reports.tables import render_table, to_csv_rows, to_markdown
 from codistill.reports.tidy import write_csv
+from codistill.rundir import Run, read_run
 
 __all__ = [
     "Comparison",

@@ -1,37 +1,37 @@
-"""Runs side by side: one row a variant, its seeds the replicates, and the difference to the baseline."""
+"""Runs compared: one row per variant, with statistics over its seeds and the difference to the baseline."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from codistill.errors import UserError, unknown
 from codistill.reports.grouping import group_by_data, group_runs
-from codistill.reports.records import Score, Summary
-from codistill.reports.run import Run
-from codistill.reports.settings import experiment_of, ground_of, telling
+from codistill.reports.settings import baseline_conditions, distinguishing_settings, experiment_of
 from codistill.reports.statistics import Estimate, Paired, estimate, holm, paired
+from codistill.rundir import Run, Score, Summary
 
 __all__ = ["FEW_SEEDS", "Comparison", "Row", "Table", "compare"]
 
 FEW_SEEDS = 3
+"""With fewer finished seeds than these, a row supports no conclusion."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One variant: runs that differ in the seed only. Errors in percent; None while no seed is finished.
+    """One variant: runs that differ only in the seed. Errors are in percent, and None while no seed is finished.
 
     Attributes:
-        name: what the row is called; the label, with the networks where a table has several.
-        runs: one run a seed, by seed, finished or not.
-        headline: whose error stands for the variant: "leader", or "mean" of the students.
+        name: the label, followed by the networks where the table has several.
+        runs: one run per seed, in the order of the seeds, finished or not.
+        headline: whose error represents the variant: "leader", or "mean" of the students.
         error: top-1 test error of the headline with the weights of the last epoch.
-        error_selected: the same with the weights of the epoch that validation selected.
+        error_selected: the same with the weights of the epoch that was selected on the validation images.
         ensemble: top-1 test error of the students' averaged predictions; None for a single network.
         ensemble_selected: the same with the weights of the selected epoch.
         seconds: training time.
         parameters: of the network that is deployed.
-        baseline: name of the row that it is compared with; None where there is none to compare with.
+        baseline: name of the row that it is compared with; None where there is none.
         paired: `error` minus the baseline's on the seeds that both have finished.
         p_holm: `paired.p` after Holm's correction for all rows of the table.
     """
@@ -67,7 +67,7 @@ class Row:
 
     @property
     def finished(self) -> tuple[Run, ...]:
-        """The complete runs, on which every number of the row rests."""
+        """The complete runs. Every number of the row is computed from these."""
         return tuple(run for run in self.runs if run.summary)
 
     @property
@@ -77,7 +77,7 @@ class Row:
 
     @property
     def few_seeds(self) -> bool:
-        """Whether fewer than 3 seeds are finished, so that the row carries no conclusion."""
+        """Whether fewer than 3 seeds are finished, so that the row supports no conclusion."""
         return len(self.finished) < FEW_SEEDS
 
     @property
@@ -88,9 +88,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """All rows on one data set, the same images: baselines first, then in the order in which they were given.
+    """All rows on the same images: baselines first, the others in the order in which they were given.
 
-    `heading` stands above the table where there are several; the data set's name if left out.
+    `heading` is written above the table where there are several; the data set's name if left out.
     """
 
     data: str
@@ -100,7 +100,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One table a data set: errors on different images are not compared."""
+    """One table per data set: errors on different images are not compared."""
 
     tables: tuple[Table, ...]
 
@@ -114,10 +114,10 @@ def compare(runs: Sequence[Run], baseline: str | None = None) -> Comparison:
     """Group runs into rows and tables and compare each row with its baseline.
 
     Args:
-        runs: finished or not; runs that differ in the seed only are the seeds of one row (see `group_runs`).
+        runs: finished or not; runs that differ only in the seed are the seeds of one row (see `group_runs`).
         baseline: label of the rows to compare with; by default those of the method `baseline` with the same networks.
-            Only a row of the same table, image size, subset, validation split and number of epochs is compared with;
-            of several, the one that differs in the fewest settings.
+            A baseline must be in the same table and have the same image size, subset, validation split and number of
+            epochs; of several, the one that differs in the fewest settings is taken.
 
     Raises:
         UserError: there is no run; one run would count twice; seeds of one row disagree on the headline; no row has
@@ -143,23 +143,23 @@ def _row(label: str, members: Sequence[Run]) -> Row:
     if len(headlines) > 1:
         raise UserError(
             f"the seeds of {label!r} have the headlines {' and '.join(headlines)}: one row averages one quantity; "
-            "give these runs different labels or leave some out."
+            "give these runs different labels, or leave some out."
         )
     headline = headlines[0]
 
     def over_seeds(pick: Callable[[Summary], Score]) -> Estimate:
         return estimate([pick(summary).top1_error for summary in done])
 
-    alone = all(summary.peers == 1 for summary in done)
+    single = all(summary.peers == 1 for summary in done)
     return replace(
         row,
         headline=headline,
         error=over_seeds(lambda s: s.last.test.score(headline)),
         error_selected=over_seeds(lambda s: s.selected.test.score(headline)),
-        ensemble=None if alone else over_seeds(lambda s: s.last.test.ensemble),
-        ensemble_selected=None if alone else over_seeds(lambda s: s.selected.test.ensemble),
-        seconds=estimate([summary.seconds["training"] for summary in done]),
-        parameters=done[0].parameters["deployed"],
+        ensemble=None if single else over_seeds(lambda s: s.last.test.ensemble),
+        ensemble_selected=None if single else over_seeds(lambda s: s.selected.test.ensemble),
+        seconds=estimate([summary.seconds.training for summary in done]),
+        parameters=done[0].parameters.deployed,
     )
 
 
@@ -192,12 +192,12 @@ def _baseline_of(row: Row, rows: Sequence[Row], baseline: str | None) -> Row | N
     if row in candidates:
         return None
 
-    def apart(other: Row) -> int:
-        return len(telling([experiment_of(row.runs[0]), experiment_of(other.runs[0])]))
+    def differences(other: Row, pick: Callable[[Run], Mapping[str, str]]) -> int:
+        return len(distinguishing_settings([pick(row.runs[0]), pick(other.runs[0])]))
 
-    candidates = [other for other in candidates if not telling([ground_of(row.runs[0]), ground_of(other.runs[0])])]
-    # By name, so that the order in which runs are given settles nothing.
-    return min(candidates, key=lambda other: (apart(other), other.name), default=None)
+    candidates = [other for other in candidates if not differences(other, baseline_conditions)]
+    # Equally near ones by name, so that the order in which runs are given does not matter.
+    return min(candidates, key=lambda other: (differences(other, experiment_of), other.name), default=None)
 
 
 def _paired_rows(row: Row, base: Row) -> Paired | None:

@@ -1,4 +1,4 @@
-"""What stands below the pictures: peers' scores, settings, where the numbers come from, how to repeat them."""
+"""The tables below the pictures: students' scores, settings, where the numbers come from, how to repeat them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from dataclasses import dataclass
 
 from codistill.reports.comparison import Row, Table
 from codistill.reports.numbers import MISSING, count, number
-from codistill.reports.records import Score, Summary
-from codistill.reports.run import Run
 from codistill.reports.settings import differing, settings_of
+from codistill.rundir import CONFIG, Run, Score, Summary
 
 __all__ = ["Grid", "GridCell", "commands", "common_settings", "peer_grid", "runs_grid", "settings_grid", "versions_of"]
 
 
 @dataclass(frozen=True)
 class GridCell:
-    """A text; `marked` where it stands out from the others of its column."""
+    """A text; `marked` where it differs from most of its column."""
 
     text: str
     marked: bool = False
@@ -57,7 +56,7 @@ def _scored(summary: Summary) -> list[tuple[str, str, Score, Score]]:
     last, selected = summary.last.test, summary.selected.test
     scored = []
     for p, (score, other) in enumerate(zip(last.peers, selected.peers, strict=True)):
-        who = f"peer {p}" + (f", {summary.leader_rule}" if p == summary.leader_peer else "")
+        who = f"student {p}" + (f", {summary.leader.rule}" if p == summary.leader.peer else "")
         network = summary.models[p if len(summary.models) == len(last.peers) else 0]
         scored.append((who, network, score, other))
     if len(last.peers) > 1:
@@ -72,7 +71,7 @@ def _scored(summary: Summary) -> list[tuple[str, str, Score, Score]]:
 
 
 def settings_grid(rows: Sequence[Row]) -> Grid | None:
-    """Return the settings that are not the same in all runs, a line a row; what departs from most rows is marked."""
+    """Return the settings that are not the same in all runs, one line per row; unusual values are marked."""
     names = differing([settings_of(run) for row in rows for run in row.runs])
     if not names:
         return None
@@ -96,21 +95,21 @@ def _of_row(row: Row, name: str) -> str:
 def common_settings(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """Return the settings that all runs share, by name."""
     settings = [settings_of(run) for row in rows for run in row.runs]
-    apart = set(differing(settings))
-    return [(name, text) for name, text in settings[0].items() if name not in apart]
+    differ = set(differing(settings))
+    return [(name, text) for name, text in settings[0].items() if name not in differ]
 
 
 def runs_grid(table: Table) -> Grid:
-    """Return a line a run: where it lies, its seed, epochs, parameters, time, memory, and what its settings hash to."""
+    """Return one line per run: its folder, hash of its settings, seed, epochs, parameters, time and memory."""
     headings = [
         "Method", "Run", "Settings, SHA-256", "Seed", "Last epoch", "Selected epoch", "Parameters in training",
-        "Training, s", "In all, s", "Peak memory, MB",
+        "Training, s", "Total, s", "Peak memory, MB",
     ]  # fmt: skip
-    lines = [_cells([row.name, str(run.directory), *_run_facts(run)]) for row in table.rows for run in row.runs]
+    lines = [_cells([row.name, str(run.directory), *_run_texts(run)]) for row in table.rows for run in row.runs]
     return Grid(headings, lines, names=3)
 
 
-def _run_facts(run: Run) -> list[str]:
+def _run_texts(run: Run) -> list[str]:
     summary = run.summary
     if summary is None:
         seconds = number(sum(epoch.seconds for epoch in run.metrics), 1)
@@ -121,34 +120,34 @@ def _run_facts(run: Run) -> list[str]:
         str(summary.seed),
         str(summary.last.epoch),
         str(summary.selected.epoch),
-        count(summary.parameters.get("training")),
-        number(summary.seconds.get("training"), 1),
-        number(summary.seconds.get("total"), 1),
+        count(summary.parameters.training),
+        number(summary.seconds.training, 1),
+        number(summary.seconds.total, 1),
         MISSING if memory is None else number(memory / 1e6, 0),
     ]
 
 
 def versions_of(table: Table) -> list[tuple[str, str]]:
-    """Return what the runs ran on and each package with its version, all of them where the runs differ."""
+    """Return the machine and the version of each package; every value where the runs differ."""
     found: dict[str, dict[str, None]] = {}
     for row in table.rows:
         for summary in row.summaries:
-            for name, fact in [*summary.machine.items(), *summary.versions.items()]:
-                found.setdefault(name, {})[str(fact)] = None
-    return [(name, ", ".join(facts)) for name, facts in found.items()]
+            for name, value in [*summary.machine.to_json().items(), *summary.versions.items()]:
+                found.setdefault(name, {})[str(value)] = None
+    return [(name, ", ".join(values)) for name, values in found.items()]
 
 
 def commands(table: Table) -> str:
-    """Return the commands that repeat every run and make the report of the repeated runs.
+    """Return the commands that repeat every run and write the report of the repeated runs.
 
-    Of a run on data from Python, which no command can name, it says so in a comment.
+    No command can name data that came from Python; for such a run there is a comment instead.
     """
     runs = [run for row in table.rows for run in row.runs]
     names = [run.directory.name for run in runs]
     lines = []
     for i, run in enumerate(runs):
         name = names[i] if names.count(names[i]) == 1 else f"{i:02d}-{names[i]}"
-        config, out = shlex.quote(str(run.directory / "config.yaml")), shlex.quote(f"repeated/{name}")
+        config, out = shlex.quote(str(run.directory / CONFIG)), shlex.quote(f"repeated/{name}")
         if run.on_own_data:
             lines.append(f"# {run.directory}: trained on data from Python; give train(...) the same dataset=")
         else:

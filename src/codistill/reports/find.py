@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from codistill.errors import UserError
-from codistill.reports.run import Run, is_run, read_run
+from codistill.rundir import Run, is_run, read_run
 
 __all__ = ["find_runs"]
 
@@ -16,7 +16,7 @@ __all__ = ["find_runs"]
 def find_runs(paths: Sequence[Path]) -> list[Run]:
     """Read the runs at `paths`: each is a run directory, or a folder that is searched for runs below it.
 
-    Runs of one folder come in the order of their names, numbers by value (`seed2` before `seed10`); a run that is
+    Runs of one folder are in the order of their names, with numbers by value (`seed2` before `seed10`). A run that is
     reached twice counts once.
 
     Raises:
@@ -43,7 +43,7 @@ def _runs_below(path: Path) -> list[Path]:
     for folder, below, _ in os.walk(path):
         if is_run(Path(folder)):
             found.append(Path(folder))
-            # What lies inside a run is its own: checkpoints, exports.
+            # A run's own folders, such as checkpoints and exports, hold no other runs.
             below.clear()
     return sorted(found, key=_by_number)
 

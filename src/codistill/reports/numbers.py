@@ -1,4 +1,4 @@
-"""Numbers as a reader sees them: rounded, with a true minus sign; units stand in the heading or beside them."""
+"""Numbers as a reader sees them: rounded, with a true minus sign; units are in the heading or next to them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
 
 
 def count(value: int | None) -> str:
-    """Return a whole number with thousands apart."""
+    """Return a whole number with commas between the thousands; a dash for None."""
     return MISSING if value is None else f"{value:,}"
 
 
 def mean_std(estimate: Estimate | None, digits: int = 2) -> str:
-    """Return "3.21 ± 0.20", without the standard deviation where there is one seed only."""
+    """Return "3.21 ± 0.20", without the standard deviation where there is only one seed."""
     if estimate is None:
         return MISSING
     mean = number(estimate.mean, digits)

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of a comparison: no request leaves it and it needs no JavaScript."""
+"""One self-contained HTML page of a comparison: it loads nothing from elsewhere and needs no JavaScript."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from markupsafe import Markup
 from codistill.errors import UserError
 from codistill.reports import details
 from codistill.reports.comparison import Comparison, Row, Table, compare
-from codistill.reports.files import write_whole
-from codistill.reports.front import Front
 from codistill.reports.numbers import count, number
-from codistill.reports.run import Run
+from codistill.reports.preface import Preface
 from codistill.reports.statistics import SIGNIFICANT
 from codistill.reports.tables import Cell, Column, columns_for, footnotes
+from codistill.rundir import Run, write_whole
 
 if TYPE_CHECKING:
     from codistill.reports.sections import Section
@@ -28,11 +27,11 @@ __all__ = ["TablePage", "render_page", "write_page", "write_report"]
 
 @dataclass(frozen=True)
 class TablePage:
-    """All that the page shows of the runs on one data set; what is empty is left out."""
+    """Everything that the page shows of the runs on one data set. Empty fields are left out."""
 
     table: Table
     prefix: str
-    facts: list[tuple[str, str]]
+    overview: list[tuple[str, str]]
     unfinished: list[str]
     concerns: list[str]
     finding: str
@@ -49,12 +48,12 @@ class TablePage:
 
 
 def write_report(runs: Sequence[Run], out: Path, title: str | None = None) -> Path:
-    """Write the report of `runs` to `out`, whole or not at all; folders on the way are made.
+    """Write the report of `runs` to `out`, whole or not at all; missing folders are created.
 
     Args:
         runs: finished or not; see `compare` for how they are grouped.
         out: the HTML file; an earlier one is replaced.
-        title: heading of the page; made of the rows and the data set if left out.
+        title: heading of the page; made from the rows and the data set if left out.
 
     Returns:
         `out`.
@@ -68,9 +67,9 @@ def write_report(runs: Sequence[Run], out: Path, title: str | None = None) -> Pa
     return write_page(compare(runs), out, title)
 
 
-def write_page(comparison: Comparison, out: Path, title: str | None = None, front: Sequence[Front] = ()) -> Path:
-    """Write the page of a comparison that is made already, with `front` before its tables; else as `write_report`."""
-    page = render_page(comparison, title, front)
+def write_page(comparison: Comparison, out: Path, title: str | None = None, prefaces: Sequence[Preface] = ()) -> Path:
+    """Write the page of a comparison, with the `prefaces` before its tables; otherwise as `write_report`."""
+    page = render_page(comparison, title, prefaces)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(out, page)
@@ -82,7 +81,7 @@ def write_page(comparison: Comparison, out: Path, title: str | None = None, fron
     return out
 
 
-def render_page(comparison: Comparison, title: str | None = None, front: Sequence[Front] = ()) -> str:
+def render_page(comparison: Comparison, title: str | None = None, prefaces: Sequence[Preface] = ()) -> str:
     """Return the page as text; the same runs give the same text."""
     several = len(comparison.tables) > 1
     pages = [_table_page(table, f"t{i}-" if several else "") for i, table in enumerate(comparison.tables)]
@@ -95,18 +94,20 @@ def render_page(comparison: Comparison, title: str | None = None, front: Sequenc
     )
     environment.filters["drawing"] = Markup
     heading = title or _title(comparison.rows, [table.data for table in comparison.tables])
-    return environment.get_template("report.html").render(title=heading, pages=pages, several=several, front=front)
+    return environment.get_template("report.html").render(
+        title=heading, pages=pages, several=several, prefaces=prefaces
+    )
 
 
 def _table_page(table: Table, prefix: str) -> TablePage:
-    # Matplotlib takes half a second to load, which who only asks for a table should not wait for.
+    # Matplotlib takes half a second to load; a table in the terminal should not wait for it.
     from codistill.reports.sections import sections_of
 
     columns = columns_for(table.rows)
     return TablePage(
         table=table,
         prefix=prefix,
-        facts=_facts(table),
+        overview=_overview(table),
         unfinished=[_unfinished(row, run) for row in table.rows for run in row.runs if not run.finished],
         concerns=[line for row in table.rows for run in row.runs for line in _concerns(row, run)],
         finding=_finding(table),
@@ -143,21 +144,25 @@ def _range(numbers: Sequence[int]) -> str:
     return count(low) if low == high else f"{count(low)} to {count(high)}"
 
 
-def _facts(table: Table) -> list[tuple[str, str]]:
+def _overview(table: Table) -> list[tuple[str, str]]:
     runs = [run for row in table.rows for run in row.runs]
     summaries = [summary for row in table.rows for summary in row.summaries]
     networks = dict.fromkeys(model for row in table.rows for model in row.models)
-    facts = [("Data", table.data), ("Network" if len(networks) == 1 else "Networks", ", ".join(networks))]
+    overview = [("Data", table.data), ("Network" if len(networks) == 1 else "Networks", ", ".join(networks))]
     if summaries:
-        kinds = (("train", "training"), ("validation", "validation"), ("test", "test"))
-        sizes = [f"{_range([s.images.get(kind, 0) for s in summaries])} {name}" for kind, name in kinds]
-        facts.append(("Images", ", ".join(sizes)))
-    facts.append(("Epochs", _range([s.epochs for s in summaries] or [run.epochs_done for run in runs])))
+        images = [s.images for s in summaries]
+        sizes = (
+            f"{_range([i.train for i in images])} training",
+            f"{_range([i.validation for i in images])} validation",
+            f"{_range([i.test for i in images])} test",
+        )
+        overview.append(("Images", ", ".join(sizes)))
+    overview.append(("Epochs", _range([s.epochs for s in summaries] or [run.epochs_done for run in runs])))
     per_row = _range([len(row.runs) for row in table.rows])
-    facts.append(("Seeds per row", per_row))
+    overview.append(("Seeds per row", per_row))
     if summaries:
-        facts.append(("Training", f"{number(sum(s.seconds['training'] for s in summaries), 0)} s in all"))
-    return facts
+        overview.append(("Training", f"{number(sum(s.seconds.training for s in summaries), 0)} s in total"))
+    return overview
 
 
 def _finding(table: Table) -> str:

@@ -1,4 +1,4 @@
-"""A figure with its words."""
+"""A figure with its title and note."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Picture"]
 
 @dataclass(frozen=True)
 class Picture:
-    """One figure: its heading, the drawing as SVG, and a note below it."""
+    """One figure: its title, the drawing as SVG, and a note below it."""
 
     title: str
     svg: str

@@ -1,4 +1,4 @@
-"""What a page of runs may have before its tables: notices, tables of other numbers, statements that were judged."""
+"""Sections that a page can have before its tables: notices, tables of other numbers, statements with a verdict."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from codistill.reports.details import Grid
 from codistill.reports.picture import Picture
 
-__all__ = ["Front", "Statement"]
+__all__ = ["Preface", "Statement"]
 
 
 @dataclass(frozen=True)
 class Statement:
-    """A sentence with its verdict; `kind` is "yes", "no" or "open"; `grid` has what it rests on."""
+    """A sentence with its verdict; `kind` is "yes", "no" or "open"; `grid` holds the numbers behind the verdict."""
 
     text: str
     verdict: str
@@ -23,8 +23,8 @@ class Statement:
 
 
 @dataclass(frozen=True)
-class Front:
-    """One section; `notice` sets it apart. What is empty is left out."""
+class Preface:
+    """One section before the tables; a `notice` is drawn in a box. Empty fields are left out."""
 
     title: str
     text: Sequence[str] = ()

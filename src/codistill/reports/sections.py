@@ -1,4 +1,4 @@
-"""The sections of pictures that a table of runs has data for; one without data is left out."""
+"""The sections of pictures on a page. A section without data is left out."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from codistill.reports.figures.pens import Pen, pens_for, plain_pens
 from codistill.reports.figures.svg import SMALL
 from codistill.reports.numbers import mean_std
 from codistill.reports.picture import Picture
-from codistill.reports.records import Epoch
 from codistill.reports.statistics import estimate
+from codistill.rundir import Epoch
 
 __all__ = ["Section", "sections_of"]
 
 
 @dataclass(frozen=True)
 class Section:
-    """Pictures that answer one question; `small` ones stand four in a line instead of two."""
+    """Pictures that answer one question; `small` ones are drawn four in a line instead of two."""
 
     name: str
     title: str
@@ -35,15 +35,15 @@ class Section:
 
 
 def sections_of(table: Table, prefix: str = "") -> list[Section]:
-    """Draw everything that the runs of a table have data for; `prefix` keeps ids of several tables apart."""
+    """Draw everything that the runs of a table have data for; `prefix` keeps the ids of several tables unique."""
     pens = pens_for(table.rows)
-    makers = (_errors, _learning, _diversity, _attention, _shares, _calibration, _parts)
+    makers = (_errors, _learning, _diversity, _attention, _shares, _calibration, _loss_terms)
     made = (make(table, pens, prefix) for make in makers)
     return [section for section in made if section is not None and section.pictures]
 
 
 def headline_of(row: Row) -> str:
-    """Return whose error stands for the row; the mean of the students while no seed is finished."""
+    """Return whose error represents the row; the mean of the students while no seed is finished."""
     return row.headline or "mean"
 
 
@@ -52,19 +52,19 @@ def _errors(table: Table, pens: dict[str, Pen], prefix: str) -> Section | None:
     replicated = any(row.error.n > 1 for row in rows if row.error)
     pictures = []
     if len(rows) > 1 or replicated:
-        told = "; ".join(f"{row.name} {mean_std(row.error)} %" for row in rows)
-        svg = forest_figure(rows, pens, f"{prefix}forest", f"Top-1 test error of each row: {told}")
-        bars = ", bars their 95 % confidence interval" if replicated else ""
+        values = "; ".join(f"{row.name} {mean_std(row.error)} %" for row in rows)
+        svg = forest_figure(rows, pens, f"{prefix}forest", f"Top-1 test error of each row: {values}")
+        bars = " with 95 % confidence intervals" if replicated else ""
         note = (
-            f"Filled: leader or mean student, as in the table. Hollow: ensemble. Large marks are means{bars}, "
-            "the small dots below them the seeds. Farther left is better; an interval that runs out of the picture is "
-            "too wide to say anything."
+            f"Filled: leader or mean student, as in the table. Hollow: ensemble. Large marks are means{bars}; "
+            "the small dots below them are the seeds. Farther left is better. An interval that runs out of the picture "
+            "is too wide to support a conclusion."
         )
         pictures.append(Picture("Test error at the last epoch", svg, note))
     if len(rows) > 1:
-        svg = cost_figure(rows, pens, f"{prefix}cost", "Test error over training time, one mark a row")
+        svg = cost_figure(rows, pens, f"{prefix}cost", "Test error over training time, one mark per row")
         note = "Mean over seeds ± one standard deviation. Down and to the left is better: less error in less time."
-        pictures.append(Picture("What the error costs", svg, note))
+        pictures.append(Picture("Test error and training time", svg, note))
     key = key_of({row.name: pens[row.name] for row in rows})
     return Section(f"{prefix}errors", "Test error", "", pictures, key if len(rows) > 1 else [])
 
@@ -79,7 +79,7 @@ def _curves(
     return curve_figure(lines, ident, f"{y}, over epochs, {len(lines)} lines", y=y) if lines else None
 
 
-def _pair(table: Table, pens: dict[str, Pen], section: Section, wanted: list[tuple]) -> Section:
+def _add_curves(table: Table, pens: dict[str, Pen], section: Section, wanted: list[tuple]) -> Section:
     for title, note, y, ident, pick in wanted:
         if svg := _curves(table, pens, pick, ident, y):
             section.pictures.append(Picture(title, svg, note))
@@ -88,32 +88,38 @@ def _pair(table: Table, pens: dict[str, Pen], section: Section, wanted: list[tup
 
 def _learning(table: Table, pens: dict[str, Pen], prefix: str) -> Section:
     several = any(len(row.runs) > 1 for row in table.rows)
-    text = "Each line is the mean over seeds, the band goes from the lowest to the highest seed. " if several else ""
-    text += "An axis that does not begin at 0 is logarithmic: equal heights are equal ratios."
+    text = "Each line is the mean over seeds; the band goes from the lowest to the highest seed. " if several else ""
+    text += "An axis that does not start at 0 is logarithmic: equal distances are equal ratios."
     key = key_of(pens) if len(table.rows) > 1 else []
     section = Section(f"{prefix}learning", "Learning curves", text, [], key)
 
     def error(row: Row, epoch: Epoch) -> float:
         return epoch.validation.score(headline_of(row)).top1_error
 
-    validation = "Top-1 error on the validation split, of the leader or mean student as in the table."
-    loss = "Mean over the batches of an epoch of what a student minimises: cross-entropy and weighted soft terms."
-    return _pair(
+    validation = "Top-1 error on the validation images, of the leader or mean student as in the table."
+    loss = "What a student minimises, as a mean over the images of an epoch: cross-entropy and weighted soft terms."
+    return _add_curves(
         table, pens, section,
         [
             ("Validation error", validation, "validation error, %", f"{prefix}validation", error),
-            ("Training loss", loss, "training loss a student, nats", f"{prefix}loss", lambda _, e: e.loss_per_student),
+            ("Training loss", loss, "training loss per student, nats", f"{prefix}loss", _loss),
         ],
     )  # fmt: skip
+
+
+def _loss(_: Row, epoch: Epoch) -> float:
+    return epoch.loss_per_student
 
 
 def _diversity(table: Table, pens: dict[str, Pen], prefix: str) -> Section:
     rows = {row.name: pens[row.name] for row in table.rows if any(_spread(run.metrics) for run in row.runs)}
     text = (
-        "How far the students of a group lie apart on the validation images: peers that all say the same have nothing "
-        "left to teach one another."
+        "How much the predictions of the students differ on the validation images. Students that predict the same have "
+        "nothing left to teach each other."
     )
-    section = Section(f"{prefix}diversity", "Diversity of the peers", text, [], key_of(rows) if len(rows) > 1 else [])
+    section = Section(
+        f"{prefix}diversity", "Diversity of the students", text, [], key_of(rows) if len(rows) > 1 else []
+    )
 
     def distance(_: Row, epoch: Epoch) -> float | None:
         return epoch.validation.diversity and epoch.validation.diversity.distance
@@ -121,9 +127,9 @@ def _diversity(table: Table, pens: dict[str, Pen], prefix: str) -> Section:
     def disagreement(_: Row, epoch: Epoch) -> float | None:
         return epoch.validation.diversity and epoch.validation.diversity.disagreement
 
-    far = "Euclidean distance between the softmax outputs of two peers, mean over pairs and images (0 to 1.41)."
-    differ = "Share of pairs and images where two peers predict different classes."
-    return _pair(
+    far = "Euclidean distance between the softmax outputs of two students, mean over pairs and images (0 to 1.41)."
+    differ = "Share of pairs and images where two students predict different classes."
+    return _add_curves(
         table, pens, section,
         [
             ("Distance of predictions", far, "mean pairwise distance", f"{prefix}distance", distance),
@@ -138,15 +144,16 @@ def _spread(metrics: tuple[Epoch, ...]) -> bool:
 
 def _attention(table: Table, pens: dict[str, Pen], prefix: str) -> Section:
     text = (
-        "Who listens to whom, at the last epoch, mean over batches and seeds. A row is one peer's target and sums to "
-        "1: its numbers are the weights that the peers' predictions have in it. Equal numbers mean a plain average."
+        "How much each peer learns from each other peer at the last epoch, mean over images and seeds. A row is one "
+        "peer's target and sums to 1: its numbers are the weights of the peers' predictions. Equal numbers are a plain "
+        "average."
     )
     section = Section(f"{prefix}attention", "Attention between peers", text, [], small=True)
     for i, row in enumerate(table.rows):
         matrix = last_attention(row.runs)
         if matrix is not None:
-            told = "; ".join(" ".join(f"{w:.2f}" for w in weights) for weights in matrix)
-            label = f"Attention matrix of {row.name}, row by row: {told}"
+            values = "; ".join(" ".join(f"{w:.2f}" for w in weights) for weights in matrix)
+            label = f"Attention matrix of {row.name}, row by row: {values}"
             svg = attention_figure(matrix, f"{prefix}attention-{i}", label)
             section.pictures.append(Picture(row.name, svg))
     return section
@@ -156,8 +163,9 @@ def _shares(table: Table, pens: dict[str, Pen], prefix: str) -> Section:
     rows = [row for row in table.rows if _share_count(row)]
     by_peer = plain_pens(max((_share_count(row) for row in rows), default=0))
     text = (
-        "How much each student counts in the target that all learn from, over the epochs, mean over seeds: the weights "
-        "from the held-out images (kdcl_general), or the gate's mean over images (one). They sum to 1."
+        "The weight of each student in the target that all learn from, over the epochs, mean over seeds. In "
+        "kdcl_general the weights come from the held-out images; in one they are the gate's mean over images. They sum "
+        "to 1."
     )
     key = key_of({f"student {peer}": pen for peer, pen in enumerate(by_peer)})
     section = Section(f"{prefix}shares", "Weights of the students", text, [], key)
@@ -179,9 +187,9 @@ def _share_count(row: Row) -> int:
 
 def _calibration(table: Table, pens: dict[str, Pen], prefix: str) -> Section:
     text = (
-        "Do predictions made with 80 % confidence come true in 80 % of cases? On the diagonal they do; below it the "
-        "network is too sure of itself. One dot for each of 15 bins of confidence, its area the share of test images, "
-        "seeds pooled; ECE is the mean gap to the diagonal, weighted by images."
+        "Are predictions made with 80 % confidence right in 80 % of cases? On the diagonal they are; below it the "
+        "network is overconfident. There is one dot for each of 15 bins of confidence, with seeds pooled; its area is "
+        "the share of test images. ECE is the mean distance to the diagonal, weighted by images."
     )
     section = Section(f"{prefix}calibration", "Calibration of the leader", text, [], small=True)
     for i, row in enumerate(table.rows):
@@ -196,23 +204,27 @@ def _calibration(table: Table, pens: dict[str, Pen], prefix: str) -> Section:
     return section
 
 
-def _parts(table: Table, pens: dict[str, Pen], prefix: str) -> Section:
-    rows = [row for row in table.rows if len(_part_names([row])) > 1]
-    names = _part_names(rows)
-    by_part = dict(zip(names, plain_pens(len(names)), strict=True))
+def _loss_terms(table: Table, pens: dict[str, Pen], prefix: str) -> Section:
+    rows = [row for row in table.rows if len(_term_names([row])) > 1]
+    names = _term_names(rows)
+    by_term = dict(zip(names, plain_pens(len(names)), strict=True))
     text = (
-        "The terms of each method's training loss before weighting, summed over the students, in nats: ce is the "
-        "cross-entropy with the labels, the others pull the students towards their soft targets."
+        "The terms of each method's training loss before weighting, summed over the students, in nats. ce is the "
+        "cross-entropy with the labels; the others pull the students towards their soft targets."
     )
-    section = Section(f"{prefix}parts", "Parts of the loss", text, [], key_of(by_part), small=True)
+    section = Section(f"{prefix}terms", "Terms of the loss", text, [], key_of(by_term), small=True)
     for i, row in enumerate(rows):
-        drawn = [line_over_seeds(row.runs, pen, lambda e, n=name: e.parts.get(n)) for name, pen in by_part.items()]
+        drawn = [
+            line_over_seeds(row.runs, pen, lambda e, n=name: e.train.parts.get(n)) for name, pen in by_term.items()
+        ]
         lines = [line for line in drawn if line]
-        label = f"Loss parts of {row.name} over epochs: {', '.join(_part_names([row]))}"
-        svg = curve_figure(lines, f"{prefix}parts-{i}", label, y="nats", width=SMALL, height=170)
+        label = f"Loss terms of {row.name} over epochs: {', '.join(_term_names([row]))}"
+        svg = curve_figure(lines, f"{prefix}terms-{i}", label, y="nats", width=SMALL, height=170)
         section.pictures.append(Picture(row.name, svg))
     return section
 
 
-def _part_names(rows: list[Row]) -> list[str]:
-    return list(dict.fromkeys(n for row in rows for run in row.runs for epoch in run.metrics for n in epoch.parts))
+def _term_names(rows: list[Row]) -> list[str]:
+    return list(
+        dict.fromkeys(n for row in rows for run in row.runs for epoch in run.metrics for n in epoch.train.parts)
+    )

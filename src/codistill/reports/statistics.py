@@ -1,6 +1,6 @@
 """Means over seeds, their confidence intervals, and paired comparisons: pure functions on numbers.
 
-scipy.special has the t distribution without the second that importing scipy.stats takes.
+The t distribution is taken from scipy.special, since importing scipy.stats takes a second.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["CONFIDENCE", "SIGNIFICANT", "Estimate", "Paired", "estimate", "holm"
 CONFIDENCE = 0.95
 
 SIGNIFICANT = 0.05
-"""Below it, a p-value after correction decides."""
+"""A corrected p-value below this is significant."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Estimate:
     """A mean over seeds.
 
     Attributes:
-        values: one number a seed.
+        values: one number per seed.
         mean: their mean.
         std: their standard deviation (n - 1 in the denominator); None with one seed.
         low: lower end of the 95 % Student-t confidence interval of the mean; None with one seed.
@@ -74,7 +74,7 @@ def paired(values: Sequence[float], baseline: Sequence[float]) -> Paired:
     """Compare values with a baseline's, pair by pair (same seed), by the two-sided paired t-test."""
     differences = np.asarray(values, dtype=np.float64) - np.asarray(baseline, dtype=np.float64)
     result = estimate(differences.tolist())
-    # Equal differences leave rounding noise of about 1e-16 as their spread; a test on it would find p = 1e-30.
+    # Equal differences still spread by rounding, about 1e-16; a test on that would find p = 1e-30.
     noise = 1e-12 * max(1.0, float(np.abs(np.asarray([values, baseline])).max()))
     if result.std is None or not result.std > noise:
         return Paired(result, None, None)
@@ -83,7 +83,7 @@ def paired(values: Sequence[float], baseline: Sequence[float]) -> Paired:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Return Holm's step-down adjusted p-values in the given order; None (no test) stays None and does not count."""
+    """Return Holm's step-down adjusted p-values in the given order; None (no test) stays None and is not counted."""
     tested = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)
     largest = 0.0

@@ -33,7 +33,7 @@ FEW_MARK = "†"
 
 @dataclass(frozen=True)
 class Cell:
-    """What a reader sees: the text, and below it in small what belongs to it."""
+    """What a reader sees: the text, and a note in small print below it."""
 
     text: str
     note: str = ""
@@ -41,7 +41,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """One column; `short` is its heading in a terminal, where columns without one are left out."""
+    """One column; `short` is its heading in a terminal, where a column without one is left out."""
 
     heading: str
     unit: str
@@ -101,7 +101,7 @@ COLUMNS = (
     Column("Deployed parameters", "", lambda row: Cell(count(row.parameters)), "Params"),
     Column("Training", "s", lambda row: Cell(number(row.seconds and row.seconds.mean, 1)), "s"),
 )
-"""In the order of a table; a caller that shows more (a paper's number, say) adds its own."""
+"""In the order of a table; a caller that shows more adds its own."""
 
 
 def columns_for(rows: Sequence[Row], columns: Sequence[Column] = COLUMNS) -> list[Column]:
@@ -110,32 +110,32 @@ def columns_for(rows: Sequence[Row], columns: Sequence[Column] = COLUMNS) -> lis
 
 
 def footnotes(rows: Sequence[Row]) -> list[str]:
-    """Return what has to be said below a table of these rows."""
+    """Return the notes below a table of these rows."""
     notes = []
     if any(row.error and row.error.std is not None for row in rows):
-        notes.append("± is the standard deviation over seeds; an interval is the 95 % Student-t confidence interval.")
+        notes.append("± is the standard deviation over seeds. Intervals are 95 % Student-t confidence intervals.")
     if any(row.paired for row in rows):
         notes.append(
-            "The difference is taken seed by seed to the baseline with the same networks, images and number of epochs, "
-            "at the last epoch; p is from the paired t-test, after Holm's correction for all rows of the table; d_z is "
-            "the mean difference in standard deviations of the differences."
+            "The difference is taken seed by seed at the last epoch, to the baseline with the same networks, images "
+            "and number of epochs. p is from the paired t-test, after Holm's correction for all rows of the table. "
+            "d_z is the mean difference divided by the standard deviation of the differences."
         )
     if any(row.is_baseline for row in rows):
         alone = [row.name for row in rows if row.error and not row.paired and not row.is_baseline]
         if alone:
-            told = "; ".join(alone) if len(alone) <= 3 else f"{len(alone)} rows, those without a difference"
+            which = "; ".join(alone) if len(alone) <= 3 else f"the {len(alone)} rows without a difference"
             notes.append(
-                "Compared with nothing, for want of a baseline with the same networks, images, number of epochs and a "
-                f"seed in common: {told}."
+                "Not compared, since no baseline has the same networks, images, number of epochs and a common seed: "
+                f"{which}."
             )
     if any(row.few_seeds for row in rows):
-        notes.append(f"{FEW_MARK} Fewer than {FEW_SEEDS} finished seeds: no conclusion can rest on this row.")
+        notes.append(f"{FEW_MARK} Fewer than {FEW_SEEDS} finished seeds: this row supports no conclusion.")
     return notes
 
 
 def render_table(comparison: Comparison) -> Group:
-    """Return the comparison for the terminal: a table for each data set, its title above it and its notes below."""
-    return Group(*(part for table in comparison.tables for part in _rendered(table)))
+    """Return the comparison for the terminal: a table for each data set, with its title above and its notes below."""
+    return Group(*(block for table in comparison.tables for block in _rendered(table)))
 
 
 def _rendered(table: Table) -> list[Text | RichTable]:
@@ -143,7 +143,7 @@ def _rendered(table: Table) -> list[Text | RichTable]:
     title = f"Top-1 test error on {table.data}, last epoch"
     seeds = {_seeds(row) for row in table.rows}
     if len(seeds) == 1 and not any(row.few_seeds for row in table.rows):
-        # In 80 characters every column counts: what is the same in all rows goes to the title.
+        # A terminal has 80 characters: what is the same in all rows goes into the title.
         title += f", {len(table.rows[0].finished)} seeds"
         columns = [column for column in columns if column.cell is not _seeds]
     sizes = {row.parameters for row in table.rows}
@@ -160,7 +160,7 @@ def _rendered(table: Table) -> list[Text | RichTable]:
 
 
 def to_markdown(comparison: Comparison, columns: Sequence[Column] = COLUMNS) -> str:
-    """Return one Markdown table a data set, each cell with its confidence interval, and the notes below."""
+    """Return one Markdown table per data set, each cell with its confidence interval, and the notes below."""
     blocks = []
     for table in comparison.tables:
         shown = columns_for(table.rows, columns)
@@ -184,14 +184,14 @@ def _escaped(text: str) -> str:
 
 
 def to_csv_rows(comparison: Comparison) -> list[dict[str, CsvValue]]:
-    """Return one record a row of the comparison, with unrounded numbers; None where there is none."""
+    """Return one record per row of the comparison, with unrounded numbers; None where there is none."""
     return [_csv_row(table, row) for table in comparison.tables for row in table.rows]
 
 
 def _csv_row(table: Table, row: Row) -> dict[str, CsvValue]:
     record: dict[str, CsvValue] = {
         "data": table.data,
-        **({"part": table.heading} if table.heading else {}),
+        **({"heading": table.heading} if table.heading else {}),
         "row": row.name,
         "method": row.method,
         "networks": " + ".join(dict.fromkeys(row.models)),
@@ -210,8 +210,8 @@ def _csv_row(table: Table, row: Row) -> dict[str, CsvValue]:
         "difference_points": row.paired and row.paired.difference,
     }
     for name, estimate in quantities.items():
-        for part in ("mean", "std", "low", "high"):
-            record[f"{name}_{part}"] = estimate and getattr(estimate, part)
+        for statistic in ("mean", "std", "low", "high"):
+            record[f"{name}_{statistic}"] = estimate and getattr(estimate, statistic)
     record |= {
         "baseline": row.baseline,
         "pairs": row.paired and row.paired.difference.n,

@@ -1,4 +1,4 @@
-"""Everything that the report plots, as tidy CSV files: one observation a line, unrounded."""
+"""Everything that the report plots, as tidy CSV files: one observation per line, unrounded."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 from codistill.errors import UserError
 from codistill.reports.comparison import Comparison, Row, compare
-from codistill.reports.files import csv_text, write_whole
-from codistill.reports.run import Run
+from codistill.reports.csv_text import csv_text
 from codistill.reports.tables import CsvValue, to_csv_rows
+from codistill.rundir import Run, write_whole
 
 __all__ = ["write_csv"]
 
@@ -19,7 +19,7 @@ Record = dict[str, CsvValue]
 def write_csv(runs: Sequence[Run] | Comparison, out_dir: Path) -> list[Path]:
     """Write comparison, peers, epochs, loss_parts, attention and reliability `.csv`; a file without data is left out.
 
-    Errors and ECE are in percent, losses in nats, times in seconds; every line names its data set, row and seed.
+    Errors and ECE are in percent, losses in nats, times in seconds. Every line names its data set, row and seed.
 
     Returns:
         The files written.
@@ -33,7 +33,7 @@ def write_csv(runs: Sequence[Run] | Comparison, out_dir: Path) -> list[Path]:
         "comparison.csv": to_csv_rows(comparison),
         "peers.csv": list(_peers(comparison)),
         "epochs.csv": list(_epochs(comparison)),
-        "loss_parts.csv": list(_parts(comparison)),
+        "loss_parts.csv": list(_loss_parts(comparison)),
         "attention.csv": list(_attention(comparison)),
         "reliability.csv": list(_reliability(comparison)),
     }
@@ -52,10 +52,10 @@ def write_csv(runs: Sequence[Run] | Comparison, out_dir: Path) -> list[Path]:
 
 def _each(comparison: Comparison) -> Iterator[tuple[Row, Run, Record]]:
     for table in comparison.tables:
-        part: Record = {"part": table.heading} if table.heading else {}
+        heading: Record = {"heading": table.heading} if table.heading else {}
         for row in table.rows:
             for run in row.runs:
-                yield row, run, {"data": table.data, **part, "row": row.name, "seed": run.seed}
+                yield row, run, {"data": table.data, **heading, "row": row.name, "seed": run.seed}
 
 
 def _peers(comparison: Comparison) -> Iterator[Record]:
@@ -89,10 +89,10 @@ def _epochs(comparison: Comparison) -> Iterator[Record]:
             }
 
 
-def _parts(comparison: Comparison) -> Iterator[Record]:
+def _loss_parts(comparison: Comparison) -> Iterator[Record]:
     for _, run, key in _each(comparison):
         for epoch in run.metrics:
-            for part, value in epoch.parts.items():
+            for part, value in epoch.train.parts.items():
                 yield {**key, "epoch": epoch.epoch, "part": part, "nats": value}
 
 

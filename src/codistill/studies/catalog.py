@@ -14,7 +14,7 @@ from codistill.studies.study import Study
 __all__ = ["STUDIES", "find_study", "studies_named", "studies_of_paper"]
 
 STUDIES = {**okddip.STUDIES, **kdcl.STUDIES}
-"""Name -> the function that makes the study for a profile."""
+"""Name -> the function that makes the study under a profile."""
 
 
 def find_study(name: str, profile: str, reading: str = "slides", unclear_epochs: int | None = None) -> Study:
@@ -40,10 +40,10 @@ def find_study(name: str, profile: str, reading: str = "slides", unclear_epochs:
 
 
 def studies_named(names: Sequence[str]) -> list[str]:
-    """Return the studies that are asked for, each once: by name, by paper and more ("okddip", "okddip/t"), or "all".
+    """Return the studies asked for, each once: by name, by the beginning of names ("okddip", "okddip/t"), or "all".
 
     Raises:
-        UserError: a name that is none of these.
+        UserError: a name that matches no study.
     """
     found: dict[str, None] = {}
     for name in names:

@@ -1,4 +1,4 @@
-"""The papers' claims, one by one, each as comparisons that the runs decide: confirmed, not confirmed or undecided."""
+"""The papers' claims as comparisons that the runs decide: each is confirmed, not confirmed or undecided."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Contrast:
     """One comparison: a weighted sum of numbers, taken seed by seed.
 
     Attributes:
-        what: what is compared, in a few words.
+        what: a short description.
         terms: (weight, place) of every number.
-        expect: the side of zero that the claim says: "below", "above", or "near".
+        expect: where the claim puts the sum: "below" or "above" zero, or "near" it.
         margin: half the width of "near", in points.
     """
 
@@ -35,7 +35,7 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a paper says, and the comparisons that it stands on."""
+    """What a paper says, and the comparisons that decide it."""
 
     text: str
     contrasts: tuple[Contrast, ...]
@@ -53,7 +53,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim with its verdict and that of every comparison."""
+    """A claim with its verdict, and that of every comparison."""
 
     claim: Claim
     verdict: str
@@ -71,7 +71,7 @@ def judge(claim: Claim, numbers: Mapping[Place, Number]) -> Finding:
     A comparison is decided at p < 0.05 by the two-sided paired t-test over at least 3 seeds, after Holm's correction
     for the comparisons of the claim; "near" is confirmed by a 95 % interval inside the margin. The claim is confirmed
     if all its comparisons are, not confirmed if one is decided the other way, and undecided otherwise. Comparisons of
-    the very same runs (tables 1 and 2 of OKDDip under `smoke`, which are both of digits) are one.
+    the same runs are counted once: under `smoke`, OKDDip's tables 1 and 2 are both of digits.
     """
     by_sources: dict[frozenset, Contrast] = {}
     for contrast in claim.contrasts:
@@ -90,7 +90,7 @@ def judge(claim: Claim, numbers: Mapping[Place, Number]) -> Finding:
 
 
 def _sources(contrast: Contrast, numbers: Mapping[Place, Number]) -> frozenset[tuple[float, tuple[str, ...]]]:
-    """What the comparison is made of: the runs behind each number, or its place where there are none."""
+    """Return the runs behind each number of the comparison, or the number's place where there are none."""
     found = ((weight, place, numbers.get(place)) for weight, place in contrast.terms)
     return frozenset((weight, number.source if number and number.source else place) for weight, place, number in found)
 
@@ -119,13 +119,13 @@ def _verdict(contrast: Contrast, result: Paired | None, p: float | None) -> str:
 
 
 def difference(what: str, study: str, better: tuple[str, str], worse: tuple[str, str], lower: bool) -> Contrast:
-    """`better` against `worse` in one table; `lower` for errors."""
+    """Compare `better` with `worse` in one table; `lower` for errors."""
     terms = ((1.0, (study, *better)), (-1.0, (study, *worse)))
     return Contrast(what, terms, "below" if lower else "above")
 
 
 def slope(what: str, study: str, row: str, columns: Sequence[str], lower: bool) -> Contrast:
-    """The least-squares slope of a row over its columns, which are numbers."""
+    """Take the least-squares slope of a row over its columns, which are numbers."""
     sizes = [float(column) for column in columns]
     middle = sum(sizes) / len(sizes)
     spread = sum((size - middle) ** 2 for size in sizes)

@@ -16,13 +16,13 @@ RULES = tuple(NAMES)
 
 
 def _sum(what: str, table: str, better: str, worse: str, columns: Sequence[str], expect: str = "above") -> Contrast:
-    """The rows' difference, summed over the students."""
+    """Compare two rows by their difference, summed over the students."""
     terms = [(sign, (table, row, c)) for c in columns for sign, row in ((1.0, better), (-1.0, worse))]
     return Contrast(what, tuple(terms), "near" if expect == "near" else "above")
 
 
 def _improves(rule: str) -> tuple[Contrast, ...]:
-    """Every student against the same network alone."""
+    """Compare every student with the same network trained alone."""
     cells = [(T2, f"kdcl_{rule}", c) for c in IMAGENET]
     cells += [(T7, f"kdcl_{rule}{icl}", c) for icl in ("", "_icl") for c in CIFAR]
     if rule == "minlogit":
@@ -86,7 +86,7 @@ CLAIMS = (
     Claim("The large network gains from small ones.", _large_gains()),
     Claim(
         "More students help.",
-        (slope("points of accuracy a student", T5, "resnet18", ["1", "2", "3", "4", "5"], lower=False),),
+        (slope("points of accuracy per student", T5, "resnet18", ["1", "2", "3", "4", "5"], lower=False),),
     ),
 )
 """In the order of the paper's experiments."""

@@ -13,8 +13,8 @@ RIVALS = {
     "okddip_network": ("baseline", "dml"),
     "okddip_branch": ("baseline", "ind", "cl_ilr", "one"),
 }
-"""Networks are compared with networks and branches with branches; alone, the leader of either is the baseline's
-network."""
+"""Networks are compared with networks and branches with branches. The leader of either, once deployed, is the same
+network as the baseline."""
 
 
 def _leader_beats(rival: str, text: str) -> Claim:
@@ -61,7 +61,11 @@ CLAIMS = (
     _ensemble("ind", "OKDDip's ensemble of branches beats that of independent branches."),
     Claim(
         "The error falls as the group grows.",
-        (slope("points of error a student", "okddip/figure3", "resnet32", [str(m) for m in GROUP_SIZES], lower=True),),
+        (
+            slope(
+                "points of error per student", "okddip/figure3", "resnet32", [str(m) for m in GROUP_SIZES], lower=True
+            ),
+        ),
     ),
 )
 """In the order of the paper's experiments."""

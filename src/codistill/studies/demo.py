@@ -1,4 +1,4 @@
-"""`make demo`: seven ways to train the same small network on real scans of digits, three seeds each, side by side."""
+"""`make demo`: seven ways to train one small network on scanned digits, compared over three seeds."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from codistill import data, models, reports
 from codistill.console import plain_duration
 from codistill.errors import UserError
 from codistill.export import export_student
-from codistill.studies.runner import run_cells
+from codistill.rundir import SUMMARY, Summary, read_json, read_record
+from codistill.studies.runner import run_all
 from codistill.training import Config, OptimConfig, load_student
 from codistill.training.check import check_config
-from codistill.training.files import read_json
 
-__all__ = ["Demo", "cells", "main"]
+__all__ = ["Demo", "configs", "main"]
 
 MODEL, PEERS = "resnet8_tiny", 4
 
@@ -33,21 +33,21 @@ class Demo:
     out: Path = Path("runs/demo")
     """Folder for the runs and the report."""
     seeds: int = 3
-    """Seeds a method."""
+    """Seeds per method."""
     epochs: int = 40
-    """Epochs a run."""
+    """Epochs per run."""
     jobs: int = 2
-    """Runs at once, one thread each."""
+    """Runs at the same time, with one thread each."""
 
 
-def cells(demo: Demo) -> list[Config]:
-    """The runs: every variant under one budget and one protocol, seed by seed."""
+def configs(demo: Demo) -> list[Config]:
+    """Return the runs: every variant with the same budget and protocol, seed by seed."""
     base = Config(
         model=(MODEL,),
         peers=PEERS,
         data="digits",
         validation=0.2,
-        # All 1,150 would leave next to nothing to learn from peers: every method then errs on three images.
+        # With all 1,150 images there is almost nothing to gain: every method then gets about three images wrong.
         train_subset=200,
         epochs=demo.epochs,
         batch_size=20,
@@ -73,14 +73,14 @@ def main() -> None:
     """Run the demo; exit code 1 if a run failed."""
     demo = tyro.cli(Demo, prog="codistill-demo")
     console, started = Console(), time.perf_counter()
-    configs = cells(demo)
+    planned = configs(demo)
     console.print(
-        f"{len(configs)} runs of {MODEL} on scikit-learn's digits, {configs[0].train_subset} images to train on: "
-        f"{len(configs) // demo.seeds} variants, {demo.seeds} seeds, {demo.epochs} epochs each, {demo.jobs} at a time",
+        f"{len(planned)} runs of {MODEL} on scikit-learn's digits, {planned[0].train_subset} training images: "
+        f"{len(planned) // demo.seeds} variants, {demo.seeds} seeds, {demo.epochs} epochs each, {demo.jobs} at a time",
         highlight=False,
         soft_wrap=True,
     )
-    results = run_cells(configs, demo.jobs, console)
+    results = run_all(planned, demo.jobs, console)
     failed = [r for r in results if r.error is not None]
     if failed:
         console.print(f"[red]{len(failed)} runs failed[/]; the first one:\n{failed[0].error}", markup=True)
@@ -89,24 +89,24 @@ def main() -> None:
     report = reports.write_report(runs, demo.out / "report.html", title="Seven ways to train one small network")
     console.print(reports.render_table(reports.compare(runs)))
     _export_best([r.run_dir for r in results], demo.out / "export", console)
-    console.print(f"report: {report}\n{plain_duration(time.perf_counter() - started)} in all", highlight=False)
+    console.print(f"report: {report}\n{plain_duration(time.perf_counter() - started)} in total", highlight=False)
 
 
 def _export_best(run_dirs: list[Path], out: Path, console: Console) -> None:
-    """Export the student with the lowest validation error, and hold the plain network to its predictions."""
+    """Export the student with the lowest validation error, and check that the plain network predicts the same."""
 
     def validation(run_dir: Path) -> tuple[float, float]:
-        leader = read_json(run_dir / "summary.json")["last"]["validation"]["leader"]
-        return leader["top1_error"], leader["nll"]
+        leader = read_record(run_dir / SUMMARY, Summary).last.validation.leader
+        return leader.top1_error, leader.nll
 
     best = min(run_dirs, key=validation)
     export_student(best, out)
-    facts = read_json(out / "student.json")
-    network = models.build(facts["model"], len(facts["classes"]), facts["channels"])
+    student = read_json(out / "student.json")
+    network = models.build(student["model"], len(student["classes"]), student["channels"])
     network.load_state_dict(load_file(out / "student.safetensors"))
     dataset = data.load("digits")
     assert isinstance(dataset.test, data.ImageSet)
-    images = data.normalise(dataset.test.images_NCHW, facts["mean"], facts["std"], torch.device("cpu"))
+    images = data.normalise(dataset.test.images_NCHW, student["mean"], student["std"], torch.device("cpu"))
     with torch.no_grad():
         plain, trained = network.eval()(images), load_student(best)(images)
     equal = int((plain.argmax(1) == trained.argmax(1)).sum())
@@ -114,8 +114,8 @@ def _export_best(run_dirs: list[Path], out: Path, console: Console) -> None:
         raise UserError(f"the exported student differs from the trained one on {len(images) - equal} test images.")
     error = 100 * (plain.argmax(1) != dataset.test.labels_N).float().mean().item()
     console.print(
-        f"exported: {out} (from {best.name}, lowest validation error); a plain {facts['model']} with the loaded "
-        f"weights gives the same prediction on {equal} of {len(images)} test images, logits equal to the bit, "
+        f"exported: {out} (from {best.name}, lowest validation error); a plain {student['model']} with the loaded "
+        f"weights gives the same prediction on {equal} of {len(images)} test images, bit-identical logits, "
         f"test error {error:.2f} %",
         highlight=False,
         soft_wrap=True,

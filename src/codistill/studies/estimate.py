@@ -1,4 +1,4 @@
-"""How much computing a study takes: multiply-accumulates, and hours from a short timing or from a GPU's data sheet."""
+"""How much computation a study takes: multiply-accumulates, and hours by a short timing or a GPU's data sheet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from codistill import models
 from codistill.data import SOURCES
 from codistill.errors import unknown
 from codistill.peers.defaults import default_split
-from codistill.studies.plan import make_plan
+from codistill.studies.run_list import make_run_list
 from codistill.studies.study import Study
 from codistill.training import Config
 from codistill.training.check import parse_splits
@@ -24,10 +24,10 @@ from codistill.training.check import parse_splits
 __all__ = ["GPUS", "gpu_rate", "measured_rate", "study_macs"]
 
 GPUS = {"t4": 65, "v100": 125, "a100": 312, "rtx4090": 165, "h100": 989, "h200": 989}
-"""Published peak of dense half-precision tensor operations, in 1e12 floating-point operations a second."""
+"""Published peak of dense half-precision tensor operations, in 1e12 floating-point operations per second."""
 
 USED_SHARE = 0.3
-"""Of the published peak, what training of convolutional networks is taken to reach."""
+"""The assumed share of the published peak that training of convolutional networks reaches."""
 
 FORWARDS = 3
 """A step of training counts as three forward passes."""
@@ -37,13 +37,13 @@ PROBES = {"paper": ("resnet32", 32, 32), "cpu": ("resnet8_tiny", 16, 64), "smoke
 
 
 def study_macs(studies: Sequence[Study], seeds: int) -> float:
-    """Multiply-accumulates of all training of these studies; what they share counts once."""
-    plan = make_plan(studies, seeds, Path())
-    return float(sum(_run_macs(cell.config) for cell in plan.cells))
+    """Return the multiply-accumulates of all training in these studies; shared runs count once."""
+    runs = make_run_list(studies, seeds, Path()).runs
+    return float(sum(_run_macs(run.config) for run in runs))
 
 
 def measured_rate(profile: str) -> float:
-    """Multiply-accumulates a second of one CPU thread, from a few training steps of a network of the profile's size."""
+    """Return multiply-accumulates per second of one CPU thread, from a few training steps of the profile's network."""
     name, size, batch = PROBES[profile]
     net, threads = models.build(name, 100), torch.get_num_threads()
     x_BCHW, y_B = torch.randn(batch, 3, size, size), torch.zeros(batch, dtype=torch.int64)
@@ -61,7 +61,7 @@ def measured_rate(profile: str) -> float:
 
 
 def gpu_rate(name: str) -> float:
-    """Multiply-accumulates a second of a GPU: a share of its published peak; UserError for one that is not listed."""
+    """Return multiply-accumulates per second of a GPU, a share of its published peak; UserError for an unlisted one."""
     if name not in GPUS:
         raise unknown("GPU", name, GPUS)
     return GPUS[name] * 1e12 / 2 * USED_SHARE
@@ -75,7 +75,7 @@ def _run_macs(config: Config) -> int:
 
 
 def _group_macs(config: Config) -> int:
-    """Of one image through all students of the group, trunks once."""
+    """Return those of one image through all students of the group, with shared layers once."""
     facts = SOURCES[config.data]
     size, classes, channels = config.image_size or facts.image_size or 224, facts.classes or 1000, facts.channels or 3
     if config.group == "networks":
@@ -97,7 +97,7 @@ def _default_split(name: str) -> str:
 
 @functools.cache
 def _stage_macs(name: str, classes: int, channels: int, size: int) -> dict[str, int]:
-    """Multiply-accumulates of a network's top-level parts for one image, in their order."""
+    """Return the multiply-accumulates of a network's top-level modules for one image, in their order."""
     make = {**models.OWN, **models.TORCHVISION}[name]
     with torch.device("meta"):
         net = make(num_classes=classes, in_channels=channels).eval()
@@ -107,4 +107,4 @@ def _stage_macs(name: str, classes: int, channels: int, size: int) -> dict[str, 
         net(image_1CHW)
     flops = counter.get_flop_counts()
     root = type(net).__name__
-    return {part: sum(flops.get(f"{root}.{part}", {}).values()) // 2 for part, _ in net.named_children()}
+    return {name: sum(flops.get(f"{root}.{name}", {}).values()) // 2 for name, _ in net.named_children()}

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from codistill.reports.files import csv_text, write_whole
+from codistill.reports.csv_text import csv_text
 from codistill.reports.numbers import MISSING, interval, mean_std, number, p_value
-from codistill.reports.run import Run
+from codistill.rundir import Run, write_whole
 from codistill.studies.claims import Finding
 from codistill.studies.paper import reference
 from codistill.studies.results import Number
@@ -45,21 +45,21 @@ def _markdown(
         *(f"| {name} | {text} |" for name, text in _evidence(study, runs, command)), "",
         f"{profile_text(study)} {networks_text(study)}", "",
         *([reading_text(study), ""] if study.reading else []),
-        f"| row | column | ours ({study.metric}, %) | 95 % interval | seeds | paper | against base | p, Holm |",
+        f"| row | column | ours ({study.metric}, %) | 95 % interval | seeds | paper | difference to base | p, Holm |",
         "|---|---|---:|---:|---:|---:|---:|---:|", *map(_markdown_line, found), "",
-        "Against base: seed by seed, with the 95 % interval of the difference. † fewer than 3 seeds.", "",
+        "The difference to the base is taken seed by seed and has its 95 % interval. † Fewer than 3 seeds.", "",
         *(f"- {choice}" for choice in study.choices), "", "## Claims", "",
         "| claim | verdict | comparisons |", "|---|---|---|",
     ]  # fmt: skip
     for finding in judged:
         if finding.measured:
-            told = "; ".join(
+            comparisons = "; ".join(
                 f"{j.contrast.what}: {number(j.result.difference.mean, sign=True)}"
                 f" ({interval(j.result.difference) or 'one seed'})"
                 for j in finding.measured
                 if j.result
             )
-            lines.append(f"| {finding.claim.text} | {finding.verdict} | {told} |")
+            lines.append(f"| {finding.claim.text} | {finding.verdict} | {comparisons} |")
     return "\n".join(lines) + "\n"
 
 
@@ -81,15 +81,18 @@ def _evidence(study: Study, runs: Sequence[Run], command: str) -> list[tuple[str
     if done:
         first = done[0]
         images = ", ".join(
-            f"{_span([s.images[part] for s in done])} {name}"
-            for part, name in (("train", "training"), ("validation", "validation"), ("test", "test images"))
+            (
+                f"{_span([s.images.train for s in done])} training",
+                f"{_span([s.images.validation for s in done])} validation",
+                f"{_span([s.images.test for s in done])} test images",
+            )
         )
         facts += [
             ("data", f"{first.data}; {images}"),
             ("protocol", f"last epoch of {_span([s.epochs for s in done])}; the test set is read once"),
             ("seeds", ", ".join(str(seed) for seed in sorted({s.seed for s in done}))),
-            ("runs", f"{len(done)} finished, {sum(s.seconds['training'] for s in done) / 3600:.1f} h of training"),
-            ("machine", "; ".join(sorted({f"{s.machine['processor']}, {s.machine['device']}" for s in done}))),
+            ("runs", f"{len(done)} finished, {sum(s.seconds.training for s in done) / 3600:.1f} h of training"),
+            ("machine", "; ".join(sorted({f"{s.machine.processor}, {s.machine.device}" for s in done}))),
             ("versions", ", ".join(f"{name} {version}" for name, version in first.versions.items())),
         ]
     return [*facts, ("date", datetime.datetime.now(datetime.timezone.utc).date().isoformat())]
@@ -104,7 +107,7 @@ def _number_record(study: Study, n: Number) -> dict[str, Any]:
     record: dict[str, Any] = {"study": study.name, "profile": study.profile, "reading": study.reading}
     record |= {"row": n.row, "column": n.column, "metric": n.metric, "seeds": len(n.values)}
     for name, e in (("ours", n.ours), ("selected", n.selected), ("against_base", n.paired and n.paired.difference)):
-        record |= {f"{name}_{part}": e and getattr(e, part) for part in ("mean", "std", "low", "high")}
+        record |= {f"{name}_{statistic}": e and getattr(e, statistic) for statistic in ("mean", "std", "low", "high")}
     record |= {"paper": n.printed and n.printed.value, "paper_std": n.printed and n.printed.std, "off": n.off}
     record |= {"p": n.paired and n.paired.p, "p_holm": n.p_holm, "effect_dz": n.paired and n.paired.effect}
     return record | {"values": " ".join(f"{seed}:{value!r}" for seed, value in sorted(n.values.items()))}
@@ -117,7 +120,7 @@ def _claim_records(finding: Finding) -> list[dict[str, Any]]:
         records.append(
             {"claim": finding.claim.text, "verdict_of_claim": finding.verdict, "comparison": j.contrast.what}
             | {"claimed": j.contrast.expect, "verdict": j.verdict if gap else "no runs"}
-            | {part: gap and getattr(gap, part) for part in ("mean", "low", "high", "n")}
+            | {name: gap and getattr(gap, name) for name in ("mean", "low", "high", "n")}
             | {"p_holm": j.p_holm}
         )
     return records

@@ -1,4 +1,4 @@
-"""A curve over the size of the group, as in OKDDip's figure 3."""
+"""Error over the size of the group, as in OKDDip's figure 3."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from codistill.reports.picture import Picture
 from codistill.studies.results import Number
 from codistill.studies.study import Study
 
-__all__ = ["size_picture"]
+__all__ = ["group_size_picture"]
 
 
-def size_picture(study: Study, found: Sequence[Number]) -> Picture | None:
+def group_size_picture(study: Study, found: Sequence[Number]) -> Picture | None:
     """Draw the numbers of a study whose columns are group sizes; None while fewer than two sizes have runs."""
     lines = []
     for row, pen in zip(study.rows, plain_pens(len(study.rows)), strict=True):
@@ -26,11 +26,11 @@ def size_picture(study: Study, found: Sequence[Number]) -> Picture | None:
             lines.append(Line(pen, np.array([int(n.column) for n in done]), mean, low, high))
     if not lines:
         return None
-    told = "; ".join(f"{n.column} students {n.ours.mean:.2f} %" for n in found if n.ours)
+    values = "; ".join(f"{n.column} students {n.ours.mean:.2f} %" for n in found if n.ours)
     svg = curve_figure(
-        lines, "sizes", f"Top-1 {study.metric} over the number of students: {told}",
+        lines, "group-sizes", f"Top-1 {study.metric} over the number of students: {values}",
         y=f"top-1 {study.metric}, %", x="students in the group", from_zero=False,
     )  # fmt: skip
     return Picture(
-        "Size of the group", svg, "The line is the mean over seeds, the band from the lowest to the highest."
+        "Size of the group", svg, "The line is the mean over seeds; the band goes from the lowest to the highest seed."
     )

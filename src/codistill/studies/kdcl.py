@@ -16,18 +16,18 @@ __all__ = ["STUDIES", "UNSTATED"]
 RULES = ("naive", "linear", "minlogit", "general")
 ONE = {"method": "one", "group": "branches", "peers": 3}
 TREE = {"method": "clnn", "group": "tree", "peers": None}
-ICL = "KDCL on ImageNet runs with ICL: every student gets its own distortion of the image."
-OPTIONS = "T = 2 and a weight of 1 for KDCL's soft term; the paper prints neither."
-VANILLA = "Vanilla networks are trained alone, under the same settings."
-MINLOGIT = "Where the paper says only KDCL, the target is KDCL-MinLogit's."
+ICL = "On ImageNet, KDCL is trained with ICL: every student gets its own distortion of the image."
+OPTIONS = "KDCL's soft term has T = 2 and a weight of 1; the paper prints neither."
+VANILLA = "Vanilla networks are trained alone, with the same settings."
+MINLOGIT = "Where the paper says only KDCL, it is KDCL-MinLogit here."
 HEADS = "ONE and CLNN are scored by the mean of their students, KDCL and DML network by network."
 MOBILENETS = (
-    "Unclear on the slides: table 4 states 200 epochs for MobileNets with a star, and no length for those without, "
-    "which are the MobileNets trained alone (table 6 prints the same accuracies for these) and the pair of them."
+    "Unclear on the slides: table 4 states 200 epochs for MobileNets with a star and no length for those without. "
+    "These are the MobileNets trained alone (table 6 prints the same accuracies) and the pair of them."
 )
 SINGLE = (
-    "Unclear on the slides: the single ResNet-18 has 70.1 here against 71.2 in the other tables, so table 5 is another "
-    "setting, which the slides do not state; at the full length its single network is the run of the other tables."
+    "Unclear on the slides: the single ResNet-18 has 70.1 here and 71.2 in the other tables, so table 5 has another "
+    "setting, which the slides do not state. At the full length its single network is the run of the other tables."
 )
 MOBILENETS_ALONE = {("mobilenet_v2",), ("mobilenet_v2_x0.5",)}
 UNSTATED: dict[str, set[tuple[str, ...]]] = {
@@ -35,12 +35,12 @@ UNSTATED: dict[str, set[tuple[str, ...]]] = {
     "kdcl/table5": {("resnet18",)},
     "kdcl/table6": MOBILENETS_ALONE,
 }
-"""Study -> the networks, alone or together, whose epochs the slides leave open, and which `--unclear-epochs` sets;
-("resnet18",) stands for one ResNet-18 and for groups of several."""
+"""Study -> the networks, alone or together, whose length the slides leave open, and which `--unclear-epochs` sets.
+("resnet18",) means a single ResNet-18 as well as groups of several."""
 
 
 class _Builder:
-    """Gathers the variants and entries of one table; a network or a group that is asked for twice is one variant."""
+    """Collects the variants and entries of one table; a network or group that is added twice is one variant."""
 
     def __init__(self, profile: Profile, table: str) -> None:
         self.profile, self.table = profile, printed_table("kdcl", table)
@@ -51,40 +51,39 @@ class _Builder:
         self.networks: dict[str, str] = {}
 
     def alone(self, network: str, *, short: bool = False) -> str:
-        """The network without peers; `short` for half the epochs."""
+        """Add a network without peers, with half the epochs if `short`; return the variant's name."""
         base = self._base((network,), short)
         config = replace(base, model=(self._network(network),), method="baseline", peers=1)
         name = f"vanilla, {network}" + ("*" if short else "")
         return self._add(name, replace(config, label="baseline" + (", half the epochs" if short else "")))
 
     def group(self, row: str, networks: Sequence[str], *, short: bool = False, **settings: Any) -> str:
-        """Networks (or heads of one) that learn together."""
+        """Add networks (or heads of one) that learn together; return the variant's name."""
         models = tuple(self._network(network) for network in networks)
         config = replace(self._base(networks, short), model=models, peers=len(models))
         name = f"{row}, {' + '.join(networks)}" + ("*" if short else "")
         return self._add(name, replace(config, **settings))
 
     def taught(self, row: str, network: str, teacher: str, label: str) -> str:
-        """A network that learns from one trained before."""
+        """Add a network that learns from a trained one; return the variant's name."""
         config = replace(self.base, model=(self._network(network),), method="kd", peers=1, label=label)
         options = {"temperature": 2.0}
         return self._add(f"{row}, {network}", replace(config, method_options=options), teacher)
 
     def put(self, row: str, column: str, variant: str, who: str = "headline", **more: Any) -> None:
-        """Place a score in the table; all but the vanilla row is compared with it, column by column."""
+        """Put a score into the table; every other row is compared with the vanilla row, column by column."""
         base = None if row == "vanilla" else ("vanilla", column)
         self.entries.append(Entry(row, column, variant, who, **{"base": base, **more}))
 
     def study(self, *choices: str, gain: tuple[str, ...] = ()) -> Study:
-        """The study of what was gathered."""
-        made = (self.variants, tuple(self.entries))
+        """Return the study of what was added."""
         return Study(
-            self.name, self.profile.name, self.table.title, "accuracy", *made, gain, self.networks, choices,
-            unclear_epochs=self.profile.unclear_epochs,
+            self.name, self.profile.name, self.table.title, "accuracy", self.variants, tuple(self.entries), gain,
+            self.networks, choices, unclear_epochs=self.profile.unclear_epochs,
         )  # fmt: skip
 
     def unclear(self, what: str) -> str:
-        """What the slides leave open in this table, with the length that stands here."""
+        """Return what the slides leave open in this table, with the length that is trained here."""
         chosen = self.profile.unclear_epochs
         if chosen is None:
             return f"{what} Here they train the full {self.base.epochs} epochs; --unclear-epochs sets another length."
@@ -107,7 +106,7 @@ class _Builder:
 
 
 def table2(profile: Profile) -> Study:
-    """Table 2: every method on ResNet-50 with ResNet-18."""
+    """Return table 2: every method on ResNet-50 with ResNet-18."""
     b, two = _Builder(profile, "table2"), ("resnet50", "resnet18")
     vanilla = {network: b.alone(network) for network in two}
     for network in two:
@@ -123,7 +122,7 @@ def table2(profile: Profile) -> Study:
 
 
 def table3(profile: Profile) -> Study:
-    """Table 3: ResNet-18 by every method, with what training costs in parameters."""
+    """Return table 3: ResNet-18 by every method, with the number of parameters in training."""
     b, r18, tree = _Builder(profile, "table3"), "resnet18", profile.tree("resnet18")
     minlogit = {"method": "kdcl_minlogit", "icl": True}
     rows = {
@@ -141,7 +140,7 @@ def table3(profile: Profile) -> Study:
 
 
 def table4(profile: Profile) -> Study:
-    """Table 4: pairs of networks of like and unlike size. A line's two accuracies are two rows here."""
+    """Return table 4: pairs of networks of similar and different size, a line of the paper as one row."""
     b = _Builder(profile, "table4")
     vanilla = ""
     for line in pairs():
@@ -161,7 +160,7 @@ def table4(profile: Profile) -> Study:
 
 
 def table5(profile: Profile) -> Study:
-    """Table 5: one to five ResNet-18."""
+    """Return table 5: one to five ResNet-18."""
     b = _Builder(profile, "table5")
     b.entries.append(Entry("resnet18", "1", b.alone("resnet18")))
     for m in (2, 3, 4, 5):
@@ -172,7 +171,7 @@ def table5(profile: Profile) -> Study:
 
 
 def table6(profile: Profile) -> Study:
-    """Table 6: four unlike students."""
+    """Return table 6: four different students."""
     b = _Builder(profile, "table6")
     columns = ("resnet50", "resnet18", "mobilenetv2", "mobilenetv2_x0.5")
     four = [_network(column) for column in columns]

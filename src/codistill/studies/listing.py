@@ -1,4 +1,4 @@
-"""`codistill study list`: every study with its cells, and what it takes."""
+"""`codistill study list`: every study with its rows and columns, and what it takes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["describe_studies", "estimates", "how_estimated"]
 
 
 def describe_studies(names: Iterable[str] = STUDIES) -> list[dict[str, Any]]:
-    """Every study: its name, title, metric, rows and columns, and the number of variants that it trains."""
+    """Return name, title, metric, rows and columns of every study, and the number of variants that it trains."""
     rows = []
     for name in names:
         study = find_study(name, "paper")
@@ -25,15 +25,15 @@ def describe_studies(names: Iterable[str] = STUDIES) -> list[dict[str, Any]]:
 
 
 def estimates(gpu: str, names: Iterable[str] = STUDIES) -> list[dict[str, Any]]:
-    """What every study takes with each profile's usual seeds: multiply-accumulates, and hours.
+    """Return what every study takes with the usual seeds of each profile: multiply-accumulates, and hours.
 
     Args:
         gpu: a key of GPUS.
         names: of the studies.
 
     Returns:
-        One record a study: "runs", "macs", "hours" by profile; hours are of one CPU thread of this machine, and
-        "gpu_hours" (for the profile paper) of one GPU.
+        One record per study: "runs", "macs" and "hours" by profile, with hours of one CPU thread of this machine, and
+        "gpu_hours" of one GPU for the profile paper.
 
     Raises:
         UserError: the GPU is not listed.
@@ -53,8 +53,9 @@ def estimates(gpu: str, names: Iterable[str] = STUDIES) -> list[dict[str, Any]]:
 
 
 def how_estimated(gpu: str) -> str:
-    """What to read below the numbers."""
+    """Return the note below the numbers."""
     return (
-        "Estimates of training alone: multiply-accumulates over the rate of one CPU thread, timed just now, or over "
-        f"{USED_SHARE:.0%} of the published {GPUS[gpu]}e12 operations a second of a {gpu}; small networks reach less."
+        "Estimates of training alone: multiply-accumulates divided by the rate of one CPU thread, timed just now, or "
+        f"by {USED_SHARE:.0%} of the published {GPUS[gpu]}e12 operations per second of a {gpu}. Small networks are "
+        "slower."
     )

@@ -25,16 +25,16 @@ COLUMNS: dict[str, dict[str, Any]] = {
     "one": {"method": "one", **BRANCHES},
     "okddip_network": {"method": "okddip"},
     "okddip_branch": {"method": "okddip", **BRANCHES},
-    # All four students are auxiliary peers: what table 4's ensemble is made of.
+    # All four students are auxiliary peers; table 4 scores their ensemble.
     "okddip_peers": {"method": "okddip", **BRANCHES, "method_options": {"ablation": "no_two_level"}},
     **{
         ablation: {"method": "okddip", **BRANCHES, "method_options": {"ablation": ablation}}
         for ablation in ("random", "entropy", "mean", "asymmetry")
     },
-    # The slides remove the leader, so that one student fewer is trained.
+    # The slides remove the leader, so one student fewer is trained.
     "no_two_level": {"method": "okddip", **BRANCHES, "peers": 3, "method_options": {"ablation": "no_two_level"}},
 }
-"""A column of the tables -> what it changes in the settings; four students where nothing else is said. The reading
+"""Column of the tables -> the settings that it changes; groups have four students unless it says otherwise. The reading
 adds its own options."""
 
 LABELS = {
@@ -49,15 +49,15 @@ HEADLINE = "Methods without a leader are scored by the mean of their students, O
 IND = "ind are individual branches, as in the paper; ind_networks are independent networks, a column of ours."
 LOGITS = (
     "The columns with the paper's numbers are the ensemble by the mean of logits of all four students, which is what "
-    "the code of the paper's authors scores, for ONE too. Columns of ours score the same runs in other ways, and are "
-    "not tested against each other: _softmax the ensemble by the mean of softmax outputs, one_gate ONE's own, which "
-    "its gate weighs."
+    "the code of the paper's authors scores, for ONE too. Columns of ours score the same runs in other ways and are "
+    "not tested: _softmax is the ensemble by the mean of softmax outputs, one_gate is ONE's own ensemble, weighted by "
+    "its gate."
 )
 LEADERLESS = (
     "In OKDDip's ensemble one more auxiliary peer takes the leader's place (no_two_level with four peers), so that "
     "every ensemble has four members."
 )
-ENTROPY = "The entropy ablation weighs the entropy by 0.1; the paper prints no weight."
+ENTROPY = "The entropy ablation has a weight of 0.1; the paper prints none."
 NO_LEADER = (
     "no_two_level trains one student fewer: the leader is removed, three auxiliary peers stay, and one of them, drawn "
     "at the start, is deployed and scored. Table 4's ensemble, in contrast, keeps four."
@@ -65,7 +65,7 @@ NO_LEADER = (
 
 
 def tables(profile: Profile, name: str) -> Study:
-    """Tables 1 to 3: every method on every network."""
+    """Return tables 1 to 3: every method on every network."""
     printed = printed_table("okddip", name)
     columns = list(printed.columns)
     if "ind" in columns:
@@ -78,7 +78,7 @@ def tables(profile: Profile, name: str) -> Study:
 
 
 def table4(profile: Profile) -> Study:
-    """Table 4: the error of the ensembles, by the mean of logits and in other ways."""
+    """Return table 4: the error of the ensembles, by the mean of logits and in other ways."""
     name = "table4"
     columns = [*printed_table("okddip", name).columns, "ind_networks"]
     trained = {column: column for column in columns} | {"okddip_branch": "okddip_peers"}
@@ -92,7 +92,7 @@ def table4(profile: Profile) -> Study:
 
 
 def table5(profile: Profile) -> Study:
-    """Table 5: the ablations."""
+    """Return table 5: the ablations."""
     name, full = "table5", "okddip_branch"
     columns = printed_table("okddip", name).columns
     entries = [
@@ -103,12 +103,12 @@ def table5(profile: Profile) -> Study:
 
 
 def figure3(profile: Profile) -> Study:
-    """Figure 3: the leader's error over the size of the group."""
+    """Return figure 3: the leader's error over the size of the group."""
     base = profile.settings("okddip", printed_table("okddip", "figure3").dataset)
     row, variants, entries = "resnet32", {}, []
     for m in GROUP_SIZES:
         variant = _variant(base, profile, row, "okddip_branch")
-        # Four branches are the variant of the other tables, and its runs are theirs.
+        # The group of four is also in the other tables: with the same label it shares their runs.
         label = LABELS["okddip_branch"] if m == 4 else f"okddip, branches, m = {m}"
         variants[f"{row}/{m}"] = replace(variant, config=replace(variant.config, peers=m, label=label))
         entries.append(Entry(row, str(m), f"{row}/{m}", base=None if m == 2 else (row, "2")))
@@ -117,7 +117,7 @@ def figure3(profile: Profile) -> Study:
 
 
 def _cells(name: str, columns: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The rows of a printed table, each with these columns."""
+    """Return every row of a printed table with each of these columns."""
     rows = dict.fromkeys(row for row, _ in printed_table("okddip", name).cells)
     return ((row, column) for row in rows for column in columns)
 

@@ -1,4 +1,4 @@
-"""What the papers print: the numbers of their tables, shipped with the package (papers.yaml)."""
+"""The numbers in the papers' tables, which are shipped with the package (papers.yaml)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Printed:
 
 @dataclass(frozen=True)
 class PrintedTable:
-    """One table: `cells[row, column]`; a line of KDCL's table 4 has the name "MODEL1 + MODEL2, METHOD"."""
+    """One table: `cells[row, column]`; a line of KDCL's table 4 is named "MODEL1 + MODEL2, METHOD"."""
 
     title: str
     metric: str
@@ -31,7 +31,7 @@ class PrintedTable:
     cells: dict[tuple[str, str], Printed]
 
     def number(self, row: str, column: str) -> Printed | None:
-        """The number of a cell; None where the paper prints none."""
+        """Return the number of a cell; None where the paper prints none."""
         return self.cells.get((row, column))
 
 
@@ -51,17 +51,17 @@ def printed_table(paper: str, table: str) -> PrintedTable:
 
 
 def reference(paper: str) -> str:
-    """How the paper is cited."""
+    """Return how the paper is cited."""
     return _papers()[paper]["reference"]
 
 
 def pairs() -> list[list[Any]]:
-    """The lines of KDCL's table 4: model 1, accuracy, model 2, accuracy, method."""
+    """Return the lines of KDCL's table 4: model 1, accuracy, model 2, accuracy, method."""
     return _papers()["kdcl"]["table4"]["rows"]
 
 
 def pair_name(line: list[Any]) -> str:
-    """How a line of KDCL's table 4 is called."""
+    """Return the name of a line of KDCL's table 4."""
     first, _, second, _, method = line
     return f"{first} + {second}, {method}"
 

@@ -1,5 +1,5 @@
-"""Profiles: under which settings a study runs. `paper` is the papers' own; `cpu` and `smoke` keep methods and protocol
-and replace data and networks by small ones.
+"""Profiles: the settings of a study. `paper` has the papers' own; `cpu` and `smoke` keep methods and protocol, with
+smaller data and networks.
 
 | profile | CIFAR-10 | CIFAR-100, ImageNet | networks | for |
 |---|---|---|---|---|
@@ -31,7 +31,7 @@ SMALL = {
     "mobilenet_v2_x0.5": "mobilenet_v2_tiny_x0.5",
     "mobilenet_v2_x1.2": "mobilenet_v2_tiny_x1.2",
 }
-"""The paper's network -> the small one that stands for it: the same kind of block, one or two a stage."""
+"""The paper's network -> the small one that replaces it: the same kind of block, one or two per stage."""
 
 OKDDIP, KDCL = OptimConfig(), OptimConfig(milestones=(0.3, 0.6, 0.9))
 OKDDIP_IMAGENET = OptimConfig(weight_decay=1e-4, milestones=(1 / 3, 2 / 3))
@@ -44,18 +44,18 @@ PAPER = {
     ("kdcl", "cifar100"): Config(data="cifar100", epochs=200, batch_size=128, optim=KDCL),
     ("kdcl", "imagenet"): Config(data="imagenet", epochs=200, batch_size=256, optim=KDCL_IMAGENET),
 }
-# The papers set no images aside for validation; this share costs training the least that still selects an epoch.
+# The papers set no images aside for validation. This share costs training little and can still select an epoch.
 PAPER_VALIDATION = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """One of "paper", "cpu" and "smoke", and what the user chose where the papers leave room.
+    """One of "paper", "cpu" and "smoke", and the user's choices where the papers are unclear.
 
     Attributes:
         name: its name.
-        seeds: how many seeds a study has if left out.
-        what: what it is, for reports.
+        seeds: how many seeds a study has by default.
+        what: description for reports.
         reading: how OKDDip is read; a key of READINGS.
         unclear_epochs: epochs of KDCL's networks whose length the slides leave open; None for the full length.
     """
@@ -67,17 +67,17 @@ class Profile:
     unclear_epochs: int | None = None
 
     def network(self, name: str) -> str:
-        """The network that stands for the paper's."""
+        """Return the network that is trained for the paper's."""
         return name if self.name == "paper" else SMALL[name]
 
     def tree(self, name: str) -> str:
-        """The split of a tree of four heads in two levels: in halves before the last stage but one, and the last."""
+        """Return where a tree of four heads splits in two: before the second-last stage and before the last."""
         imagenet = self.name == "paper" and name in ("resnet18", "resnet34", "resnet50")
         return "layer3:2,layer4:2" if imagenet else "layer2:2,layer3:2"
 
     def settings(self, paper: str, dataset: str) -> Config:
-        """Data, length, batch and optimizer for an experiment of a paper on a data set (its seeds share them)."""
-        # A study that is repeated gives the same numbers.
+        """Return data, length, batch and optimizer of a paper's experiment on a data set."""
+        # So that a repeated study gives the same numbers.
         config = dataclasses.replace(PAPER[paper, dataset], deterministic=True)
         if self.name == "paper":
             return dataclasses.replace(config, validation=PAPER_VALIDATION)
@@ -87,8 +87,8 @@ class Profile:
                 config, data="digits", train_subset=200, validation=0.2, epochs=2, batch_size=50, threads=1,
                 device="cpu", optim=dataclasses.replace(optim, lr=0.05),
             )  # fmt: skip
-        # KDCL's first step of the rate, at 30 %, leaves a run of 24 epochs too few steps at the high rate: networks
-        # trained alone then err more (docs/studies.md), and what has not converged only suffers from distillation.
+        # KDCL lowers the rate first at 30 % of a run. That is too early in 24 epochs: networks trained alone then have
+        # higher errors (docs/studies.md), and distillation only hurts a network that has not converged.
         optim = dataclasses.replace(optim, milestones=OKDDIP.milestones)
         return dataclasses.replace(
             config, data="fashion_mnist" if dataset == "cifar10" else "glyphs", image_size=16, train_subset=10000,
@@ -97,7 +97,7 @@ class Profile:
 
 
 PROFILES = {
-    "smoke": Profile("smoke", 2, "200 digits and 2 epochs; shows that everything runs, and nothing else"),
+    "smoke": Profile("smoke", 2, "200 digits and 2 epochs; a check that everything runs, nothing more"),
     "cpu": Profile("cpu", 3, "small networks on Fashion-MNIST and Glyphs-100 at 16 × 16; not the papers' setting"),
     "paper": Profile("paper", 3, "the papers' networks, data and lengths"),
 }

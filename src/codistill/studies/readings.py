@@ -1,6 +1,6 @@
-"""How OKDDip is read: by the equations on the slides, or as its authors' released code has it.
+"""How OKDDip is read: by the equations on the slides, or as in its authors' released code.
 
-A reading sets every column of a table alike, so that no method is compared with another one's variant.
+A reading applies to every column of a table, so that all methods are compared under one reading.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Reading:
     vgg: Mapping[str, Any] = field(default_factory=dict)
 
     def method_options(self, method: str, network: str) -> dict[str, Any]:
-        """The options of a method on one of the paper's networks."""
+        """Return the options of a method on one of the paper's networks."""
         on_vgg = self.vgg if method == "okddip" and network.startswith("vgg") else {}
         return {**self.options.get(method, {}), **on_vgg}
 
@@ -45,22 +45,21 @@ class Reading:
 RELEASED = {"preset": "released"}
 READINGS = {
     "slides": Reading(
-        "OKDDip by the slides' equations, in which a peer also attends to itself. The slides do not say where gradient "
-        "stops: here the predictions inside targets are detached, the attention is not. Nor do they define the rivals: "
-        "DML learns from the mean of the others' probabilities at T = 3, detached; CL-ILR and ONE have the defaults of "
-        f"this library. {SHARED}",
+        "OKDDip by the slides' equations, in which a peer also attends to itself. The slides do not say where the "
+        "gradient stops: here the predictions inside targets are detached, the attention is not. They do not define "
+        "the other methods either: here DML learns from the mean of the others' probabilities at T = 3, detached; "
+        f"CL-ILR and ONE have this library's defaults. {SHARED}",
         options={"dml": {"temperature": 3.0, "target": "mean"}, "okddip": {"include_self": True}},
     ),
     "released": Reading(
-        "every column as in the code that OKDDip's authors released: targets are made of logits, nothing is detached "
-        "and 1e-7 is added to each target (in DML, CL-ILR, ONE and OKDDip), a peer also attends to itself, VGG, "
-        "DenseNet and OKDDip's attention have the released initial weights, and the last, smaller batch of an epoch is "
-        "trained on too. "
-        f"{SHARED}",
+        "every column as in the code that OKDDip's authors released. In DML, CL-ILR, ONE and OKDDip targets are made "
+        "of logits, nothing is detached and 1e-7 is added to each target. A peer also attends to itself. VGG, DenseNet "
+        "and OKDDip's attention have the released initial weights. The last, smaller batch of an epoch is also trained "
+        f"on. {SHARED}",
         settings={"initialisation": "released", "last_batch": "keep"},
         options={
             **dict.fromkeys(("dml", "cl_ilr", "one"), RELEASED),
-            # The paper's sum runs over all peers in both readings, whatever a later default of the method is.
+            # The paper's sum includes the peer itself in both readings; the method's default does not.
             "okddip": {**RELEASED, "include_self": True},
         },
         vgg={"projection_init": 0.01},

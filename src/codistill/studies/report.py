@@ -1,4 +1,4 @@
-"""The report of a study: its numbers beside the paper's, the paper's claims, and every run below."""
+"""The report of a study: its numbers next to the paper's, the paper's claims, and every run below."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from codistill.errors import UserError
 from codistill.reports import Comparison, compare, write_csv
 from codistill.reports.comparison import FEW_SEEDS
 from codistill.reports.details import Grid, GridCell
-from codistill.reports.front import Front, Statement
 from codistill.reports.numbers import interval, mean_std, number, p_value
 from codistill.reports.page import write_page
 from codistill.reports.picture import Picture
-from codistill.reports.run import Run
+from codistill.reports.preface import Preface, Statement
 from codistill.reports.tables import FEW_MARK
+from codistill.rundir import REPORT, Run
 from codistill.studies.claims import Finding, Judged, Place, judge
 from codistill.studies.claims_kdcl import CLAIMS as KDCL
 from codistill.studies.claims_okddip import CLAIMS as OKDDIP
 from codistill.studies.evidence import write_tables
+from codistill.studies.group_size_curve import group_size_picture
 from codistill.studies.paper import reference
 from codistill.studies.results import Number, Runs, numbers
-from codistill.studies.sizes import size_picture
 from codistill.studies.study import Study
 from codistill.studies.texts import (
     column_text,
@@ -41,8 +41,8 @@ CLAIMS = {"okddip": OKDDIP, "kdcl": KDCL}
 KINDS = {"confirmed": "yes", "not confirmed": "no"}
 RULE = (
     "A comparison is decided at p < 0.05 by the paired t-test over at least three seeds, after Holm’s correction for "
-    "the comparisons of its claim. A claim is confirmed if all its measured comparisons are, not confirmed if one is "
-    "decided the other way, and undecided otherwise."
+    "the comparisons of its claim. A claim is confirmed if all its measured comparisons are. It is not confirmed if "
+    "one is decided the other way, and undecided otherwise."
 )
 
 
@@ -52,7 +52,7 @@ def write_study_report(study: Study, runs: Runs, places: Mapping[Place, Number],
     Args:
         study: what was asked for.
         runs: variant -> its runs, finished or not.
-        places: the numbers of all studies of the paper, on which its claims rest.
+        places: the numbers of all studies of the paper, by which its claims are judged.
         out: folder to write to.
         command: what the user typed, for the evidence header.
 
@@ -65,13 +65,13 @@ def write_study_report(study: Study, runs: Runs, places: Mapping[Place, Number],
     found = numbers(study, runs)
     judged = findings(study.paper, places)
     begun = [run for of_variant in runs.values() for run in of_variant]
-    # Variants that share a run directory share its runs.
+    # Variants can share a run directory.
     begun = list({run.directory: run for run in begun}.values())
     comparison = _comparison(study, runs)
     write_csv(comparison, out)
     write_tables(study, found, judged, begun, out, command)
-    front = [_notice(study), _beside_the_paper(study, found), _claims(study, judged)]
-    return write_page(comparison, out / "report.html", title_text(study), front)
+    prefaces = [_notice(study), _compared_with_the_paper(study, found), _claims(judged)]
+    return write_page(comparison, out / REPORT, title_text(study), prefaces)
 
 
 def findings(paper: str, places: Mapping[Place, Number]) -> list[Finding]:
@@ -80,10 +80,10 @@ def findings(paper: str, places: Mapping[Place, Number]) -> list[Finding]:
 
 
 def number_grid(found: Sequence[Number]) -> Grid:
-    """The table of the study, one line per number."""
+    """Return the table of the study, one line per number."""
     headings = [
-        "Row", "Column", "Ours", "95 % interval", "Seeds", "Paper", "Ours − paper", "Against base", "95 % interval",
-        "p, Holm", "d_z", "Ours, selected epoch",
+        "Row", "Column", "Ours", "95 % interval", "Seeds", "Paper", "Ours − paper", "Difference to base",
+        "95 % interval", "p, Holm", "d_z", "Ours, selected epoch",
     ]  # fmt: skip
     return Grid(headings, [[GridCell(text) for text in _line(n)] for n in found], names=2)
 
@@ -97,42 +97,42 @@ def _line(n: Number) -> list[str]:
     ]  # fmt: skip
 
 
-def _notice(study: Study) -> Front:
+def _notice(study: Study) -> Preface:
     text = [line for line in (profile_text(study), reading_text(study)) if line]
     if study.profile != "paper":
         text.append(
-            "The paper’s numbers were measured on other data with larger networks, and stand here for orientation: "
-            "only the differences between methods can be compared, not the numbers."
+            "The paper’s numbers were measured on other data with larger networks and are shown for orientation. Only "
+            "the differences between methods can be compared, not the numbers."
         )
         text.append(networks_text(study))
-    return Front("", text, notice=True)
+    return Preface("", text, notice=True)
 
 
-def _beside_the_paper(study: Study, found: Sequence[Number]) -> Front:
+def _compared_with_the_paper(study: Study, found: Sequence[Number]) -> Preface:
     text = [f"{reference(study.paper)}. Top-1 {study.metric} in percent on the test images, last epoch, over seeds."]
     if study.gain:
         text.append("Gain: the sum over the networks of their accuracy minus that of the same network trained alone.")
     pictures: list[Picture] = []
-    if all(column.isdigit() for column in study.columns) and (picture := size_picture(study, found)):
+    if all(column.isdigit() for column in study.columns) and (picture := group_size_picture(study, found)):
         pictures.append(picture)
     notes = [
-        "Against base: the difference to the network trained alone (among ensembles to that of independent branches, "
-        "in the ablations to the full method, in a study of sizes to the smallest group), seed by seed; p from the "
-        "paired t-test after Holm’s correction for the whole table; d_z is the mean difference in standard deviations "
-        "of the differences."
+        "The base is the network trained alone; for ensembles the ensemble of independent branches, for ablations the "
+        "full method, for sizes of the group the smallest one. The difference to it is taken seed by seed. p is from "
+        "the paired t-test after Holm’s correction for the whole table. d_z is the mean difference divided by the "
+        "standard deviation of the differences."
     ]
     if any(map(few_seeds, found)):
-        notes.append(f"{FEW_MARK} Fewer than {FEW_SEEDS} finished seeds: no conclusion can rest on this number.")
+        notes.append(f"{FEW_MARK} Fewer than {FEW_SEEDS} finished seeds: this number supports no conclusion.")
     notes += study.choices
-    return Front("Beside the paper", text, grid=number_grid(found), pictures=pictures, notes=notes)
+    return Preface("Compared with the paper", text, grid=number_grid(found), pictures=pictures, notes=notes)
 
 
-def _claims(study: Study, judged: Sequence[Finding]) -> Front:
+def _claims(judged: Sequence[Finding]) -> Preface:
     statements = [
         Statement(f.claim.text, f.verdict, KINDS.get(f.verdict, "open"), _summary(f), _contrasts(f.measured))
         for f in judged
     ]
-    return Front("The paper's claims", [RULE], statements=statements)
+    return Preface("The paper's claims", [RULE], statements=statements)
 
 
 def _summary(finding: Finding) -> str:
@@ -141,9 +141,9 @@ def _summary(finding: Finding) -> str:
         count = len(finding.judged)
         return "no runs yet for its comparison" if count == 1 else f"no runs yet for its {count} comparisons"
     counts = {v: sum(j.verdict == v for j in measured) for v in ("confirmed", "not confirmed", "undecided")}
-    told = ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n)
+    verdicts = ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n)
     missing = len(finding.judged) - len(measured)
-    return told + (f"; no runs yet for {missing} of {len(finding.judged)} comparisons" if missing else "")
+    return verdicts + (f"; no runs yet for {missing} of {len(finding.judged)} comparisons" if missing else "")
 
 
 def _contrasts(judged: Sequence[Judged]) -> Grid:
@@ -160,15 +160,15 @@ def _contrasts(judged: Sequence[Judged]) -> Grid:
 
 
 def _comparison(study: Study, runs: Runs) -> Comparison:
-    """The runs part by part, each compared with its own baseline."""
-    parts: dict[str, dict[Path, Run]] = {}
+    """Compare the runs under each heading with their own baseline."""
+    by_heading: dict[str, dict[Path, Run]] = {}
     for name, variant in study.variants.items():
-        parts.setdefault(variant.part, {}).update({run.directory: run for run in runs[name]})
+        by_heading.setdefault(variant.heading, {}).update({run.directory: run for run in runs[name]})
     tables = []
-    for part, of_part in parts.items():
-        if of_part:
-            made = compare(list(of_part.values()))
-            tables += [dataclasses.replace(table, heading=part) for table in made.tables]
+    for heading, members in by_heading.items():
+        if members:
+            compared = compare(list(members.values()))
+            tables += [dataclasses.replace(table, heading=heading) for table in compared.tables]
     if not tables:
         raise UserError(f"{study.name} has no runs to compare: run it first, without --dry-run.")
     return Comparison(tuple(tables))

@@ -1,24 +1,23 @@
-"""A study's numbers: every entry over its seeds, beside the paper's, against its base, and the gain of a row."""
+"""A study's numbers: every entry over its seeds, with the paper's number, the difference to its base, and gains."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from codistill.reports.records import Outcome, Score
-from codistill.reports.run import Run
 from codistill.reports.statistics import Estimate, Paired, estimate, holm, paired
+from codistill.rundir import Outcome, Run, Score
 from codistill.studies.paper import Printed, printed_table
-from codistill.studies.plan import folder_stem
+from codistill.studies.run_list import folder_stem
 from codistill.studies.study import Entry, Study
 
 __all__ = ["UNITS", "Number", "Runs", "numbers", "value_of"]
 
 UNITS = {"gain": "points", "parameters": "millions"}
-"""Of the metrics that are not a percentage."""
+"""Units of the metrics that are not a percentage."""
 
 Runs = Mapping[str, Sequence[Run]]
-"""Variant -> its finished runs, one per seed."""
+"""Variant -> its runs, one per seed."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +30,11 @@ class Number:
         metric: "error" or "accuracy" in percent, "gain" in points, "parameters" in millions.
         values: seed -> value, with the weights of the last epoch.
         ours: mean, deviation and interval of `values`; None while no seed is finished.
-        selected: the same with the weights of the epoch that validation selected.
+        selected: the same with the weights of the epoch that was selected on the validation images.
         printed: the paper's number.
-        paired: ours minus the base's, on the seeds that both have; None for an entry without base.
+        paired: ours minus the base's, on the seeds that both have; None for an entry without a base.
         p_holm: its p-value after Holm's correction for all numbers of the table.
-        source: the runs' name, whose score and what of it; two numbers of one source are one measurement.
+        source: the runs, whose score it is, and which one; two numbers with one source are one measurement.
     """
 
     row: str
@@ -56,7 +55,7 @@ class Number:
 
 
 def numbers(study: Study, runs: Runs) -> list[Number]:
-    """Return all numbers of the table, row by row, a row's gain at its end."""
+    """Return all numbers of the table, row by row, with a row's gain at its end."""
     table = printed_table(study.paper, study.table)
     plain = {(e.row, e.column): _number(study, e, runs, table.number(e.row, e.column)) for e in study.entries}
     compared = [_compared(plain[e.row, e.column], _base(study, e, plain)) for e in study.entries]
@@ -69,7 +68,7 @@ def value_of(study: Study, entry: Entry, run: Run, outcome: Outcome) -> float | 
     """Return an entry's value in one finished run, with the weights of "last" or "selected"; None if it has none."""
     assert run.summary is not None
     if entry.what == "parameters":
-        return run.summary.parameters["training"] / 1e6
+        return run.summary.parameters.training / 1e6
     test = outcome.test
     score: Score | None
     if entry.who.startswith("peer "):
@@ -97,7 +96,7 @@ def _number(study: Study, entry: Entry, runs: Runs, printed: Printed | None) -> 
 
 
 def _base(study: Study, entry: Entry, plain: Mapping[tuple[str, str], Number]) -> Number | None:
-    """What the entry is compared with; nothing where that is the very same run."""
+    """Return what the entry is compared with; None where that is the same run."""
     same = {(e.row, e.column) for e in study.entries if (e.variant, e.who) == (entry.variant, entry.who)}
     return plain.get(entry.base) if entry.base is not None and entry.base not in same else None
 
@@ -110,7 +109,7 @@ def _compared(number: Number, base: Number | None) -> Number:
 
 
 def _gain(study: Study, row: str, plain: Mapping[tuple[str, str], Number]) -> list[Number]:
-    """The sum over the networks of (accuracy - vanilla accuracy of that network), seed by seed."""
+    """Return the sum over the networks of (accuracy - accuracy of that network trained alone), seed by seed."""
     places = [((row, column), ("vanilla", column)) for column in study.gain]
     if row == "vanilla" or not places or not all(a in plain and b in plain for a, b in places):
         return []

@@ -1,4 +1,4 @@
-"""From studies to cells: one run directory a configuration and seed, named by what it is, shared between studies."""
+"""The runs of studies: one directory per configuration and seed, named after its settings, shared between studies."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from pathlib import Path
 from typing import Any
 
 from codistill.errors import UserError, unknown
-from codistill.reports.settings import NO_EXPERIMENT
+from codistill.reports.settings import SAME_EXPERIMENT
 from codistill.studies.study import Study, Variant
 from codistill.training import Config, config_to_dict
 from codistill.training.check import check_config
 from codistill.training.naming import default_label
 
-__all__ = ["Cell", "Plan", "folder_stem", "make_plan", "select"]
+__all__ = ["PlannedRun", "RunList", "folder_stem", "make_run_list", "select"]
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One run: its configuration with seed and folder, and the cells (by index) whose runs it learns from."""
+class PlannedRun:
+    """One run: its configuration with seed and directory, and the runs (by index in the list) that it learns from."""
 
     config: Config
     after: tuple[int, ...] = ()
 
 
 @dataclass
-class Plan:
-    """The cells of some studies, each once; `place` finds the cell of (study, variant, seed)."""
+class RunList:
+    """The runs of some studies, each once; `index` has the position of (study, variant, seed) in `runs`."""
 
-    cells: list[Cell] = field(default_factory=list)
-    place: dict[tuple[str, str, int], int] = field(default_factory=dict)
+    runs: list[PlannedRun] = field(default_factory=list)
+    index: dict[tuple[str, str, int], int] = field(default_factory=dict)
 
     def folder(self, study: str, variant: str, seed: int) -> Path:
         """The run directory of a variant's seed."""
-        out = self.cells[self.place[study, variant, seed]].config.out
+        out = self.runs[self.index[study, variant, seed]].config.out
         assert out is not None
         return out
 
 
 def select(study: Study, only: Sequence[str] = (), methods: Sequence[str] = ()) -> Study:
-    """Keep some entries, the entries that they are compared with, and the variants and teachers that these need.
+    """Keep some entries, the entries that they are compared with, and the variants and teachers that all these need.
 
     Args:
         study: the whole study.
@@ -74,8 +74,8 @@ def select(study: Study, only: Sequence[str] = (), methods: Sequence[str] = ()) 
     return dataclasses.replace(study, entries=entries, variants=variants, networks=networks)
 
 
-def make_plan(studies: Sequence[Study], seeds: int, out: Path) -> Plan:
-    """Lay out the cells, seed by seed, so that an interrupted study has whole seeds first.
+def make_run_list(studies: Sequence[Study], seeds: int, out: Path) -> RunList:
+    """List the runs seed by seed, so that an interrupted study has finished its first seeds.
 
     Args:
         studies: of one profile.
@@ -85,37 +85,38 @@ def make_plan(studies: Sequence[Study], seeds: int, out: Path) -> Plan:
     Raises:
         UserError: a configuration that makes no sense.
     """
-    plan, known = Plan(), {}
+    listed, known = RunList(), {}
     for seed in range(seeds):
         for study in studies:
             for name in study.variants:
-                _place(plan, known, study, name, seed, out)
-    return plan
+                _add(listed, known, study, name, seed, out)
+    return listed
 
 
 def folder_stem(study: Study, name: str) -> str:
-    """The name of a variant's run directories, up to the seed."""
+    """Return the name of a variant's run directories, up to the seed."""
     config = study.variants[name].config
     parts = (config.data, "+".join(config.model), _slug(_label(config)), _key(study, study.variants[name]))
     return "-".join(parts)
 
 
-def _place(plan: Plan, known: dict[str, int], study: Study, name: str, seed: int, out: Path) -> int:
-    if (study.name, name, seed) in plan.place:
-        return plan.place[study.name, name, seed]
+def _add(listed: RunList, known: dict[str, int], study: Study, name: str, seed: int, out: Path) -> int:
+    """Add a variant's run, and its teacher's before it, unless they are listed; return its index."""
+    if (study.name, name, seed) in listed.index:
+        return listed.index[study.name, name, seed]
     variant = study.variants[name]
     after, teachers = (), ()
     if variant.teacher is not None:
-        after = (_place(plan, known, study, variant.teacher, seed, out),)
-        teachers = (str(plan.cells[after[0]].config.out),)
+        after = (_add(listed, known, study, variant.teacher, seed, out),)
+        teachers = (str(listed.runs[after[0]].config.out),)
     folder = f"{folder_stem(study, name)}-seed{seed}"
     if folder not in known:
-        known[folder] = len(plan.cells)
+        known[folder] = len(listed.runs)
         where = {"seed": seed, "out": out / "runs" / folder, "label": _label(variant.config), "teachers": teachers}
         config = dataclasses.replace(variant.config, **where)
         check_config(config)
-        plan.cells.append(Cell(config, after))
-    plan.place[study.name, name, seed] = known[folder]
+        listed.runs.append(PlannedRun(config, after))
+    listed.index[study.name, name, seed] = known[folder]
     return known[folder]
 
 
@@ -124,11 +125,11 @@ def _label(config: Config) -> str:
 
 
 def _key(study: Study, variant: Variant) -> str:
-    """Ten digits of the hash of all that departs from the defaults, so that a later, new option changes no key."""
+    """Ten digits of the hash of all settings that are not the default, so that a new option changes no key."""
     default = _flat(config_to_dict(Config()))
     settings = _flat(config_to_dict(variant.config))
-    # A teacher counts by its own key, wherever its run lies.
-    own = {k: v for k, v in settings.items() if k not in (*NO_EXPERIMENT, "teachers") and v != default.get(k)}
+    # A teacher is identified by its own key, wherever its run lies.
+    own = {k: v for k, v in settings.items() if k not in (*SAME_EXPERIMENT, "teachers") and v != default.get(k)}
     if variant.teacher is not None:
         own["teacher"] = _key(study, study.variants[variant.teacher])
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:10]

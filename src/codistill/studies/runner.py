@@ -1,4 +1,4 @@
-"""Runs a study's cells in worker processes: finished ones are kept, interrupted ones resumed, failed ones told."""
+"""Runs of a study in worker processes: finished ones are kept, interrupted ones resumed, failed ones reported."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from codistill.reports.settings import HOW_IT_RUNS
-from codistill.studies.plan import Cell
+from codistill.reports.settings import SAME_EXPERIMENT, flatten
+from codistill.rundir import CONFIG, LOG, is_complete
 from codistill.studies.progress import StudyProgress
-from codistill.training import AugmentConfig, Config, read_config, resume, train
+from codistill.studies.run_list import PlannedRun
+from codistill.training import Config, config_to_dict, read_config, resume, train
 from codistill.training.check import check_config
 from codistill.training.checkpoint import latest
-from codistill.training.configfile import config_digest
 
-__all__ = ["CellResult", "run_cells"]
+__all__ = ["EndedRun", "run_all", "same_run"]
 
 POLL = 0.5
-"""Seconds between two looks at the cells' progress."""
+"""Seconds between two updates of the display."""
 
 DEATHS = 2
-"""How often a worker process may be killed in a cell (by the system, for its memory) before the cell has failed."""
+"""How often the process of a run may be killed (by the system, for its memory) before the run has failed."""
 
 
 @dataclass(frozen=True)
-class CellResult:
-    """How one cell ended.
+class EndedRun:
+    """How one run ended.
 
     Attributes:
         run_dir: its run directory.
         error: None, or the traceback of what stopped it (also in its log.txt).
-        kept: whether it had been finished by an earlier call.
+        kept: whether an earlier call had finished it.
     """
 
     run_dir: Path
@@ -49,47 +49,49 @@ class CellResult:
     kept: bool = False
 
 
-def run_cells(
-    cells: Sequence[Cell | Config], jobs: int, console: Console, devices: Sequence[str] = ()
-) -> list[CellResult]:
-    """Run every cell, `jobs` at a time, and show what runs, what is done and the time left.
+def run_all(
+    runs: Sequence[PlannedRun | Config], jobs: int, console: Console, devices: Sequence[str] = ()
+) -> list[EndedRun]:
+    """Train every run, `jobs` at a time, and show which are running, which are done and the time left.
 
-    A cell whose run directory holds its finished run is not run again; one that was interrupted goes on from its last
-    whole epoch; one that fails does not stop the others, only those that learn from it.
+    A finished run is not trained again. An interrupted one goes on from its last whole epoch. A failed one stops only
+    the runs that learn from it.
 
     Args:
-        cells: what to run, each with its own `out`; a bare configuration waits for no other.
-        jobs: worker processes; each keeps to the cell's `threads`.
+        runs: each with its own `out`; a bare configuration waits for no other run.
+        jobs: worker processes; each uses the `threads` of its run.
         console: where progress is shown.
-        devices: handed out to the running cells in turn, instead of the device in their configuration.
+        devices: used by the workers in turn, instead of the device in the configuration.
 
     Returns:
-        The results in the order of `cells`.
+        The results in the order of `runs`.
     """
-    return _Runner([c if isinstance(c, Cell) else Cell(c) for c in cells], jobs, console, devices).run()
+    return _Runner([r if isinstance(r, PlannedRun) else PlannedRun(r) for r in runs], jobs, console, devices).run()
 
 
 @dataclass
 class _Worker:
-    """A pool of one process, which takes no other cell with it where it is killed, and the device that it runs on."""
+    """A pool of one process, so that a killed process stops no other run, and its device."""
 
     device: str | None
     pool: ProcessPoolExecutor
 
 
 class _Runner:
-    def __init__(self, cells: list[Cell], jobs: int, console: Console, devices: Sequence[str]) -> None:
-        self.cells, self.console = cells, console
-        self.progress = StudyProgress([cell.config for cell in cells], jobs)
+    """Runs are known by their index in `runs`."""
+
+    def __init__(self, runs: list[PlannedRun], jobs: int, console: Console, devices: Sequence[str]) -> None:
+        self.runs, self.console = runs, console
+        self.progress = StudyProgress([run.config for run in runs], jobs)
         self.workers = [_Worker(devices[i % len(devices)] if devices else None, _new_pool()) for i in range(jobs)]
         self.free = list(self.workers)
-        self.waiting = list(range(len(cells)))
-        self.running: dict[Future[CellResult], tuple[int, _Worker]] = {}
-        self.results: dict[int, CellResult] = {}
-        self.deaths = [0] * len(cells)
+        self.waiting = list(range(len(runs)))
+        self.running: dict[Future[EndedRun], tuple[int, _Worker]] = {}
+        self.ended: dict[int, EndedRun] = {}
+        self.deaths = [0] * len(runs)
 
-    def run(self) -> list[CellResult]:
-        """Run all cells."""
+    def run(self) -> list[EndedRun]:
+        """Train all runs."""
         try:
             with Live(console=self.console, auto_refresh=False, transient=True) as live:
                 while self.waiting or self.running:
@@ -101,57 +103,57 @@ class _Runner:
         finally:
             for worker in self.workers:
                 worker.pool.shutdown(cancel_futures=True)
-        return [self.results[cell] for cell in range(len(self.cells))]
+        return [self.ended[index] for index in range(len(self.runs))]
 
     def _submit(self) -> None:
-        """Start the cells whose teachers are there, as long as a worker is free; drop those whose teacher failed."""
-        for cell in list(self.waiting):
-            needs = [self.results.get(teacher) for teacher in self.cells[cell].after]
-            if any(need is not None and need.error for need in needs):
-                self.waiting.remove(cell)
-                failed = self.cells[self.cells[cell].after[0]].config.out
-                self._keep(cell, CellResult(self._out(cell), f"not begun: its teacher {failed} failed"))
-            elif all(needs) and self.free:
-                self.waiting.remove(cell)
+        """Start runs whose teachers are finished while a worker is free; drop those whose teacher failed."""
+        for index in list(self.waiting):
+            teachers = [self.ended.get(teacher) for teacher in self.runs[index].after]
+            if any(teacher is not None and teacher.error for teacher in teachers):
+                self.waiting.remove(index)
+                failed = self.runs[self.runs[index].after[0]].config.out
+                self._record(index, EndedRun(self._out(index), f"not started: its teacher {failed} failed"))
+            elif all(teachers) and self.free:
+                self.waiting.remove(index)
                 worker = self.free.pop(0)
-                self.running[self._start(cell, worker)] = (cell, worker)
+                self.running[self._start(index, worker)] = (index, worker)
 
-    def _start(self, cell: int, worker: _Worker) -> Future[CellResult]:
+    def _start(self, index: int, worker: _Worker) -> Future[EndedRun]:
         try:
-            return worker.pool.submit(_run_cell, self.cells[cell].config, worker.device)
+            return worker.pool.submit(_train_or_resume, self.runs[index].config, worker.device)
         except BrokenProcessPool:
             worker.pool = _new_pool()
-            return worker.pool.submit(_run_cell, self.cells[cell].config, worker.device)
+            return worker.pool.submit(_train_or_resume, self.runs[index].config, worker.device)
 
-    def _end(self, future: Future[CellResult]) -> None:
-        cell, worker = self.running.pop(future)
+    def _end(self, future: Future[EndedRun]) -> None:
+        index, worker = self.running.pop(future)
         self.free.append(worker)
         error = future.exception()
         if isinstance(error, BrokenProcessPool):
-            self._revive(cell)
+            self._try_again(index)
         else:
-            self._keep(cell, CellResult(self._out(cell), str(error)) if error else future.result())
+            self._record(index, EndedRun(self._out(index), str(error)) if error else future.result())
 
-    def _revive(self, cell: int) -> None:
-        """Its worker was killed: the cell goes on in a new one, a few times at most."""
-        self.deaths[cell] += 1
-        if self.deaths[cell] > DEATHS:
-            self._keep(cell, CellResult(self._out(cell), "its process was killed; the memory may be too small"))
+    def _try_again(self, index: int) -> None:
+        """Continue a run whose process was killed in a new process, a few times at most."""
+        self.deaths[index] += 1
+        if self.deaths[index] > DEATHS:
+            self._record(index, EndedRun(self._out(index), "its process was killed; the memory may be too small"))
         else:
-            self.waiting.insert(0, cell)
+            self.waiting.insert(0, index)
 
-    def _keep(self, cell: int, result: CellResult) -> None:
-        self.results[cell] = result
-        log = result.run_dir / "log.txt"
-        if result.error is not None:
-            result.run_dir.mkdir(parents=True, exist_ok=True)
-            log.write_text(result.error, encoding="utf-8")
+    def _record(self, index: int, ended: EndedRun) -> None:
+        self.ended[index] = ended
+        log = ended.run_dir / LOG
+        if ended.error is not None:
+            ended.run_dir.mkdir(parents=True, exist_ok=True)
+            log.write_text(ended.error, encoding="utf-8")
         else:
             log.unlink(missing_ok=True)
-        self.console.print(self.progress.finished(cell, result.error, result.kept), highlight=False, soft_wrap=True)
+        self.console.print(self.progress.finished(index, ended.error, ended.kept), highlight=False, soft_wrap=True)
 
-    def _out(self, cell: int) -> Path:
-        out = self.cells[cell].config.out
+    def _out(self, index: int) -> Path:
+        out = self.runs[index].config.out
         assert out is not None
         return out
 
@@ -162,7 +164,7 @@ def _new_pool() -> ProcessPoolExecutor:
 
 
 def _end_with_parent() -> None:
-    """Let a killed study leave no process behind, which would write into the run that the next call goes on with."""
+    """End this process when the study is killed: it would go on writing into a run that the next call resumes."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -173,37 +175,36 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _run_cell(config: Config, device: str | None) -> CellResult:
+def _train_or_resume(config: Config, device: str | None) -> EndedRun:
     assert config.out is not None
     out, started = config.out, time.perf_counter()
     try:
-        begun = (out / "config.yaml").is_file() and latest(out) is not None
-        if begun and _same(read_config(out / "config.yaml"), config):
-            kept = (out / "summary.json").is_file()
+        begun = (out / CONFIG).is_file() and latest(out) is not None
+        if begun and same_run(read_config(out / CONFIG), config):
+            kept = is_complete(out)
             resume(out)
-            return CellResult(out, kept=kept)
+            return EndedRun(out, kept=kept)
         train(dataclasses.replace(config, device=device) if device else config, overwrite=True)
-        return CellResult(out)
+        return EndedRun(out)
     except Exception:
         text = f"after {time.perf_counter() - started:.1f} s\n{traceback.format_exc()}"
-        return CellResult(out, error=text)
+        return EndedRun(out, error=text)
 
 
-def _same(found: Config, wanted: Config) -> bool:
-    """Whether a run directory has the wanted configuration, defaults filled in, on whichever device and executor."""
+def same_run(found: Config, wanted: Config) -> bool:
+    """Whether a run directory has the wanted experiment and seed, on whichever device and executor."""
     wanted = check_config(wanted)
-    filled = {
-        "epochs": wanted.epochs or found.epochs,
-        "augment": AugmentConfig(
-            **{
-                name: getattr(found.augment, name) if value is None else value
-                for name, value in vars(wanted.augment).items()
-            }
-        ),
-        **{name: getattr(found, name) for name in HOW_IT_RUNS},
-        "amp": found.amp if wanted.device != found.device else wanted.amp,
-        # A study's folder may have moved: a teacher's own folder name says what it is.
-        "teachers": tuple(Path(teacher).name for teacher in wanted.teachers),
-    }
-    found = dataclasses.replace(found, teachers=tuple(Path(teacher).name for teacher in found.teachers))
-    return config_digest(found) == config_digest(dataclasses.replace(wanted, **filled))
+    before, now = _experiment(found), _experiment(wanted)
+    # What is left out takes its value from the data set, or from the device.
+    filled = {name for name, text in now.items() if text == "null" and name.startswith(("epochs", "augment."))}
+    if found.device != wanted.device:
+        filled.add("amp")
+    return all(before.get(name) == now.get(name) for name in (before.keys() | now.keys()) - filled)
+
+
+def _experiment(config: Config) -> dict[str, str]:
+    settings = flatten(config_to_dict(config))
+    # A study's folder may have been moved: the name of a teacher's folder says what the teacher is.
+    teachers = " ".join(Path(teacher).name for teacher in config.teachers)
+    differ = SAME_EXPERIMENT - {"seed"}
+    return {name: text for name, text in settings.items() if name not in differ} | {"teachers": teachers}

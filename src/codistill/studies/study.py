@@ -1,4 +1,4 @@
-"""A study: the ways to train that an experiment compares, and which of their scores stands where in its table."""
+"""A study: the ways to train that an experiment compares, and which of their scores goes where in its table."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class Variant:
     """One way to train, without seed and folder.
 
     Attributes:
-        part: heading of the part of the report that its runs stand in.
+        heading: of the table in the report that has its runs.
         config: the configuration.
         teacher: name of the variant whose run of the same seed teaches (method kd).
     """
 
-    part: str
+    heading: str
     config: Config
     teacher: str | None = None
 
@@ -35,7 +35,7 @@ class Entry:
         who: "headline" (the leader, or the mean of the students), "ensemble" (the mean of softmax outputs),
             "ensemble_logits" (the mean of logits), "ensemble_own" (ONE's gated one), or "peer 0", "peer 1", ...
         what: "top1_error", "top5_error" or "parameters" (in training).
-        base: (row, column) of the entry that it is compared with; None for one that is compared with nothing.
+        base: (row, column) of the entry that it is compared with; None if it is not compared.
     """
 
     row: str
@@ -54,15 +54,15 @@ class Study:
         name: such as "okddip/table2".
         profile: "paper", "cpu" or "smoke".
         title: what it compares, in a line.
-        metric: "error" or "accuracy", in percent, as the paper prints it.
-        variants: name -> variant, in the order in which they should run; teachers come first.
+        metric: "error" or "accuracy" in percent, whichever the paper prints.
+        variants: name -> variant, in the order in which they should run, teachers first.
         entries: the numbers of the table, row by row.
-        gain: columns whose improvements over the row "vanilla" a row's gain sums; empty for a table without gain.
-        networks: the paper's networks and what stands for each.
-        choices: what the papers leave open and how it was settled here, a sentence each.
-        reading: of OKDDip's studies, "slides" or "released"; None for KDCL's, which have one reading only.
-        unclear_epochs: of KDCL's studies, the epochs of the networks whose length the slides leave open; None for the
-            full length.
+        gain: the columns that a row's gain sums, each minus the row "vanilla"; empty for a table without gain.
+        networks: the paper's networks and what replaces each.
+        choices: what the papers leave open and what was chosen here, a sentence each.
+        reading: "slides" or "released" for OKDDip's studies; None for KDCL's, which have only one reading.
+        unclear_epochs: for KDCL's studies, the epochs of the networks whose length the slides leave open; None for
+            the full length.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Study:
 
     @property
     def folder(self) -> str:
-        """Name of the folder of its report, such as "okddip-table2" or "okddip-table2-released"."""
+        """Name of its report's folder, such as "okddip-table2" or "okddip-table2-released"."""
         parts = [self.name.replace("/", "-")]
         if self.reading and self.reading != "slides":
             parts.append(self.reading)

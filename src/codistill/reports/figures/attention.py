@@ -7,7 +7,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from codistill.reports.figures.svg import INK, SMALL, canvas, inline
-from codistill.reports.run import Run
+from codistill.rundir import Run
 
 __all__ = ["attention_figure", "last_attention"]
 
@@ -23,10 +23,10 @@ def last_attention(runs: tuple[Run, ...]) -> NDArray[np.float64] | None:
 
 
 def attention_figure(matrix: NDArray[np.float64], ident: str, label: str) -> str:
-    """Draw [A, A] weights: row = the peer that listens, column = the peer listened to; deeper colour, more weight."""
+    """Draw [A, A] weights: row = the peer that learns, column = the peer it learns from; deeper colour, more weight."""
     size = len(matrix)
     # Top and bottom margins are chosen so that the cells come out square.
-    figure, axes = canvas(SMALL, SMALL + 6, x="listened to", y="listener", left=22, top=26)
+    figure, axes = canvas(SMALL, SMALL + 6, x="learns from", y="peer", left=22, top=26)
     axes.grid(visible=False)
     axes.spines["bottom"].set_visible(False)
     largest = float(matrix.max()) or 1.0

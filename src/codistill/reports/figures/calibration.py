@@ -1,4 +1,4 @@
-"""Reliability diagrams: does a prediction made with 80 % confidence come true in 80 % of cases?"""
+"""Reliability diagrams: is a prediction made with 80 % confidence right in 80 % of cases?"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from codistill.reports.figures.pens import Pen
 from codistill.reports.figures.svg import MUTED, SMALL, canvas, inline
-from codistill.reports.records import Bins
+from codistill.rundir import Bins
 
 __all__ = ["pooled", "reliability_figure"]
 
@@ -27,7 +27,7 @@ def pooled(bins: Sequence[Bins]) -> NDArray[np.float64]:
 
 
 def reliability_figure(points: NDArray[np.float64], pen: Pen, ident: str, label: str) -> str:
-    """Draw accuracy over confidence, a dot a bin with an area for its images, and its gap to the diagonal."""
+    """Draw accuracy over confidence, one dot per bin with an area for its images, and the line to the diagonal."""
     figure, axes = canvas(SMALL, SMALL + 8, x="confidence, %", y="accuracy, %", left=28)
     count, confidence, accuracy = points[:, 0], 100 * points[:, 1], 100 * points[:, 2]
     axes.plot([0, 100], [0, 100], color=MUTED, linewidth=0.8, dashes=(2, 3))

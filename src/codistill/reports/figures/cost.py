@@ -1,4 +1,4 @@
-"""What an error costs: seconds of training against test error, a dot a row."""
+"""Test error against seconds of training, one dot per row."""
 
 from __future__ import annotations
 

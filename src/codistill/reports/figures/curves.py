@@ -1,4 +1,4 @@
-"""A quantity over epochs: one line a row, the mean over its seeds, and the seeds' range as a band."""
+"""A quantity over epochs: one line per row, the mean over its seeds, with a band for their range."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from codistill.reports.figures.pens import Pen
 from codistill.reports.figures.svg import HALF, canvas, inline, log_axis, value_axis
-from codistill.reports.records import Epoch
-from codistill.reports.run import Run
+from codistill.rundir import Epoch, Run
 
 __all__ = ["Line", "curve_figure", "line_over_seeds"]
 
@@ -31,7 +30,7 @@ class Line:
 
 
 def line_over_seeds(runs: Sequence[Run], pen: Pen, pick: Callable[[Epoch], float | None]) -> Line | None:
-    """Gather one quantity; None where no epoch of any run has it. At each epoch, the seeds count that reached it."""
+    """Gather one quantity over the seeds that reached each epoch; None where no epoch of any run has it."""
     values: dict[int, list[float]] = {}
     for run in runs:
         for epoch in run.metrics:
@@ -59,11 +58,11 @@ def curve_figure(
 ) -> str:
     """Draw lines over epochs (or what `x` names); the axis is logarithmic where values span more than a factor of six.
 
-    `from_zero`: whether an axis that is not logarithmic begins at 0, else a little below the lowest value.
+    `from_zero`: whether an axis that is not logarithmic starts at 0; otherwise a little below the lowest value.
     """
     figure, axes = canvas(width, height, x=x, y=y)
     positive = np.concatenate([line.low[line.low > 0] for line in lines] or [np.array([])])
-    # On a logarithmic axis an error of exactly 0 lies at half the smallest error that was seen.
+    # A logarithmic axis has no 0: an error of exactly 0 is drawn at half the smallest other one.
     floor = 0.5 * float(positive.min()) if len(positive) else 0.0
     highest = max(float(line.high.max()) for line in lines)
     logarithmic = floor > 0 and highest / (2 * floor) > RATIO_FOR_LOG
@@ -75,7 +74,7 @@ def curve_figure(
         axes.plot(
             line.epochs, mean, color=line.pen.colour, linestyle=line.pen.linestyle, linewidth=1.4,
             marker=line.pen.marker, markersize=3.6, markeredgewidth=0,
-            # Markers of different lines start at different epochs, so that they do not hide one another.
+            # Markers of different lines start at different epochs, so that they do not hide each other.
             markevery=(order * every // max(len(lines), 1), every),
         )  # fmt: skip
     last = max(int(line.epochs[-1]) for line in lines)

@@ -18,7 +18,7 @@ PITCH = 50.0
 SEEDS_BELOW = 0.11
 ENSEMBLE_BELOW = 0.3
 LETTER, VALUE = 5.3, 100.0
-"""Width of a letter of a row's name, about, and of the error beside it."""
+"""Approximate width of a letter of a row's name, and of the error next to it."""
 
 
 def forest_figure(rows: Sequence[Row], pens: dict[str, Pen], ident: str, label: str, width: float = HALF) -> str:
@@ -56,13 +56,13 @@ def forest_figure(rows: Sequence[Row], pens: dict[str, Pen], ident: str, label: 
 
 
 def _fitting(name: str, width: float) -> str:
-    """The name, cut where it would run into the error; the key above has it whole."""
+    """Return the name, cut where it would run into the error; the key above has all of it."""
     room = int((width - VALUE) / LETTER)
     return name if len(name) <= room else f"{name[: room - 1].rstrip()}…"
 
 
 def _range(rows: Sequence[Row]) -> tuple[float, float]:
-    """Return limits that hold every seed, and intervals as long as they leave the seeds room to differ."""
+    """Return limits with every seed inside, and the intervals too unless the seeds could then not be distinguished."""
     estimates = [e for row in rows for e in (row.error, row.ensemble) if e]
     seeds = [value for e in estimates for value in e.values]
     least, most = min(seeds), max(seeds)

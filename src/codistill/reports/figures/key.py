@@ -1,4 +1,4 @@
-"""The key to lines and markers: drawn in HTML beside the pictures, where it wraps and never hides a line."""
+"""The key to lines and markers: drawn in HTML above the pictures, where it wraps and never hides a line."""
 
 from __future__ import annotations
 
@@ -41,5 +41,5 @@ def swatch(pen: Pen) -> str:
 
 
 def key_of(pens: Mapping[str, Pen]) -> list[KeyEntry]:
-    """Return one entry a pen, in order."""
+    """Return one entry per pen, in order."""
     return [KeyEntry(name, swatch(pen)) for name, pen in pens.items()]

@@ -1,4 +1,4 @@
-"""How each row of a table is drawn, in every picture alike: colour, dash and marker, so that colour is never alone."""
+"""How each row is drawn, in every picture the same: colour, dash and marker, so that colour is never the only clue."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from codistill.reports.comparison import Row
 __all__ = ["COLOURS", "Pen", "pens_for", "plain_pens"]
 
 COLOURS = 7
-"""Colours besides series 0, the neutral one; the page's style sheet gives their values for light and dark."""
+"""Colours in addition to series 0, the neutral one; the page's style sheet gives their values for light and dark."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES: tuple[tuple[float, ...], ...] = ((), (5, 2), (1.5, 1.5), (6, 1.5, 1.5, 1.5))
@@ -36,7 +36,7 @@ class Pen:
 
 
 def plain_pens(count: int, first: int = 0) -> list[Pen]:
-    """Return `count` pens with different colours; beyond seven, colours come again with another dash."""
+    """Return `count` pens with different colours; beyond seven, colours repeat with another dash."""
     return [
         Pen(1 + i % COLOURS, DASHES[i // COLOURS % len(DASHES)], MARKERS[i % len(MARKERS)]) for i in range(first, count)
     ]

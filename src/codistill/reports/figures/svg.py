@@ -1,7 +1,7 @@
 """Matplotlib figures as inline SVG that takes its colours and fonts from the page around it.
 
-Drawn with stand-in colours that are replaced by CSS values, so that one picture serves light and dark; text stays text
-in the page's font. All sizes are in units of 1/72 inch, which the page scales with the picture's width.
+They are drawn in stand-in colours, which are then replaced by CSS values, so that one picture serves light and dark.
+Text stays text, in the page's font. Sizes are in units of 1/72 inch, which the page scales with the picture's width.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 __all__ = ["HALF", "INK", "MUTED", "PAPER", "RULE", "SMALL", "canvas", "inline", "log_axis", "value_axis"]
 
 HALF, SMALL = 380.0, 184.0
-"""Widths of a picture that takes half the page and of one that takes a quarter, at the same size of text."""
+"""Widths of a picture that takes half the page and of one that takes a quarter, with the same text size."""
 
 INK, MUTED, RULE, PAPER = "#000001", "#000002", "#000003", "#000004"
 NAMED = {INK: "currentColor", MUTED: "var(--muted)", RULE: "var(--rule)", PAPER: "var(--paper)"}
@@ -40,7 +40,7 @@ STYLE: dict[Any, Any] = {
 def canvas(
     width: float, height: float, *, x: str = "", y: str = "", left: float = LEFT, top: float = TOP
 ) -> tuple[Figure, Axes]:
-    """Return a figure of the given size with one plain pair of axes; `y` stands level above the axis."""
+    """Return a figure of the given size with one plain pair of axes; `y` is written horizontally above the axis."""
     figure = Figure(figsize=(width / 72, height / 72))
     bottom = BOTTOM if x else BOTTOM - 14
     box = (left / width, bottom / height, (width - left - RIGHT) / width, (height - top - bottom) / height)
@@ -78,8 +78,8 @@ def inline(figure: Figure, ident: str, label: str) -> str:
 
     Args:
         figure: drawn with this module's stand-in colours.
-        ident: unique in the page; goes in front of every id in the picture.
-        label: what a reader who cannot see the picture is told.
+        ident: unique in the page; the prefix of every id in the picture.
+        label: description for readers who cannot see the picture.
     """
     buffer = io.BytesIO()
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
@@ -128,7 +128,7 @@ def _make_ids_unique(root: ET.Element, ident: str) -> None:
 
 def _page_style(style: str) -> str:
     kept = [part.strip() for part in style.split(";") if not part.strip().startswith("font-family")]
-    # The page may set the size of ordinary text: on a phone pictures shrink, and text should not.
+    # The page may set the size of ordinary text: on a phone pictures shrink, but text should not.
     text = "; ".join(kept).replace(f"font-size: {TEXT:g}px", f"font-size: var(--picture-text, {TEXT:g}px)")
     for stand_in, value in NAMED.items():
         text = text.replace(stand_in, value)

@@ -1,0 +1,82 @@
+"""The evaluation record: what one reading of the validation or test images gave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from codistill.rundir.record import Record, RecordError
+
+__all__ = ["Bins", "Diversity", "Evaluation", "Score"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score(Record):
+    """Errors and expected calibration error in percent, negative log-likelihood in nats.
+
+    `top5_error` is None for five classes or fewer.
+    """
+
+    top1_error: float
+    top5_error: float | None
+    nll: float
+    ece: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bins(Record):
+    """A reliability diagram: per bin the images, their mean confidence and accuracy (0 to 1; None where empty)."""
+
+    count: tuple[int, ...]
+    confidence: tuple[float | None, ...]
+    accuracy: tuple[float | None, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.count) == len(self.confidence) == len(self.accuracy):
+            raise RecordError("has lists of different lengths")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diversity(Record):
+    """How far the students' predictions lie apart.
+
+    Attributes:
+        distance: mean over pairs and images of the Euclidean distance of softmax outputs.
+        disagreement: percent of (pair, image) where the predicted classes differ.
+    """
+
+    distance: float
+    disagreement: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Record):
+    """One reading of the validation or test images.
+
+    Attributes:
+        images: how many there were.
+        peers: one score per student, in the order of the group.
+        mean: mean of the students' scores.
+        leader_peer: index of the student that is handed back.
+        leader: its score.
+        ensemble: mean of the students' softmax outputs.
+        ensemble_logits: softmax of the mean of the students' logits.
+        ensemble_own: the ensemble that the method itself forms; None where it forms none.
+        diversity: None for a single network.
+        reliability: bins of "leader" and "ensemble".
+    """
+
+    images: int
+    peers: tuple[Score, ...]
+    mean: Score
+    leader_peer: int
+    leader: Score
+    ensemble: Score
+    ensemble_logits: Score
+    ensemble_own: Score | None = None
+    diversity: Diversity | None
+    reliability: Mapping[str, Bins]
+
+    def score(self, which: str) -> Score:
+        """Return the score of the `leader`, the `mean` of the students, or the `ensemble`."""
+        return {"leader": self.leader, "mean": self.mean, "ensemble": self.ensemble}[which]

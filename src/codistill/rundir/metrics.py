@@ -1,0 +1,56 @@
+"""metrics.jsonl: one line per epoch, appended while the run trains."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from codistill.rundir.epoch import Epoch
+from codistill.rundir.files import parse_record, write_whole
+from codistill.rundir.names import METRICS
+
+__all__ = ["append_epoch", "keep_epochs", "last_epoch", "read_epochs"]
+
+
+def append_epoch(run_dir: Path, epoch: Epoch) -> None:
+    """Append one line, and make sure that it is on disk."""
+    with (run_dir / METRICS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(epoch.to_json()) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def keep_epochs(run_dir: Path, epochs: int) -> None:
+    """Keep the first `epochs` lines: a resumed run writes the later ones again."""
+    path = run_dir / METRICS
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    write_whole(path, "".join(lines[:epochs]))
+
+
+def read_epochs(run_dir: Path, complete: bool) -> tuple[Epoch, ...]:
+    """Return the epochs by number; of one that stands there twice, the later line counts.
+
+    An epoch stands there twice where a run was resumed from an older checkpoint. A last line without its end is still
+    being written, or was cut off with the process: it is left out, unless the run is `complete`.
+
+    Raises:
+        UserError: a line is damaged or of a newer format.
+    """
+    path = run_dir / METRICS
+    lines = path.read_bytes().split(b"\n")
+    unended = lines.pop()
+    if unended and complete:
+        lines.append(unended)
+    epochs = [parse_record(f"{path}, line {n},", path, line, Epoch) for n, line in enumerate(lines, 1) if line]
+    by_number = {epoch.epoch: epoch for epoch in epochs}
+    return tuple(by_number[number] for number in sorted(by_number))
+
+
+def last_epoch(run_dir: Path) -> Epoch | None:
+    """Return the epoch of the last whole line; None where there is none yet."""
+    path = run_dir / METRICS
+    if not path.is_file():
+        return None
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return parse_record(f"{path}, line {len(lines)},", path, lines[-1], Epoch) if lines else None

@@ -1,0 +1,145 @@
+"""summary.json: the results of a complete run, and all that is needed to judge and repeat them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from codistill.rundir.evaluation import Evaluation
+from codistill.rundir.names import FORMAT
+from codistill.rundir.record import Record, RecordError
+
+__all__ = [
+    "KIND", "Concern", "ExecutorUsed", "ImageCounts", "Leader", "Machine", "Outcome", "Parameters", "Seconds",
+    "Summary", "TrialRecord",
+]  # fmt: skip
+
+KIND = "codistill-run"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leader(Record):
+    """The student that is handed back; `rule`: "group leader", "lowest validation error" or "only network"."""
+
+    peer: int
+    rule: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome(Record):
+    """The results with the weights of one epoch."""
+
+    epoch: int
+    validation: Evaluation
+    test: Evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Concern(Record):
+    """What looked wrong, and the epoch in which it was first seen."""
+
+    epoch: int
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters(Record):
+    """How many were trained (all students and the method), and how many the student that is handed back has."""
+
+    training: int
+    deployed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seconds(Record):
+    """Time of all epochs, and that of the process that finished the run."""
+
+    training: float
+    total: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord(Record):
+    """The choice of an executor.
+
+    Attributes:
+        chosen: its name.
+        seconds: the fastest step of each executor that was tried.
+        refused: why each of the others cannot run the group, a sentence each.
+        held_bytes: what the activations of all students take at once.
+        allowed_bytes: what they may take; None where no limit is known.
+    """
+
+    chosen: str
+    seconds: Mapping[str, float]
+    refused: Mapping[str, str]
+    held_bytes: int
+    allowed_bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutorUsed(Record):
+    """What ran the students; `trial` is None unless the executor asked for was `auto`."""
+
+    name: str
+    trial: TrialRecord | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageCounts(Record):
+    """Images of each part of the data."""
+
+    train: int
+    validation: int
+    test: int
+    held_out: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine(Record):
+    """What the run ran on."""
+
+    device: str
+    processor: str
+    threads: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary(Record):
+    """summary.json; its entries are those of docs/run-directory.md, in the same order.
+
+    `headline` says whose score of the last epoch stands for the run in tables: "leader", or "mean" of the students.
+    """
+
+    version: int = FORMAT
+    kind: str = KIND
+    label: str
+    method: str
+    models: tuple[str, ...]
+    peers: int
+    group: str
+    data: str
+    seed: int
+    icl: bool
+    classes: tuple[str, ...]
+    leader: Leader
+    headline: str
+    epochs: int
+    last: Outcome
+    selected: Outcome
+    concerns: tuple[Concern, ...] = ()
+    parameters: Parameters
+    seconds: Seconds
+    peak_memory: int | None = None
+    executor: ExecutorUsed | None = None
+    images: ImageCounts
+    seeds: Mapping[str, int]
+    versions: Mapping[str, str]
+    machine: Machine
+    config_sha256: str
+
+    def __post_init__(self) -> None:
+        if self.kind != KIND:
+            raise RecordError(f"is {self.kind!r}, not {KIND!r}", "kind")
+        if self.headline not in ("leader", "mean"):
+            raise RecordError(f"is {self.headline!r}, neither 'leader' nor 'mean'", "headline")

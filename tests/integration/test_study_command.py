@@ -1,0 +1,134 @@
+"""`codistill study`: what it runs, keeps, reports and refuses; and the runs of the demo."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from codistill.cli import main
+from codistill.studies import runner
+from codistill.studies.demo import Demo, configs
+
+
+class InThisProcess(ThreadPoolExecutor):
+    """Stands for a pool of one process where a test is not about processes, which take seconds to start."""
+
+    def __init__(self):
+        super().__init__(1)
+
+
+def study(*arguments):
+    """The exit code of `codistill study`."""
+    try:
+        main(["study", *map(str, arguments)])
+    except SystemExit as stop:
+        return stop.code or 0
+    return 0
+
+
+def test_the_command_runs_a_study_keeps_its_runs_and_names_the_log_of_a_failed_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "_new_pool", InThisProcess)
+    options = ["kdcl/table7", "--profile", "smoke", "--seeds", "1", "--jobs", "1", "--out", tmp_path]
+    assert study(*options, "--methods", "2_distill_1", "--dry-run") == 0
+    assert "3 of 3 runs to do; nothing was run" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+    # A device without values: every run fails on it.
+    assert study(*options, "--methods", "dml", "--devices", "meta") == 1
+    screen = capsys.readouterr().out
+    runs = tmp_path / "smoke" / "runs"
+    logs = sorted(runs.glob("*/log.txt"))
+    assert len(logs) == 3
+    assert all(f"failed: {log}" in screen for log in logs)
+    assert "no report of kdcl/table7: none of its runs has finished an epoch" in screen
+
+    assert study(*options, "--methods", "2_distill_1") == 0
+    screen = capsys.readouterr().out
+    written = {path: path.stat().st_mtime_ns for path in runs.glob("*/summary.json")}
+    assert len(written) == 3
+    assert len(list(runs.glob("*/log.txt"))) == 1
+    report = tmp_path / "smoke" / "kdcl-table7"
+    assert f"report: {report / 'report.html'}" in screen
+    assert "| 2_distill_1 | resnet32 |" in (report / "table.md").read_text()
+
+    # Three of the four runs are there; the other fails, and is reported.
+    assert study(*options, "--methods", "2_distill_1", "one", "--devices", "meta") == 1
+    screen = capsys.readouterr().out
+    assert screen.count("finished by an earlier call") == 3
+    (failed,) = [line.removeprefix("failed: ") for line in screen.splitlines() if line.startswith("failed: ")]
+    assert "-one-branches-" in failed
+    assert "after" in (runs / failed.rpartition("runs/")[2]).read_text()
+    assert {path: path.stat().st_mtime_ns for path in runs.glob("*/summary.json")} == written
+    assert "2_distill_1" in (report / "table.md").read_text()
+
+
+def test_a_reading_has_its_own_runs_and_report_and_says_where_it_changes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "_new_pool", InThisProcess)
+    options = ["--profile", "smoke", "--seeds", "1", "--jobs", "1", "--out", tmp_path]
+    table4 = ["okddip/table4", "--only", "vgg16", "--methods", "okddip_branch", *options]
+    assert study(*table4, "--reading", "released") == 0
+    screen = capsys.readouterr().out
+    report = tmp_path / "smoke" / "okddip-table4-released"
+    assert "; reading released)" in screen
+    assert f"report: {report / 'report.html'}" in screen
+    assert "| reading | released |" in (report / "table.md").read_text()
+    assert study(*table4, "--dry-run") == 0
+    assert "2 of 2 runs to do" in capsys.readouterr().out
+    assert study(*table4, "--reading", "released", "--dry-run") == 0
+    assert "0 of 2 runs to do" in capsys.readouterr().out
+
+    both = ["okddip/table5", "kdcl/table5", *options, "--dry-run"]
+    assert study(*both, "--reading", "released", "--unclear-epochs", "3") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [
+        "--reading released is only for studies of okddip and changes nothing in kdcl/table5",
+        "--unclear-epochs 3 is only for studies of kdcl and changes nothing in okddip/table5",
+    ]
+    assert study(*both) == 0
+    assert "changes nothing" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "no study: name one or several"),
+        (["okddip/table6"], "unknown study 'okddip/table6': did you mean"),
+        (["okddip/table1", "--only", "resnet33"], "unknown row of okddip/table1 'resnet33': did you mean 'resnet32'"),
+        (["okddip/table1", "--methods", "dmll"], "unknown method of okddip/table1 'dmll': did you mean 'dml'"),
+        (["okddip/table1", "--jobs", "0"], "jobs 0: it must be at least 1"),
+        (["okddip/table1", "--seeds", "0"], "seeds 0: a study needs at least 1"),
+        (["kdcl/table5", "--unclear-epochs", "0"], "unclear_epochs 0: it must be 1 or more"),
+        (["okddip/table1", "--devices", "cuda:99"], "device 'cuda:99' is not there"),
+        (["list", "--gpu", "a1000"], "unknown GPU 'a1000': did you mean 'a100'"),
+    ],
+)
+def test_a_users_mistake_is_one_sentence_before_anything_runs(tmp_path, capsys, arguments, sentence):
+    assert study(*arguments, "--profile", "smoke", "--out", tmp_path / "studies") == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"codistill: error: {sentence}")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "studies").exists()
+
+
+def test_a_file_is_no_folder_for_studies(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert study("okddip/table1", "--profile", "smoke", "--out", tmp_path / "file") == 2
+    assert f"out {tmp_path / 'file'} is a file: give the path of a folder." in capsys.readouterr().err
+
+
+def test_the_demo_compares_seven_variants_under_one_protocol(tmp_path):
+    runs = configs(Demo(out=tmp_path))
+    assert len(runs) == 21
+    assert len({c.out for c in runs}) == 21
+    shared = {(c.model, c.data, c.epochs, c.batch_size, c.validation, c.optim, c.train_subset) for c in runs}
+    assert len(shared) == 1
+    assert {c.seed for c in runs} == {0, 1, 2}
+    first = [(c.method, c.group, c.icl, c.peers) for c in runs[:7]]
+    assert first == [
+        ("baseline", "networks", False, 1),
+        ("ind", "networks", False, 4),
+        ("dml", "networks", False, 4),
+        ("okddip", "networks", False, 4),
+        ("okddip", "branches", False, 4),
+        ("kdcl_minlogit", "networks", False, 4),
+        ("kdcl_minlogit", "networks", True, 4),
+    ]
