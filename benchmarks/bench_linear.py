@@ -2,10 +2,10 @@
 
     python benchmarks/bench_linear.py [--batch 128 --peers 4 --classes 100 --spreads 1 3 10 --repeats 7 --json]
 
-SLSQP gets one problem at a time, in three ways: as `minimize` is called by default, which takes the gradient by finite
-differences ("plain"); with the analytic gradient, by `scipy.special`'s logsumexp and softmax ("scipy"); and with both
-written by hand in NumPy, value and gradient in one pass ("tuned"). The gap is
-alpha^T g - min_i g_i, which bounds what the loss is above its true minimum. One thread for both, since SLSQP uses one.
+SLSQP solves one problem at a time, in three ways: as `minimize` is called by default, with the gradient by finite
+differences ("plain"); with the analytic gradient, by `scipy.special`'s logsumexp and softmax ("scipy"); and with value
+and gradient written by hand in NumPy, in one pass ("tuned"). The gap is alpha^T g - min_i g_i, an upper bound on the
+distance of the loss from its true minimum. Both use one thread, since SLSQP cannot use more.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=100)
     parser.add_argument("--spreads", type=float, nargs="+", default=[1.0, 3.0, 10.0], help="deviation of the logits")
     parser.add_argument("--repeats", type=int, default=7, help="turns of each")
-    parser.add_argument("--threads", type=int, default=1, help="of torch")
-    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: on a machine that is busy")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch")
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu for a busy machine")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -63,7 +63,7 @@ def ratio_text(row: dict[str, float], name: str) -> str:
 
 
 def compare(P: int, B: int, C: int, spread: float, repeats: int, clock: Callable[[], float]) -> dict[str, float]:
-    """Medians, ratios and gaps for one spread of the logits; the three take turns within every repeat."""
+    """Return medians, ratios and gaps for one spread of the logits; the solvers take turns in every repeat."""
     generator = torch.Generator().manual_seed(0)
     logits_PBC = torch.randn(P, B, C, generator=generator) * spread
     labels_B = torch.randint(0, C, (B,), generator=generator)
@@ -77,7 +77,7 @@ def compare(P: int, B: int, C: int, spread: float, repeats: int, clock: Callable
             slsqp_losses[b] = solve(Z_PBC[:, b], int(y_B[b]))
 
     for _ in range(repeats):
-        # One call is short: the median of twenty within a turn.
+        # One call is short, so each turn takes the median of twenty.
         calls = [timed(lambda: linear(logits_PBC, labels_B), clock) for _ in range(20)]
         times["linear"].append(statistics.median(calls))
         for name, solve in WAYS.items():
@@ -90,7 +90,7 @@ def compare(P: int, B: int, C: int, spread: float, repeats: int, clock: Callable
         "spread": spread,
         **{f"{name}_ms": 1e3 * statistics.median(values) for name, values in times.items()},
         "largest_gap": float(((alpha_PB * g_PB).sum(0) - g_PB.min(0)).max()),
-        "excess": float((logsumexp(x_BC, axis=1) - slsqp_losses).max()),
+        "excess": float((np.asarray(logsumexp(x_BC, axis=1)) - slsqp_losses).max()),
     }
     for name in WAYS:
         ratios = [slow / fast for slow, fast in zip(times[name], times["linear"], strict=True)]
@@ -106,7 +106,7 @@ def timed(run: Callable[[], object], clock: Callable[[], float]) -> float:
 
 
 def slsqp(value_and_gradient: Callable[[Array], tuple[float, Array]], P: int) -> float:
-    # At the default tolerance, 1e-6, SLSQP stops within the 1e-6 that is asked of both.
+    # At its default tolerance, 1e-6, SLSQP is as exact as is asked of both.
     simplex = {"type": "eq", "fun": lambda a: a.sum() - 1, "jac": lambda a: np.ones(P)}
     return minimize(
         value_and_gradient, np.full(P, 1 / P), jac=True, method="SLSQP", bounds=[(0, 1)] * P, constraints=simplex

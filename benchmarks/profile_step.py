@@ -2,8 +2,8 @@
 
     python benchmarks/profile_step.py [--method okddip --steps 5]
 
-Own time of each operator (what it calls is left out), as torch's profiler counts it on the CPU, one thread. What Python
-does between the operators is the last line.
+Each operator's own time, without the operators that it calls, as torch's profiler counts it on the CPU, on one thread.
+The last line is the time that Python takes between the operators.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import torch
 
-from codistill.bench.steps import LARGE, TINY, Size, training_step
+from ratios.steps import LARGE, TINY, Size, training_step
 
 SHOWN = 12
 
@@ -22,7 +22,9 @@ SHOWN = 12
 def main() -> None:
     parser = argparse.ArgumentParser(description="Profile a training step.")
     parser.add_argument("--method", default="okddip")
-    parser.add_argument("--steps", type=int, default=5, help="of the large group; ten times as many of the tiny one")
+    parser.add_argument(
+        "--steps", type=int, default=5, help="steps of the large group; the tiny group takes ten times as many"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     show(LARGE, "loop", args.method, args.steps)
@@ -40,16 +42,16 @@ def show(size: Size, executor: str, method: str, steps: int) -> None:
     events = sorted(profile.key_averages(), key=lambda event: -event.self_cpu_time_total)
     own = {event.key: event.self_cpu_time_total / 1e6 / watched for event in events}
     calls = {event.key: event.count / steps for event in events}
-    print(f"\nfour {size.name}, {method}, {executor}: {1e3 * plain / steps:.1f} ms a step")
+    print(f"\nfour {size.name}, {method}, {executor}: {1e3 * plain / steps:.1f} ms per step")
     for name in list(own)[:SHOWN]:
-        print(f"  {own[name]:6.1%}  {calls[name]:7.0f} calls a step  {name}")
+        print(f"  {own[name]:6.1%}  {calls[name]:7.0f} calls per step  {name}")
     rest = sum(list(own.values())[SHOWN:])
     print(f"  {rest:6.1%}  {len(own) - SHOWN} other operators")
     print(f"  {1 - sum(own.values()):6.1%}  between operators")
 
 
 def seconds(step: Callable[[], object], steps: int) -> float:
-    """Time of so many steps."""
+    """Return the time of that many steps."""
     start = time.perf_counter()
     for _ in range(steps):
         step()

@@ -8,7 +8,7 @@ m networks train side by side. Each learns from the labels and from the predicti
 
 A prediction that serves as a target is detached: network i is not to move network j. KL is summed over the classes and
 averaged over the batch. Here all networks are updated from one prediction. In the paper's algorithm they take turns:
-after the update of one network every network predicts anew.
+after the update of one network every network predicts again.
 
 Letters: P networks, B images, C classes, N images of a data set. Run it: python examples/dml.py (digits).
 """

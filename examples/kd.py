@@ -44,7 +44,7 @@ def kd_loss(
 
 
 class Net(nn.Module):
-    """A small convolutional network; `width` tells teachers from students."""
+    """A small convolutional network; `width` differs between teachers and students."""
 
     def __init__(self, width: int, num_classes: int = 10) -> None:
         super().__init__()

@@ -54,7 +54,7 @@ def minlogit(logits_PBC: Tensor, labels_B: Tensor) -> Tensor:
 
 
 def linear(logits_PBC: Tensor, labels_B: Tensor) -> Tensor:
-    """z_t [B, C]: the convex combination with the lowest cross-entropy, a convex problem in P weights a sample."""
+    """z_t [B, C]: the convex combination with the lowest cross-entropy, a convex problem in P weights per sample."""
     P = len(logits_PBC)
     # Shifting the label's logit to zero leaves the cross-entropy as it is: logsumexp of what is left.
     shifted_PBC = logits_PBC.detach() - logits_PBC.detach()[:, torch.arange(len(labels_B)), labels_B].unsqueeze(-1)
@@ -84,7 +84,7 @@ def general_weights(prob_PNC: Tensor, labels_N: Tensor) -> Tensor:
 
 
 def general(logits_PBC: Tensor, w_P: Tensor) -> Tensor:
-    """z_t [B, C]: one weight a network; 1/P each until the first epoch has ended."""
+    """z_t [B, C]: one weight per network; 1/P each until the first epoch has ended."""
     return torch.einsum("p,pbc->bc", w_P.to(logits_PBC), logits_PBC)
 
 

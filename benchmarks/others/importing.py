@@ -1,4 +1,4 @@
-"""Import code of other people from a folder, as it stands, and leave the interpreter as it was."""
+"""Import other people's code from a folder without changing it, and leave the interpreter as it was."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["import_code", "quiet_on_cpu"]
 
 
 class _Bar:
-    """In place of tqdm's progress bar, where tqdm is not installed."""
+    """Stands in for tqdm's progress bar if tqdm is not installed."""
 
     def __init__(self, items: Any = (), **_: object) -> None:
         self.items = items
@@ -46,48 +46,48 @@ STAND_INS: dict[str, dict[str, object]] = {
     "tensorboardX": {"SummaryWriter": object},
     "torch.utils.tensorboard": {"SummaryWriter": object},
 }
-"""Modules that the others import at their top, and what stands in where one is missing."""
+"""Modules that other people's code imports, and what stands in for one that is not installed."""
 
 
 def import_code(folder: Path, module: str, option: str, needed: tuple[str, ...]) -> ModuleType:
-    """Import a module of a folder with nothing of it changed.
+    """Import a module of a folder without changing anything in it.
 
-    Afterwards no module of the folder is left under its name (`models` and `utils` are common ones), and search path,
-    arguments, environment and cuDNN's settings are what they were.
+    Afterwards no module of the folder is left in `sys.modules` (`models` and `utils` are common names), and the search
+    path, the arguments, the environment and cuDNN's settings are what they were.
 
     Args:
-        folder: what holds `module`.
-        module: module or package.
-        option: of the command line, for messages.
+        folder: the folder that contains `module`.
+        module: name of the module or package.
+        option: the option of the command line that named the folder, for messages.
         needed: dotted names that the module must have.
 
     Raises:
-        UserError: no such module, one that it imports is not installed, or a name is missing.
+        UserError: there is no such module, something that it imports is not installed, or a name is missing.
     """
     if not any((folder / name).is_file() for name in (f"{module}.py", f"{module}/__init__.py")):
         raise UserError(
-            f"{option}: {folder} holds no module {module}; give the folder into which that code was unpacked."
+            f"{option}: {folder} contains no module {module}; give the folder into which that code was unpacked."
         )
     try:
         with _as_started_there(folder, module), redirect_stdout(io.StringIO()):
             code = importlib.import_module(module)
     except ImportError as error:
         raise UserError(
-            f"{option}: {module} of {folder} cannot be imported ({error}); install what it needs."
+            f"{option}: {module} in {folder} cannot be imported ({error}); install what it needs."
         ) from error
     for name in needed:
         try:
             attrgetter(name)(code)
         except AttributeError:
             raise UserError(
-                f"{option}: {module} of {folder} has no {name}; give the version that benchmarks/README.md names."
+                f"{option}: {module} in {folder} has no {name}; give the version that benchmarks/README.md names."
             ) from None
     return code
 
 
 @contextmanager
 def quiet_on_cpu() -> Iterator[None]:
-    """A scope in which nothing is printed, and `tensor.cuda()` leaves a tensor where it is."""
+    """A scope in which nothing is printed and `tensor.cuda()` returns the tensor itself."""
     cuda = torch.Tensor.cuda
     torch.Tensor.cuda = lambda tensor, *_, **__: tensor  # pyright: ignore[reportAttributeAccessIssue]
     try:
@@ -99,7 +99,7 @@ def quiet_on_cpu() -> Iterator[None]:
 
 @contextmanager
 def _as_started_there(folder: Path, module: str) -> Iterator[None]:
-    """As if Python ran in `folder`: first on the search path, without arguments; nothing is written there."""
+    """Act as if Python ran in `folder`: it comes first on the search path, without arguments, and stays unwritten."""
     theirs = {path.stem for path in folder.iterdir()}
     hidden = _pop_modules(theirs)
     stood_in = _stand_in()

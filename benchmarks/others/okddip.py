@@ -1,4 +1,4 @@
-"""The training loop that OKDDip's authors released, called as its own main program calls it."""
+"""The training loop that OKDDip's authors released, called as their own main program calls it."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from types import ModuleType
 
 from torch import Tensor, nn
 
-from codistill.bench.others_import import import_code, quiet_on_cpu
-from codistill.bench.others_task import Step, Task, sgd
 from codistill.errors import UserError
+from others.importing import import_code, quiet_on_cpu
+from others.task import Task, sgd
+from ratios.race import Timed
 
-__all__ = ["load_okddip", "okddip_steps"]
+__all__ = ["load_okddip", "okddip_epochs"]
 
 NEEDED = ("train", "evaluate", "utils.KL_Loss", "model_cifar.MultiNet.StuNet", "model_cifar.resnet_GL.resnet32")
 TEMPERATURE = 3.0
 
 
 def load_okddip(folder: Path) -> ModuleType:
-    """Import its program for CIFAR; UserError as `import_code`."""
+    """Import the released program for CIFAR; UserError as `import_code`."""
     return import_code(folder, "train_GL", "--okddip", NEEDED)
 
 
-def okddip_steps(code: ModuleType, task: Task) -> tuple[Step, Step]:
-    """Its training epoch and its evaluation, each from PIL images to its dictionary of metrics.
+def okddip_epochs(code: ModuleType, task: Task) -> tuple[Timed, Timed]:
+    """Return the released training epoch and evaluation, each from PIL images to a dictionary of metrics.
 
     Raises:
-        UserError: its networks have another number of parameters than ours.
+        UserError: the released networks have a different number of parameters from ours.
     """
     model = _model(code, task)
     _refuse_other_sizes(model, task)
@@ -47,30 +48,30 @@ def okddip_steps(code: ModuleType, task: Task) -> tuple[Step, Step]:
 
 
 def _model(code: ModuleType, task: Task) -> nn.Module:
-    nets, shape = code.model_cifar, task.session.group.shape
+    nets, shape = code.model_cifar, task.session.shape
     if task.group == "branches":
         return nets.resnet_GL.resnet32(num_classes=shape.num_classes, num_branches=task.peers)
     width = shape.feature_widths[0]
     model = nets.MultiNet.StuNet(task.model, task.peers, num_classes=shape.num_classes, input_channel=width)
     if not hasattr(model, "stu0"):
-        # A network that the code does not know leaves its group without students: attention alone, around ours.
+        # The released group is left without students if it does not know the network: put ours into it.
         for peer, network in enumerate(task.networks()):
             setattr(model, f"stu{peer}", _WithFeatures(network))
     return model
 
 
 def _refuse_other_sizes(model: nn.Module, task: Task) -> None:
-    ours = [*task.session.group.parameters(), *task.session.method.parameters()]
+    ours = task.session.executor.parameters()
     counts = [sum(p.numel() for p in parameters) for parameters in (model.parameters(), ours)]
     if counts[0] != counts[1]:
         raise UserError(
-            f"--okddip: its {task.peers} {task.group} have {counts[0]:,} parameters and ours {counts[1]:,}, which "
-            "is no comparison; give the version that benchmarks/README.md names."
+            f"--okddip: its {task.peers} {task.group} have {counts[0]:,} parameters and ours {counts[1]:,}, so the "
+            "times cannot be compared; give the version that benchmarks/README.md names."
         )
 
 
 class _WithFeatures(nn.Module):
-    """A network that puts out (features [B, D], logits [B, C]), as the released networks do."""
+    """A network that returns (features [B, D], logits [B, C]), as the released networks do."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -85,6 +86,10 @@ class _WithFeatures(nn.Module):
 
 
 def _accuracy(logits_BC: Tensor, labels_B: Tensor, topk: tuple[int, ...]) -> list[Tensor]:
-    """Percent right among the best k; its own, which its main program passes in too, `view`s what is not contiguous."""
+    """Percent of rows whose label is among the best k.
+
+    The released function stops in today's PyTorch: it calls `view` on a tensor that is not contiguous. The released
+    main program passes it in as an argument as well.
+    """
     hit_BK = logits_BC.topk(max(topk), dim=1).indices == labels_B.unsqueeze(1)
     return [100 * hit_BK[:, :k].any(1).float().mean() for k in topk]

@@ -1,4 +1,4 @@
-"""One task for both sides: random images in memory, our epoch on them, and the loaders that others read."""
+"""One task for both sides: random images in memory, our epoch on them, and the loaders that the other code reads."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
-from codistill.bench.steps import TINY, Size
 from codistill.data import AugmentPolicy, Dataset, Images, ImageSet
 from codistill.training import Config, OptimConfig
 from codistill.training.loop import evaluate, train_epoch
 from codistill.training.session import Session, build_session
+from ratios.steps import TINY, Size
 
-__all__ = ["TINY_MODEL", "Step", "Task", "sgd", "tiny"]
+__all__ = ["TINY_MODEL", "Task", "sgd", "tiny"]
 
-Step = Callable[[], object]
 OPTIM = OptimConfig(lr=0.01, schedule="constant")
-"""Nesterov SGD and weight decay as the released OKDDip code has them; a low rate, for the images are noise."""
+"""Nesterov SGD and weight decay as in the released OKDDip code; the rate is low because the images are noise."""
 
 
 def tiny(num_classes: int, in_channels: int) -> nn.Module:
-    """The network of `TINY`, for a configuration to name."""
+    """Return the network of `TINY`; a configuration names it by this function."""
     return TINY.make(num_classes, in_channels)
 
 
@@ -40,10 +39,10 @@ class Task:
 
     Attributes:
         size: network, images and batch.
-        model: the network's name in a configuration.
-        batches: of a training epoch; an evaluation has a quarter of them, one at least.
-        peers: students.
-        method, options: what they learn by.
+        model: name of the network in a configuration.
+        batches: batches of a training epoch; an evaluation has a quarter of them, and at least one.
+        peers: number of students.
+        method, options: the method and its options.
         group, executor: as in `Config`.
     """
 
@@ -58,7 +57,7 @@ class Task:
 
     @cached_property
     def session(self) -> Session:
-        """Our run, built as `codistill train` builds it; nothing is written."""
+        """Our run, built as `codistill train` builds it; nothing is written to disk."""
         config = Config(
             method=self.method,
             model=(self.model,),
@@ -74,17 +73,17 @@ class Task:
         return build_session(config, self._dataset())
 
     def our_epoch(self) -> object:
-        """From images to the epoch's metrics."""
+        """Train one epoch, from images to its metrics."""
         return train_epoch(self.session, ())
 
     def our_evaluation(self) -> object:
-        """From images to every score of every student and ensemble."""
-        return evaluate(self.session, self.session.dataset.test, self.session.method.leader)
+        """Evaluate, from images to every score of every student and ensemble."""
+        return evaluate(self.session, self.session.dataset.test, self.session.executor.method.leader)
 
     def loaders(self) -> tuple[DataLoader[Any], DataLoader[Any]]:
-        """The same images for training and for evaluation, in torchvision's pipeline for CIFAR."""
+        """Return the same images for training and for evaluation, in torchvision's pipeline for CIFAR."""
         data, split = self.session.dataset, self.session.splits
-        # A validation part of another size than one batch would leave a few images over, of which we make no batch.
+        # If the validation part is not one batch exactly, a few images are left over; ours trains on whole batches.
         train = data.train.take(split.train_N[: self.batches * self.size.batch])
         plain = [transforms.ToTensor(), transforms.Normalize(data.mean, data.std)]
         crop = transforms.RandomCrop(self.size.image[1], padding=data.augment.crop_padding)
@@ -95,7 +94,7 @@ class Task:
         )
 
     def networks(self) -> list[nn.Module]:
-        """New networks of ours for the others to train."""
+        """Return new networks of ours for the other code to train."""
         return [self.size.make(self.size.classes, self.size.image[0]) for _ in range(self.peers)]
 
     def _dataset(self) -> Dataset:
@@ -114,14 +113,14 @@ class Task:
 
 
 def sgd(network: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of `OPTIM`, made as people make it."""
+    """Return the optimizer that `OPTIM` describes, built in the usual way."""
     return torch.optim.SGD(
         network.parameters(), OPTIM.lr, OPTIM.momentum, nesterov=OPTIM.nesterov, weight_decay=OPTIM.weight_decay
     )
 
 
 class _Pictures(torch.utils.data.Dataset[Any]):
-    """As torchvision's data sets in memory: an array becomes a PIL image, and that goes through the transforms."""
+    """Images as torchvision's data sets hold them: an array becomes a PIL image, which goes through the transforms."""
 
     def __init__(self, images: Images, steps: list[Callable[[Any], Any]]) -> None:
         assert isinstance(images, ImageSet)

@@ -1,4 +1,4 @@
-"""Print ratios as they come, or all of them as JSON."""
+"""Print each ratio as it is measured, or all of them as JSON."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from typing import Any
 import torch
 
 import codistill
-from codistill.bench.race import Ratio
-from codistill.bench.suites import Setting, run_suites
+from ratios.race import Ratio
+from ratios.setting import Setting
+from ratios.suites import run_suites
 
 __all__ = ["report"]
 
 
 def report(suites: Sequence[str], setting: Setting, as_json: bool = False) -> None:
-    """Measure and print; see `run_suites` for the errors."""
+    """Measure and print; raises what `run_suites` raises."""
     if not as_json:
         print(f"{machine()}\n{given(setting)}")
     found = []
@@ -34,7 +35,7 @@ def report(suites: Sequence[str], setting: Setting, as_json: bool = False) -> No
 
 
 def line(ratio: Ratio) -> str:
-    """One ratio as a line of text."""
+    """Return one ratio as a line of text."""
     reached = {None: "", True: ": reached", False: ": NOT reached"}[ratio.reached]
     goal = f"  goal {ratio.goal}{reached}" if ratio.goal else ""
     return (
@@ -44,13 +45,13 @@ def line(ratio: Ratio) -> str:
 
 
 def given(setting: Setting) -> dict[str, Any]:
-    """What the setting says, as JSON takes it; without the paths that were left out."""
+    """Return the setting as JSON can hold it, without the paths that were left out."""
     values = dataclasses.asdict(setting)
     return {name: str(v) if isinstance(v, Path) else v for name, v in values.items() if v is not None}
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers hold for."""
+    """Return the machine, its load and the versions that the numbers hold for."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     versions = {"codistill": codistill.__version__, "torch": torch.__version__, "python": platform.python_version()}
     return {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "load": load, **versions}

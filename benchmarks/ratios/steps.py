@@ -1,4 +1,4 @@
-"""The steps that are timed: a whole training step, a network's convolutions alone, an evaluation."""
+"""What the suites time: a whole training step, the convolutions of a network alone, an evaluation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from codistill import execution, methods, models
-from codistill.execution import LoopExecutor
+from codistill.execution import Executor
 from codistill.models.resnet import BasicBlock, ResNet
 from codistill.peers import NetworkGroup
 from codistill.training import OptimConfig
@@ -19,6 +19,7 @@ from codistill.training.batches import evaluation_batch
 from codistill.training.metrics import EvaluationMeter
 from codistill.training.optimizer import make_optimizer
 from codistill.types import Progress
+from ratios.race import Timed
 
 __all__ = [
     "LARGE",
@@ -35,7 +36,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Size:
-    """Networks and images of a measurement: `make(num_classes, in_channels)`; `image` is channels, height, width."""
+    """Networks and images of a measurement.
+
+    Attributes:
+        name: what a suite prints.
+        make: returns a new network, called as make(num_classes, in_channels).
+        image: channels, height and width.
+        batch: images of one training step.
+        classes: number of classes.
+    """
 
     name: str
     make: Callable[[int, int], nn.Module]
@@ -55,30 +64,31 @@ TINY = Size("ResNet-8 of width 8, batch 32, 1 × 8 × 8", _width_8, (1, 8, 8), 3
 
 def training_step(
     size: Size, peers: int, method: str = "okddip", executor: str = "loop", batch: int | None = None
-) -> Callable[[], object]:
-    """A step of `peers` networks: gradients to zero, forward, method, backward, optimizer."""
-    group, loss, runner = _parts(size, peers, method, executor)
-    optimizer = make_optimizer(OptimConfig(lr=1e-3), group, loss)
+) -> Timed:
+    """Return one training step of `peers` networks: zero the gradients, forward, method, backward, optimizer."""
+    runner = _executor(size, peers, method, executor)
+    optimizer = make_optimizer(OptimConfig(lr=1e-3), runner.parameters())
     images, labels = _batch(size, batch or size.batch)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         runner.train_step(images, labels, Progress(150, 300))
         optimizer.step()
+        runner.after_step()
 
     return step
 
 
 def chosen_executor(size: Size, peers: int, method: str = "okddip") -> str:
-    """The name that `auto` finds by its trial."""
-    group, loss, _ = _parts(size, peers, method, "loop")
-    return execution.try_executors(group, loss, *_batch(size, size.batch), Progress(150, 300)).chosen
+    """Return the name of the executor that `auto` chooses after its trial."""
+    chosen, _ = _executor(size, peers, method, "auto").settled(*_batch(size, size.batch), Progress(150, 300))
+    return chosen.name
 
 
-def evaluation(size: Size, peers: int, batches: int = 1) -> Callable[[], object]:
-    """All scores of `peers` networks, their ensembles, diversity and calibration, on batches as training's."""
-    group, _, runner = _parts(size, peers, "ind", "loop")
-    group.eval()
+def evaluation(size: Size, peers: int, batches: int = 1) -> Timed:
+    """Return an evaluation of `peers` networks with every score: ensembles, diversity and calibration too."""
+    runner = _executor(size, peers, "ind", "loop")
+    runner.train(False)
     images, labels = _batch(size, evaluation_batch(size.image, torch.device("cpu")))
 
     def step() -> object:
@@ -90,8 +100,8 @@ def evaluation(size: Size, peers: int, batches: int = 1) -> Callable[[], object]
     return step
 
 
-def bare_predictions(size: Size, peers: int, batches: int = 1) -> Callable[[], object]:
-    """The forward passes alone, on the same batches, of networks that lie in memory as those of an evaluation."""
+def bare_predictions(size: Size, peers: int, batches: int = 1) -> Timed:
+    """Return the forward passes of an evaluation alone: the same batches and the same layout in memory."""
     networks = _group(size, peers).eval().networks
     images, _ = _batch(size, evaluation_batch(size.image, torch.device("cpu")))
 
@@ -102,8 +112,11 @@ def bare_predictions(size: Size, peers: int, batches: int = 1) -> Callable[[], o
     return step
 
 
-def bare_convolutions(size: Size, channels_last: bool) -> Callable[[], object]:
-    """Forward and backward kernels of every convolution of one network, on inputs of the right shape and layout."""
+def bare_convolutions(size: Size, channels_last: bool) -> Timed:
+    """Return the forward and backward kernels of every convolution of one network.
+
+    Their inputs have the shapes and the layout that they have in a training step.
+    """
     found: list[tuple[Tensor, Tensor, nn.Conv2d]] = []
 
     def record(conv: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -122,7 +135,7 @@ def bare_convolutions(size: Size, channels_last: bool) -> Callable[[], object]:
         for i, (x, gradient, conv) in enumerate(found):
             settings = (conv.stride, conv.padding, conv.dilation)
             functional.conv2d(x, conv.weight, None, *settings, conv.groups)  # pyright: ignore[reportCallIssue, reportArgumentType]
-            # The images themselves need no gradient.
+            # The first convolution reads the images, which need no gradient.
             torch.ops.aten.convolution_backward(
                 gradient, x, conv.weight, None, *settings, False, [0, 0], conv.groups, [i > 0, True, False]
             )
@@ -130,18 +143,18 @@ def bare_convolutions(size: Size, channels_last: bool) -> Callable[[], object]:
     return step
 
 
-def _parts(size: Size, peers: int, method: str, executor: str) -> tuple[NetworkGroup, methods.Method, LoopExecutor]:
+def _executor(size: Size, peers: int, method: str, executor: str) -> Executor:
     group = _group(size, peers)
     loss = methods.build(method, group).train()
-    if loss.held_out > 0:
-        # KDCL-General's weights would come from held-out images; their values do not change what a step costs.
+    if loss.needs.held_out > 0:
+        # In a run, KDCL-General takes its weights from held-out images. Their values do not change the cost of a step.
         prob_PNC = torch.rand(peers, 64, size.classes).softmax(-1)
         loss.renew(prob_PNC, torch.randint(size.classes, (64,)))
-    return group, loss, execution.build(executor, group, loss)
+    return execution.build(executor, group, loss)
 
 
 def _group(size: Size, peers: int, channels_last: bool | None = None) -> NetworkGroup:
-    """In the layout of a run where none is given."""
+    """Return a group in the memory layout that a run chooses, unless a layout is given."""
     group = NetworkGroup([size.make(size.classes, size.image[0]) for _ in range(peers)]).train()
     execution.lay_out(group, size.image, channels_last)
     return group

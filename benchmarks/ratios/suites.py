@@ -1,19 +1,19 @@
-"""The suites of `codistill bench`: what is compared, and the goal of each ratio."""
+"""The suites: what each of them compares, and the goal of each ratio."""
 
 from __future__ import annotations
 
 import os
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from codistill.bench.memory import peak_bytes, resident_bytes
-from codistill.bench.others import others_suite
-from codistill.bench.race import Ratio, race, ratio
-from codistill.bench.steps import (
+from codistill.errors import UserError, unknown
+from others.suite import others_suite
+from ratios.memory import peak_bytes, resident_bytes
+from ratios.race import Ratio, race, ratio
+from ratios.setting import Setting
+from ratios.steps import (
     LARGE,
     SMALL,
     TINY,
@@ -23,37 +23,15 @@ from codistill.bench.steps import (
     evaluation,
     training_step,
 )
-from codistill.errors import UserError, unknown
 
-__all__ = ["SUITES", "Setting", "run_suites"]
+__all__ = ["SUITES", "run_suites"]
 
 METHODS = ("okddip", "kdcl_naive", "kdcl_linear", "kdcl_minlogit", "kdcl_general")
 MANY_STEPS = 10_000
 
 
-@dataclass(frozen=True)
-class Setting:
-    """How long and by which clock, and where the code of others lies.
-
-    Attributes:
-        turns: of everything.
-        clock: "wall" or "cpu" time.
-        threads: of torch.
-        batches: of a whole epoch, where one is measured; epochs of tiny networks have ten times as many.
-        okddip, pytorch_dml, kdlib: folders; what is not given is left out.
-    """
-
-    turns: int = 7
-    clock: str = "wall"
-    threads: int = 1
-    batches: int = 4
-    okddip: Path | None = None
-    pytorch_dml: Path | None = None
-    kdlib: Path | None = None
-
-
 def methods_suite(setting: Setting) -> Iterator[Ratio]:
-    """What distillation adds to a step of independent networks."""
+    """A training step with distillation against one of independent networks."""
     for size, goal, calls in ((LARGE, "≤ 1.05", 1), (TINY, "≤ 1.15", 10)):
         steps = {name: training_step(size, 4, name) for name in ("ind", *METHODS)}
         times = race(steps, setting.turns, calls, setting.clock)
@@ -62,7 +40,7 @@ def methods_suite(setting: Setting) -> Iterator[Ratio]:
 
 
 def floor_suite(setting: Setting) -> Iterator[Ratio]:
-    """A step of one network against its convolutions alone, in the layout of the step and in the other one."""
+    """A step of one network against its convolutions alone, in the layout of the step and in the planar one."""
     bare = {"convolutions": True, "planar convolutions": False}
     steps = {name: bare_convolutions(LARGE, layout) for name, layout in bare.items()}
     times = race({"step": training_step(LARGE, 1, "ind"), **steps}, setting.turns, 1, setting.clock)
@@ -71,7 +49,7 @@ def floor_suite(setting: Setting) -> Iterator[Ratio]:
 
 
 def executors_suite(setting: Setting) -> Iterator[Ratio]:
-    """Executors against `loop`: time, what `auto` takes, and the memory of `recompute`."""
+    """Executors against `loop`: time, the choice of `auto`, and the memory of `recompute`."""
     for size, peers, calls, goal in ((TINY, 4, 10, "≥ 2"), (TINY, 8, 10, "≥ 2"), (SMALL, 4, 2, "")):
         steps = {name: training_step(size, peers, executor=name) for name in ("loop", "fused")}
         times = race(steps, setting.turns, calls, setting.clock)
@@ -87,9 +65,10 @@ def executors_suite(setting: Setting) -> Iterator[Ratio]:
 
 
 def processes_suite(setting: Setting) -> Iterator[Ratio]:
-    """All cores, whatever `setting.threads` is: two networks one after the other, and side by side in processes.
+    """Two networks one after the other against the same two side by side in processes.
 
-    By the wall, since no clock of one process counts the others.
+    All cores are used, whatever `setting.threads` says. Wall time is measured, since the CPU clock of one process
+    does not count the others.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(cores)
@@ -100,7 +79,7 @@ def processes_suite(setting: Setting) -> Iterator[Ratio]:
 
 
 def evaluation_suite(setting: Setting) -> Iterator[Ratio]:
-    """An evaluation with every score against the forward passes alone."""
+    """An evaluation with every score against its forward passes alone."""
     for size, batches in ((LARGE, 4), (TINY, 4)):
         steps = {"evaluation": evaluation(size, 4, batches), "forward": bare_predictions(size, 4, batches)}
         times = race(steps, setting.turns, 1, setting.clock)
@@ -108,15 +87,15 @@ def evaluation_suite(setting: Setting) -> Iterator[Ratio]:
 
 
 def growth_suite(setting: Setting) -> Iterator[Ratio]:
-    """Time is linear in peers and batch, memory flat over the steps."""
+    """Time per peer and per image as their number grows, and memory over many steps."""
     steps = {str(peers): training_step(TINY, peers) for peers in (3, 9)}
     times = race(steps, setting.turns, 10, setting.clock)
     each = {name: [seconds / int(name) for seconds in of_turns] for name, of_turns in times.items()}
-    yield ratio(each, "9", "3", "growth", f"time a peer, {TINY.name}", "≤ 1.1")
+    yield ratio(each, "9", "3", "growth", f"time per peer, {TINY.name}", "≤ 1.1")
     steps = {str(batch): training_step(LARGE, 1, "ind", batch=batch) for batch in (64, 256)}
     times = race(steps, setting.turns, 1, setting.clock)
     each = {name: [seconds / int(name) for seconds in of_turns] for name, of_turns in times.items()}
-    yield ratio(each, "256", "64", "growth", "time an image, one ResNet-32, by batch", "≤ 1.1")
+    yield ratio(each, "256", "64", "growth", "time per image, one ResNet-32, by batch size", "≤ 1.1")
     step = training_step(TINY, 3, batch=8)
     for _ in range(MANY_STEPS // 10):
         step()
@@ -136,14 +115,14 @@ SUITES: dict[str, Callable[[Setting], Iterator[Ratio]]] = {
     "growth": growth_suite,
     "others": others_suite,
 }
-"""Name -> suite."""
+"""Suites by name."""
 
 
 def run_suites(names: Sequence[str], setting: Setting) -> Iterator[Ratio]:
-    """Measure, ratio by ratio, on the CPU.
+    """Measure on the CPU, and yield each ratio as soon as it is there.
 
     Args:
-        names: suites; all if empty.
+        names: suites to run; all of them if empty.
         setting: see `Setting`.
 
     Raises:
@@ -158,7 +137,7 @@ def run_suites(names: Sequence[str], setting: Setting) -> Iterator[Ratio]:
     threads = torch.get_num_threads()
     torch.set_num_threads(setting.threads)
     try:
-        # Called before any is measured: "others" refuses a wrong path when it is called.
+        # All suites are called before the first is measured, so that a wrong path for "others" stops at once.
         for ratios in [SUITES[name](setting) for name in names or SUITES]:
             yield from ratios
     finally:

@@ -1,6 +1,6 @@
 """Draw the pictures of the method cards: one short run of every method on scikit-learn's digits, one SVG each.
 
-    python docs/methods/make_plots.py                       all twelve (about five minutes on one core)
+    python docs/methods/make_plots.py                       all of them (about five minutes on one core)
     python docs/methods/make_plots.py --methods one okddip  some of them
     python docs/methods/make_plots.py --runs runs/cards     keep the run directories; finished ones are not repeated
 

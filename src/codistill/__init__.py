@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from codistill.errors import UserError
+from codistill.lazy import import_on_use
 
 if TYPE_CHECKING:
+    from codistill import data as data
+    from codistill import execution as execution
+    from codistill import export as export
+    from codistill import losses as losses
+    from codistill import methods as methods
+    from codistill import models as models
+    from codistill import peers as peers
+    from codistill import reports as reports
+    from codistill import studies as studies
+    from codistill import targets as targets
+    from codistill import training as training
     from codistill.training import Config, RunResult, load_student, resume, train
     from codistill.types import GroupShape, PeerOutputs, Progress, StepOutput
 
@@ -26,18 +37,11 @@ __all__ = [
     "train",
 ]
 
-_HOMES = {
-    "codistill.types": ("GroupShape", "PeerOutputs", "Progress", "StepOutput"),
-    "codistill.training": ("Config", "RunResult", "load_student", "resume", "train"),
-}
-_PACKAGES = ("data", "execution", "losses", "methods", "models", "peers", "reports", "targets")
-
-
-def __getattr__(name: str) -> Any:
-    # Loaded on first use: who wants a report should not wait for torch, nor who needs one loss for the data readers.
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(home), name)
-    if name in _PACKAGES:
-        return import_module(f"codistill.{name}")
-    raise AttributeError(f"module 'codistill' has no attribute {name!r}")
+import_on_use(
+    __name__,
+    {
+        "types": "GroupShape PeerOutputs Progress StepOutput",
+        "training": "Config RunResult load_student resume train",
+    },
+    "data execution export losses methods models peers reports studies targets training",
+)

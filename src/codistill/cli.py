@@ -1,27 +1,24 @@
-"""The command line: parses, calls the library, prints. A user's mistake is one sentence and exit code 2."""
+"""The command line: parses, calls the library, prints. A user's mistake is one sentence and exit code 2.
+
+Each command imports what it needs when it runs, so that `codistill --help` and `codistill list models` do not wait
+seconds for torch.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
-import operator
 import shlex
 import sys
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import tyro
 from rich.console import Console
-from tyro.conf import Positional, Suppress, UseAppendAction, arg, subcommand
 
-from codistill import data, methods, reports
+from codistill import commands
 from codistill.console import (
-    RunProgress,
     plan_table,
     print_entries,
     print_interrupted,
@@ -31,129 +28,12 @@ from codistill.console import (
     score_table,
 )
 from codistill.errors import UserError
-from codistill.export import export_student
-from codistill.peers.describe import describe as describe_models
-from codistill.studies.catalog import studies_named
-from codistill.studies.command import StudyRequest, run_studies
-from codistill.studies.listing import describe_studies, estimates, how_estimated
-from codistill.training import Config, RunResult, apply_settings, read_config, resume, train
-from codistill.training.evaluate import evaluate_run
-from codistill.training.plan import plan
+from codistill.training.config import Config
+
+if TYPE_CHECKING:
+    from codistill.training import Observer, RunResult
 
 __all__ = ["main"]
-
-Run = Annotated[Positional[Path], arg(metavar="RUN")]
-
-
-@dataclass(frozen=True)
-class Train(Config):
-    """Train one group of networks; writes a run directory and its report."""
-
-    method_options: Suppress[dict[str, Any]] = dataclasses.field(default_factory=dict)
-    config: Path | None = None
-    """Start from this config.yaml (of an earlier run); options given beside it win."""
-    set: UseAppendAction[tuple[tuple[str, ...], ...]] = ()
-    """Any setting by its dotted name: --set optim.lr=0.05 method_options.temperature=2; wins over all else."""
-    overwrite: bool = False
-    """Replace what an earlier run left in --out."""
-    dry_run: bool = False
-    """Print the group's parameters, its activations' memory and its arithmetic, and stop: nothing is written."""
-
-
-@dataclass(frozen=True)
-class Resume:
-    """Go on with an interrupted run, to the same numbers as without the interruption."""
-
-    run: Run
-    """The run directory."""
-
-
-@dataclass(frozen=True)
-class Evaluate:
-    """Score a run's weights again; prints every student, their mean, the leader and the ensembles."""
-
-    run: Run
-    """The run directory."""
-    split: Literal["test", "validation"] = "test"
-    """Images to score."""
-    checkpoint: Literal["last", "selected"] = "last"
-    """Weights of the last epoch, or of the one with the lowest validation error."""
-    device: str | None = None
-    """Device; the run's own if left out."""
-    json: bool = False
-    """Print the record as JSON."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """Write one self-contained HTML report of one run, or of several side by side."""
-
-    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="PATH...")]
-    """Run directories, or folders that hold some."""
-    out: Path | None = None
-    """File to write; report.html in the folder that is given, or here where several are, if left out."""
-
-
-@dataclass(frozen=True)
-class Study(StudyRequest):
-    """Run the experiment behind a table or figure of the papers, and report it beside the paper's numbers."""
-
-    gpu: str = "a100"
-    """study list: the GPU to estimate for, by its data sheet."""
-    json: bool = False
-    """study list: print JSON."""
-
-
-@dataclass(frozen=True)
-class Export:
-    """Write one student as the plain network, checked equal to the one in the group."""
-
-    run: Run
-    """The run directory."""
-    format: Literal["safetensors"] = "safetensors"
-    """File format."""
-    peer: str = "leader"
-    """leader, or a student's index."""
-    checkpoint: Literal["last", "selected"] = "last"
-    """Weights of the last epoch, or of the one with the lowest validation error."""
-    out: Path | None = None
-    """Folder to write to; RUN/export if left out."""
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Measure the library on this machine: ratios of times that take turns in one run."""
-
-    suite: tuple[str, ...] = ()
-    """methods, floor, executors, processes, evaluation, growth, others; all if left out (half an hour)."""
-    turns: int = 7
-    """Turns of everything; medians are taken over them."""
-    clock: Literal["wall", "cpu"] = "wall"
-    """wall for an idle machine; cpu, the time of this process alone, for a busy one."""
-    threads: int = 1
-    """CPU threads."""
-    batches: int = 4
-    """others: batches of 128 in an epoch; those of tiny networks have ten times as many, of 32."""
-    okddip: Path | None = None
-    """others: folder of the code that OKDDip's authors released."""
-    pytorch_dml: Path | None = None
-    """others: folder that holds the package pydml."""
-    kdlib: Path | None = None
-    """others: folder that holds the package KD_Lib."""
-    json: bool = False
-    """Print JSON, with the machine and the versions."""
-
-
-@dataclass(frozen=True)
-class List:
-    """List what can be named: methods with their options, networks, data sets, studies."""
-
-    what: Annotated[
-        Positional[Literal["methods", "models", "data", "studies"]], arg(metavar="{methods,models,data,studies}")
-    ]
-    """Kind of thing."""
-    json: bool = False
-    """Print JSON."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -162,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warnings.simplefilter("default", UserWarning)
     warnings.showwarning = _show_warning
     try:
-        _run(_parse(arguments))
-        # What a pipe's reader left unread is still an error to catch here.
+        _run(commands.parse(arguments))
+        # Output that the reader of a pipe did not take raises its error here, where it is caught.
         sys.stdout.flush()
     except BrokenPipeError:
         Console().on_broken_pipe()
@@ -175,94 +55,66 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(130) from None
 
 
-def _parse(arguments: list[str]) -> Any:
-    commands: list[Any] = [Annotated[Train, subcommand("train", default=_train_defaults(arguments))]]
-    for command in (Resume, Evaluate, Report, Study, Export, Bench, List):
-        commands.append(Annotated[command, subcommand(command.__name__.lower())])
-    union: Any = functools.reduce(operator.or_, commands)
-    return tyro.cli(union, args=arguments, prog="codistill", description="Train networks that teach each other.")
-
-
-def _train_defaults(arguments: Sequence[str]) -> Train:
-    """The defaults of `train`: those of the file that --config names, where it does."""
-    path = next((b for a, b in pairwise(arguments) if a == "--config"), None)
-    if path is None:
-        path = next((a.partition("=")[2] for a in arguments if a.startswith("--config=")), None)
-    if path is None or arguments[0] != "train":
-        return Train()
-    base = read_config(Path(path))
-    return Train(**{f.name: getattr(base, f.name) for f in dataclasses.fields(Config) if f.name != "out"})
-
-
 def _run(command: Any) -> None:
     console = Console()
     match command:
-        case Train():
+        case commands.Train():
             _train(command, console)
-        case Resume():
-            progress = RunProgress(console)
-            try:
-                _finish(resume(command.run, observers=[progress]), console)
-            finally:
-                progress.stop()
-        case Evaluate():
+        case commands.Resume():
+            from codistill.training import resume
+
+            _watched(lambda observers: resume(command.run, observers=observers), console)
+        case commands.Evaluate():
             _evaluate(command, console)
-        case Report():
+        case commands.Report():
+            from codistill import reports
+
             runs = reports.find_runs(command.runs)
             out = reports.write_report(runs, command.out or _report_path(command.runs))
             console.print(reports.render_table(reports.compare(runs)))
             console.print(f"report: {out}")
-        case Study():
+        case commands.Study():
             _study(command, console)
-        case Export():
+        case commands.Export():
+            from codistill.export import export_student
+
             folder = export_student(
                 command.run, command.out, format=command.format, peer=command.peer, checkpoint=command.checkpoint
             )
             console.print(f"exported to {folder}: the plain network's outputs equal the trained student's to the bit")
-        case Bench():
-            from codistill import bench  # late, for what it imports
-
-            setting = {f.name: getattr(command, f.name) for f in dataclasses.fields(bench.Setting)}
-            bench.report(command.suite, bench.Setting(**setting), command.json)
-        case List():
+        case commands.List():
             _list(command, console)
 
 
-def _train(command: Train, console: Console) -> None:
+def _train(command: commands.Train, console: Console) -> None:
+    from codistill.training import apply_settings, train
+    from codistill.training.dry_run import dry_run
+
     settings = {f.name: getattr(command, f.name) for f in dataclasses.fields(Config)}
     config = apply_settings(Config(**settings), [setting for group in command.set for setting in group])
     if command.dry_run:
-        console.print(plan_table(plan(config)))
+        console.print(plan_table(dry_run(config)))
         return
+    _watched(lambda observers: train(config, overwrite=command.overwrite, observers=observers), console)
+
+
+def _watched(run: Callable[[Sequence[Observer]], RunResult], console: Console) -> None:
+    """Train with a progress bar, then write the report and print the scores."""
+    from codistill import reports
+    from codistill.progress import RunProgress
+
     progress = RunProgress(console)
     try:
-        result = train(config, overwrite=command.overwrite, observers=[progress])
+        result = run([progress])
     finally:
         progress.stop()
-    _finish(result, console)
-
-
-def _study(command: Study, console: Console) -> None:
-    if command.names[:1] == ("list",):
-        names = studies_named(command.names[1:] or ("all",))
-        studies, rows = describe_studies(names), estimates(command.gpu, names)
-        if command.json:
-            print(json.dumps([a | b for a, b in zip(studies, rows, strict=True)], indent=1))
-        else:
-            print_studies(console, studies, rows)
-            console.print(how_estimated(command.gpu), highlight=False, soft_wrap=True)
-        return
-    typed = shlex.join(["codistill", *sys.argv[1:]])
-    if not run_studies(dataclasses.replace(command, command=typed), console):
-        raise SystemExit(1)
-
-
-def _finish(result: RunResult, console: Console) -> None:
     report = reports.write_report(reports.find_runs([result.run_dir]), result.run_dir / "report.html")
     print_result(console, result, report)
 
 
-def _evaluate(command: Evaluate, console: Console) -> None:
+def _evaluate(command: commands.Evaluate, console: Console) -> None:
+    from codistill.training.evaluate import evaluate_run
+
     record = evaluate_run(command.run, split=command.split, checkpoint=command.checkpoint, device=command.device)
     if command.json:
         print(json.dumps(record, indent=1))
@@ -270,15 +122,32 @@ def _evaluate(command: Evaluate, console: Console) -> None:
         console.print(score_table(record, f"{command.split}, {command.checkpoint} weights, {record['images']} images"))
 
 
-def _list(command: List, console: Console) -> None:
-    if command.what == "methods":
-        rows = methods.describe()
-    elif command.what == "models":
-        rows = describe_models()
-    elif command.what == "studies":
-        rows = describe_studies()
+def _study(command: commands.Study, console: Console) -> None:
+    from codistill.studies.command import run_studies
+
+    if command.names[:1] == ("list",):
+        _list_studies(command, console)
+        return
+    typed = shlex.join(["codistill", *sys.argv[1:]])
+    if not run_studies(dataclasses.replace(command, command=typed), console):
+        raise SystemExit(1)
+
+
+def _list_studies(command: commands.Study, console: Console) -> None:
+    from codistill.studies.catalog import studies_named
+    from codistill.studies.listing import describe_studies, estimates, how_estimated
+
+    names = studies_named(command.names[1:] or ("all",))
+    studies, rows = describe_studies(names), estimates(command.gpu, names)
+    if command.json:
+        print(json.dumps([a | b for a, b in zip(studies, rows, strict=True)], indent=1))
     else:
-        rows = data.describe()
+        print_studies(console, studies, rows)
+        console.print(how_estimated(command.gpu), highlight=False, soft_wrap=True)
+
+
+def _list(command: commands.List, console: Console) -> None:
+    rows = _described(command.what)
     if command.json:
         print(json.dumps(rows, indent=1))
     elif command.what == "models":
@@ -288,8 +157,20 @@ def _list(command: List, console: Console) -> None:
         print_entries(console, rows, text)
 
 
+def _described(what: str) -> list[dict[str, Any]]:
+    if what == "methods":
+        from codistill.methods import describe
+    elif what == "models":
+        from codistill.modelfacts import describe
+    elif what == "studies":
+        from codistill.studies.listing import describe_studies as describe
+    else:
+        from codistill.data import describe
+    return describe()
+
+
 def _report_path(paths: Sequence[Path]) -> Path:
-    # Several runs beside one another must not replace the report of the first one.
+    # A report of several runs must not replace the report in the folder of the first one.
     return paths[0] / "report.html" if len(paths) == 1 else Path("report.html")
 
 

@@ -1,28 +1,23 @@
-"""What the terminal shows: live progress of a run, tables of scores and of lists."""
+"""What the terminal shows: tables of scores, plans and lists."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from codistill.training import RunResult
-from codistill.training.batches import leftover
-from codistill.training.config import OWN_DATA
-from codistill.training.loggers import Silent
-from codistill.training.plan import TRAINING_FORWARDS, Plan
-from codistill.training.session import Session
+if TYPE_CHECKING:
+    from codistill.training import RunResult
+    from codistill.training.dry_run import DryRun
 
 __all__ = [
-    "RunProgress",
+    "mean_error",
     "plain_duration",
     "plan_table",
     "print_entries",
@@ -34,88 +29,8 @@ __all__ = [
 ]
 
 
-class RunProgress(Silent):
-    """A bar with run, epoch, validation error and time left; one line an epoch where the output is no terminal."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}  {task.fields[error]}"),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self.task: TaskID | None = None
-        self.began, self.first = 0.0, 0
-
-    def on_start(self, session: Session) -> None:
-        """Describe the run and start the bar."""
-        config, shape = session.config, session.group.shape
-        data = "own data" if config.data == OWN_DATA else config.data
-        self.console.print(
-            f"[bold]{config.label}[/]: {shape.peers} x {', '.join(config.model)} on {data} "
-            f"({len(session.splits.train_N):,} training, {len(session.splits.validation_N):,} validation, "
-            f"{len(session.dataset.test):,} test images), {session.epochs} epochs on {session.device}",
-            highlight=False,
-            soft_wrap=True,
-        )
-        if session.trial is not None and session.epoch == 0:
-            self.console.print(str(session.trial), highlight=False, markup=False, soft_wrap=True)
-        self.began, self.first = time.perf_counter(), session.epoch
-        self.task = self.bar.add_task(
-            str(config.label),
-            total=session.epochs,
-            completed=session.epoch,
-            epoch=session.epoch + 1,
-            epochs=session.epochs,
-            error="",
-        )
-        self.bar.start()
-        left = leftover(session)
-        if left:
-            self.console.print(
-                f"{left} of the {len(session.splits.train_N):,} training images fill no whole batch of "
-                f"{config.batch_size} and are left out, others in every epoch; --last-batch keep trains on them",
-                highlight=False,
-                soft_wrap=True,
-            )
-
-    def on_step(self, session: Session, step: int, steps: int) -> None:
-        """Move the bar."""
-        assert self.task is not None
-        self.bar.update(self.task, completed=session.epoch + step / steps, epoch=session.epoch + 1)
-
-    def on_epoch(self, session: Session, record: dict[str, Any]) -> None:
-        """Show the validation error; print a line where there is no bar."""
-        assert self.task is not None
-        validation = record["validation"]
-        error = f"validation error {validation['leader']['top1_error']:.2f} %, mean {_mean(validation):.2f} %"
-        self.bar.update(self.task, completed=session.epoch, error=error)
-        if not self.console.is_terminal:
-            done = session.epoch - self.first
-            left = (time.perf_counter() - self.began) / done * (session.epochs - session.epoch)
-            self.console.print(
-                f"{session.config.label}  epoch {session.epoch}/{session.epochs}  {error}  "
-                f"loss {record['train']['loss']:.4f}  {record['seconds']:.1f} s  {plain_duration(left)} left",
-                highlight=False,
-                soft_wrap=True,
-            )
-        for concern in record["concerns"]:
-            self.console.print(f"[yellow]epoch {session.epoch}:[/] {escape(concern)}", highlight=False, soft_wrap=True)
-
-    def on_end(self, session: Session, summary: dict[str, Any]) -> None:
-        """Stop the bar."""
-        self.stop()
-
-    def stop(self) -> None:
-        """Leave the terminal as it was."""
-        self.bar.stop()
-
-
 def score_table(record: Mapping[str, Any], title: str) -> Table:
-    """The table of one evaluation record: every peer, their mean, the leader, the ensembles."""
+    """Return the table of one evaluation record: every student, their mean, the leader and the ensembles."""
     table = Table(title=title, title_justify="left")
     for heading in ("", "top-1 error %", "top-5 error %", "NLL", "ECE %"):
         table.add_column(heading, justify="left" if not heading else "right")
@@ -133,8 +48,10 @@ def score_table(record: Mapping[str, Any], title: str) -> Table:
     return table
 
 
-def plan_table(plan: Plan) -> Table:
-    """The table of a dry run: the group, its parameters, memory and arithmetic."""
+def plan_table(plan: DryRun) -> Table:
+    """Return the table of a dry run: the group, its parameters, memory and arithmetic."""
+    from codistill.training.dry_run import TRAINING_FORWARDS  # late: it imports torch
+
     config = plan.config
     channels, height, width = plan.image
     students = f"{len(plan.models)} x {plan.models[0]}" if len(set(plan.models)) == 1 else ", ".join(plan.models)
@@ -148,7 +65,7 @@ def plan_table(plan: Plan) -> Table:
         "parameters in training": f"{plan.training:,}{method}",
         "parameters deployed": " or ".join(f"{count:,}" for count in dict.fromkeys(plan.deployed)) + " (one student)",
         "activations": f"{plan.held_bytes / 2**20:,.1f} MiB held for backward, all students at once",
-        "multiply-accumulates": f"{plan.step_macs / 1e9:,.3f} G a step: {TRAINING_FORWARDS} x the "
+        "multiply-accumulates": f"{plan.step_macs / 1e9:,.3f} G per step: {TRAINING_FORWARDS} x the "
         f"{plan.forward_macs / 1e9:,.3f} G of a forward pass (backward counts as two){alternating}",
     }
     table = Table(show_header=False)
@@ -158,17 +75,17 @@ def plan_table(plan: Plan) -> Table:
 
 
 def print_interrupted(console: Console, command: Sequence[str]) -> None:
-    """Say how the command (its name, or nothing) goes on after an interruption."""
+    """Say how to continue after an interruption; `command` is the name of the command, or empty."""
     advice = {
-        "train": "; 'codistill resume RUN' goes on from the last whole epoch",
-        "resume": "; 'codistill resume RUN' goes on from the last whole epoch",
-        "study": "; the same command goes on where the runs are",
+        "train": "; 'codistill resume RUN' continues from the last whole epoch",
+        "resume": "; 'codistill resume RUN' continues from the last whole epoch",
+        "study": "; the same command continues, and keeps the runs that are done",
     }
     console.print("interrupted" + advice.get("".join(command), ""), highlight=False)
 
 
 def print_result(console: Console, result: RunResult, report: Path) -> None:
-    """The scores of a finished run, its headline, and where its files lie."""
+    """Print the scores of a finished run, its headline, and where its files are."""
     last, selected = result.summary["last"], result.summary["selected"]
     console.print(score_table(last["test"], f"test set, last epoch ({last['epoch']})"))
     headline = "mean of students" if result.summary["headline"] == "mean" else "leader"
@@ -183,7 +100,7 @@ def print_result(console: Console, result: RunResult, report: Path) -> None:
 
 
 def print_entries(console: Console, rows: Sequence[Mapping[str, Any]], text: str) -> None:
-    """Each row as its name, its `text` and, below, all else that it has."""
+    """Print each row as its name and its `text`, with all other entries on the line below."""
     for row in rows:
         console.print(f"[bold]{row['name']}[/]  {escape(row[text])}", highlight=False)
         rest = {k: v for k, v in row.items() if k not in ("name", text) and v not in (None, {})}
@@ -192,7 +109,7 @@ def print_entries(console: Console, rows: Sequence[Mapping[str, Any]], text: str
 
 
 def print_models(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
-    """The named networks, narrow enough for 80 columns; --json has all numbers in full."""
+    """Print the named networks in 80 columns; --json prints all numbers in full."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
     table.add_column("network", no_wrap=True)
     for heading in ("parameters", "MACs", "width", "pixels"):
@@ -204,8 +121,8 @@ def print_models(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
     console.print(table)
     classes = {row["image_size"]: row["classes"] for row in rows}
     console.print(
-        "MACs: multiply-accumulates of one image; width: of the features; split: where branches begin by default; "
-        + ", ".join(f"{count:,} classes at {size} pixels" for size, count in classes.items()),
+        "MACs: multiply-accumulates per image; width: length of the feature vector; split: where branches begin by "
+        "default; " + ", ".join(f"{count:,} classes at {size} pixels" for size, count in classes.items()),
         highlight=False,
         style="dim",
     )
@@ -214,7 +131,7 @@ def print_models(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
 def print_studies(
     console: Console, studies: Sequence[Mapping[str, Any]], estimates: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Every study with the rows and columns of its table, its runs, and the hours that they take."""
+    """Print every study with the rows and columns of its table, its runs and the hours that they take."""
     for study, estimate in zip(studies, estimates, strict=True):
         console.print(f"[bold]{study['name']}[/]  {escape(study['title'])}", highlight=False)
         hours = {**estimate["hours"], "paper": estimate["gpu_hours"]}
@@ -242,12 +159,13 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _mean(record: Mapping[str, Any]) -> float:
+def mean_error(record: Mapping[str, Any]) -> float:
+    """Return the mean top-1 error of the students, in percent."""
     return record["mean"]["top1_error"]
 
 
 def plain_duration(seconds: float) -> str:
-    """Minutes and seconds, or hours, minutes and seconds."""
+    """Return a time as minutes and seconds, or hours, minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

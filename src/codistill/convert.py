@@ -1,4 +1,4 @@
-"""Values as YAML, a command line or Python give them, to the type that an annotation names; others are refused."""
+"""Convert values from YAML, a command line or Python to the annotated type; refuse those that do not fit."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["build_dataclass", "convert"]
 
 
 def build_dataclass(cls: type, data: Mapping[str, Any], prefix: str = "") -> Any:
-    """Return the dataclass `cls` with these values and defaults for the rest.
+    """Return the dataclass `cls` with these values, and defaults for the rest.
 
     Raises:
-        UserError: a name that is no field (with the nearest ones), or a value of the wrong type.
+        UserError: a name that is not a field (the message gives the nearest ones), or a value of the wrong type.
     """
     hints = typing.get_type_hints(cls)
     for name in data:
@@ -31,15 +31,15 @@ def build_dataclass(cls: type, data: Mapping[str, Any], prefix: str = "") -> Any
 
 
 def convert(hint: Any, value: Any, name: str) -> Any:
-    """Return `value` as the type `hint`; one that is neither plain data nor a class takes any value.
+    """Return `value` as the type `hint`; a hint that is neither plain data nor a class accepts any value.
 
     Args:
-        hint: an annotation, resolved.
-        value: plain data, or already of that type.
-        name: what the value is of, for the error.
+        hint: a resolved annotation.
+        value: plain data, or a value of that type.
+        name: name of the setting, for the error.
 
     Raises:
-        UserError: the value is of another type.
+        UserError: the value has another type.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
@@ -84,8 +84,8 @@ def _first_of(hints: Sequence[Any], value: Any, name: str) -> Any:
 
 
 def _plain(hint: type, value: Any) -> Any:
-    """The value as a `hint`, or None where it is none."""
-    # True is an int for Python, and for nobody who writes a setting.
+    """Return the value as a `hint`, or None if it does not fit."""
+    # True is an int in Python, but nobody who writes a setting means it as one.
     truth = isinstance(value, bool | np.bool_)
     if hint is Path or hint is str:
         return hint(value) if isinstance(value, str | Path) else None
@@ -97,7 +97,7 @@ def _plain(hint: type, value: Any) -> Any:
     if hint is tuple or hint is list:
         return hint(value) if isinstance(value, list | tuple) else None
     if hint is float:
-        # YAML reads 1e-4 (no dot) as text.
+        # YAML reads 1e-4 (without a dot) as text.
         try:
             return float(value) if isinstance(value, numbers.Real | str) and not truth else None
         except ValueError:

@@ -5,30 +5,30 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["UserError", "one_line", "unknown"]
+__all__ = ["UserError", "check_rules", "one_line", "unknown"]
 
 
 class UserError(ValueError):
-    """Something that the user can put right; the message says the value, the rule and the remedy in one sentence.
+    """A mistake that the user can correct; the message gives the value, the rule and the remedy in one sentence.
 
-    The command line prints the message alone and exits with code 2; any other exception is a fault of ours and keeps
+    The command line prints only the message and exits with code 2. Any other exception is a fault of ours and keeps
     its traceback.
     """
 
 
 def one_line(error: BaseException) -> str:
-    """What another library's exception says, fit for the middle of a sentence."""
+    """Return the message of another library's exception on one line, to quote within a sentence."""
     return " ".join(str(error).split())
 
 
 def unknown(kind: str, value: str, known: Iterable[str], remedy: str | None = None) -> UserError:
-    """Return the error for a name that is not in `known`, with the nearest known names.
+    """Return the error for a name that is not in `known`; it suggests the nearest known names.
 
     Args:
-        kind: what the name stands for ("method", "model", "option of dml").
-        value: the name as the user gave it.
-        known: all names that would have been right.
-        remedy: what to do where no name is near; by default the known names are listed.
+        kind: what the name refers to ("method", "model", "option of dml").
+        value: the name that the user gave.
+        known: all valid names.
+        remedy: what to do if no name is near; lists the known names by default.
     """
     names = sorted(known)
     near = difflib.get_close_matches(value.lower(), names, n=3, cutoff=0.5)
@@ -37,3 +37,10 @@ def unknown(kind: str, value: str, known: Iterable[str], remedy: str | None = No
     else:
         hint = remedy or f"choose one of: {', '.join(names) or '(none)'}."
     return UserError(f"unknown {kind} {value!r}: {hint}")
+
+
+def check_rules(*rules: tuple[str, object, bool, str]) -> None:
+    """Raise UserError for the first rule (name, value, whether it holds, what the value must be) that does not hold."""
+    for name, value, holds, rule in rules:
+        if not holds:
+            raise UserError(f"{name} {value}: it must be {rule}.")

@@ -1,6 +1,6 @@
-"""Cross-entropy, soft KL and entropy as pure functions, one value a row; computed in fp32 or wider.
+"""Cross-entropy, soft KL and entropy as pure functions: one value per row, computed in fp32 or wider.
 
-Rows are kept (no mean over the batch) so that sample weights and ignored rows have one place to act: `weighted_mean`.
+They take no mean over the batch, so that sample weights and ignored rows act in one place only: `weighted_mean`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["cross_entropy", "entropy", "log_softmax", "soft_kl", "softmax", "wei
 
 
 def wide(x: Tensor) -> Tensor:
-    """Half precision as fp32; all else as it is."""
+    """Return half precision as fp32, and anything else unchanged."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
@@ -28,7 +28,7 @@ def softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """-sum_c y_c log softmax(z)_c of every row, [..., C] -> [...].
+    """-sum_c y_c log softmax(z)_c per row, [..., C] -> [...].
 
     Args:
         logits: [..., C].
@@ -41,10 +41,10 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def soft_kl(target_prob: Tensor, logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """KL(t, softmax(z / T)) = sum_c t_c (log t_c - log q'_c) of every row, [..., C] -> [...].
+    """KL(t, softmax(z / T)) = sum_c t_c (log t_c - log q'_c) per row, [..., C] -> [...].
 
-    The term t log t is kept (0 log 0 = 0), since t may depend on parameters. Without the factor T².
-    Gradients reach `target_prob` too: detach it where the method says so.
+    The term t log t is included (0 log 0 = 0), since t may depend on parameters. The factor T² is not.
+    Gradients reach `target_prob` too: detach it if the method says so.
     """
     # xlogy(t, t) has the gradient log t + 1, infinite at t = 0; the floor keeps it finite where t underflows.
     floor = torch.finfo(target_prob.dtype).tiny
@@ -53,15 +53,15 @@ def soft_kl(target_prob: Tensor, logits: Tensor, temperature: float = 1.0) -> Te
 
 
 def entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """H(softmax(z / T)) = -sum_c q'_c log q'_c of every row, in nats, [..., C] -> [...]."""
+    """H(softmax(z / T)) = -sum_c q'_c log q'_c per row, in nats, [..., C] -> [...]."""
     logp = log_softmax(logits, temperature)
     return -(logp.exp() * logp).sum(-1)
 
 
 def weighted_mean(values: Tensor, weights_N: Tensor | None) -> Tensor:
-    """Mean over the last axis, [..., N] -> [...]; with weights Σ w_n v_n / Σ w_n (0 where all weights are 0)."""
+    """Mean over the last axis, [..., N] -> [...]; with weights Σ w_n v_n / Σ w_n (0 if all weights are 0)."""
     if weights_N is None:
         return values.mean(-1)
-    # A row of weight zero may hold an infinite value (an ignored pixel): leave it out, do not multiply it by zero.
+    # A row of weight zero may have an infinite value (an ignored pixel), and 0 · inf is NaN: replace it by zero.
     kept = torch.where(weights_N > 0, values * weights_N, torch.zeros_like(values))
     return kept.sum(-1) / weights_N.sum().clamp_min(torch.finfo(values.dtype).tiny)

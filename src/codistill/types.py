@@ -1,9 +1,10 @@
-"""What peers put out, what a method gives back, and the legend of shape letters used in every name.
+"""What peers put out, what a method asks for and gives back, and the legend of shape letters used in every name.
 
     P  peers (students) of a group           B  images of a batch
     C  classes                               D  width of a feature vector
     N  rows: B times the positions of a dense prediction, or the samples of a data set
     T  temperature (a number)                A  auxiliary peers (a group without its leader)
+    K  frozen teachers
 
 A name says what a tensor holds and its shape, and is never bound to another quantity: `logits_PBC`, `logp_PNC`
 (log-probabilities), `prob_NC`, `labels_B`.
@@ -14,80 +15,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from codistill.errors import UserError
+from codistill.needs import Needs
+from codistill.outputs import PeerOutputs
 
-__all__ = ["GroupShape", "PeerOutputs", "Progress", "StepOutput"]
-
-
-@dataclass(frozen=True)
-class PeerOutputs:
-    """All that a method may see of a group: the output boundary.
-
-    Attributes:
-        logits_PBC: [P, B, C]; dense predictions and sequences add positions before the classes, [P, B, ..., C].
-        features: for each peer the input of its last linear layer, [B, D_p] (or [B, ..., D_p]); may be empty for
-            methods that do not read features.
-        trunk_features: the pooled output [B, D] of the trunk that the peers share, or None where they share none.
-        teacher_logits_KBC: [K, B, ..., C] of K frozen teachers that see the same images, or None.
-
-    Raises:
-        UserError: logits are not floating point or have fewer than three axes; as many features as peers are not
-            given; a feature's batch differs from the logits', or the teachers' shape does.
-    """
-
-    logits_PBC: Tensor
-    features: tuple[Tensor, ...] = ()
-    trunk_features: Tensor | None = None
-    teacher_logits_KBC: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        logits = self.logits_PBC
-        if logits.ndim < 3:
-            raise UserError(f"logits have shape {list(logits.shape)}: give [P, B, C], one row of peers first.")
-        if not logits.is_floating_point():
-            raise UserError(f"logits have dtype {logits.dtype}: give floating-point scores before the softmax.")
-        if self.features and len(self.features) != logits.shape[0]:
-            raise UserError(
-                f"{len(self.features)} features for {logits.shape[0]} peers: give one feature tensor a peer, or none."
-            )
-        teachers = self.teacher_logits_KBC
-        if teachers is not None and teachers.shape[1:] != logits.shape[1:]:
-            raise UserError(
-                f"teacher logits have shape {list(teachers.shape)}: give [K, {', '.join(map(str, logits.shape[1:]))}], "
-                "as the students' logits."
-            )
-        named = [(f"features of peer {p}", h) for p, h in enumerate(self.features)]
-        if self.trunk_features is not None:
-            named.append(("trunk features", self.trunk_features))
-        for name, tensor in named:
-            if tensor.ndim < 2 or tensor.shape[0] != logits.shape[1]:
-                raise UserError(
-                    f"{name} have shape {list(tensor.shape)}: give [B, D] with B = {logits.shape[1]}, as the logits."
-                )
-
-    @property
-    def peers(self) -> int:
-        """Number of peers P."""
-        return self.logits_PBC.shape[0]
-
-    def tensors(self) -> list[Tensor]:
-        """What the students' gradients flow through, in a fixed order: logits, features, trunk features."""
-        trunk = [] if self.trunk_features is None else [self.trunk_features]
-        return [self.logits_PBC, *self.features, *trunk]
-
-    def at_boundary(self) -> PeerOutputs:
-        """Return the same values in fp32 as leaves that collect gradients, cut off from the networks' graph."""
-
-        def leaf(tensor: Tensor) -> Tensor:
-            wide = tensor.detach() if tensor.dtype == torch.float64 else tensor.detach().float()
-            return wide.requires_grad_()
-
-        trunk = None if self.trunk_features is None else leaf(self.trunk_features)
-        features = tuple(leaf(h) for h in self.features)
-        return PeerOutputs(leaf(self.logits_PBC), features, trunk, self.teacher_logits_KBC)
+__all__ = ["GroupShape", "Needs", "PeerOutputs", "Progress", "StepOutput"]
 
 
 @dataclass(frozen=True)
@@ -95,17 +29,21 @@ class StepOutput:
     """What a method makes of one batch.
 
     Attributes:
-        loss: scalar, to be differentiated; the sum over the students of `loss_by_peer`, and in ONE the ensemble's
-            cross-entropy, which belongs to no single student.
+        loss: scalar, to be differentiated; the sum over the students of `loss_by_peer`, and of terms that belong to no
+            single student, such as the cross-entropy of ONE's ensemble.
         loss_by_peer: [P], each student's cross-entropy plus its weighted soft terms (batch means).
         parts: the unweighted terms, summed over the students, detached scalars: "ce" and "kd", or "dis1", "dis2", ...
         diagnostics: small detached tensors worth plotting, such as the mean attention matrix; may be empty.
+        update_P: [P] bool, True for the students that this step moves. The others keep parameters, momentum and weight
+            decay untouched (not their running statistics, which every forward updates). None moves all. Reading it
+            makes the host wait for the device once per step.
     """
 
     loss: Tensor
     loss_by_peer: Tensor
     parts: Mapping[str, Tensor]
     diagnostics: Mapping[str, Tensor] = field(default_factory=dict)
+    update_P: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +77,9 @@ class GroupShape:
         feature_widths: D_p for every peer.
         trunk_width: D of the shared trunk's pooled features, or None where the peers share nothing.
         shares_trunk: whether peers share layers (a branched group or a tree).
-        teachers: number of frozen teachers K beside the students.
+        teachers: number of frozen teachers K that learn nothing and teach the students.
+        map_shapes: for every map that the method asks for, the shape [D, H, W] of each peer's map, without the batch;
+            H and W are those of the images on which the group was tried.
     """
 
     peers: int
@@ -148,3 +88,4 @@ class GroupShape:
     trunk_width: int | None = None
     shares_trunk: bool = False
     teachers: int = 0
+    map_shapes: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""A user's own method or network from "path/to/file.py:Name"."""
+"""Load a user's own method or network from "path/to/file.py:Name"."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PREFIX = "codistill_user_"
 
 
 def load_name(reference: str) -> object:
-    """Run the file of "path/to/file.py:Name" and return what it calls Name.
+    """Run the file of "path/to/file.py:Name" and return its object Name.
 
     Raises:
         UserError: there is no such file or name, or the file fails when it is run.
@@ -32,7 +32,7 @@ def load_name(reference: str) -> object:
     path = Path(path_text)
     if not path.is_file():
         raise UserError(f"{reference!r}: there is no file {path}; give path/to/file.py:Name.")
-    # By place and content: a file that has not changed is run once, and its classes stay the same.
+    # Marked by path and content: a file that has not changed is run only once, so that its classes stay the same.
     mark = hashlib.sha256(str(path.resolve()).encode() + path.read_bytes()).hexdigest()[:16]
     module = _run_once(f"{PREFIX}{path.stem}_{mark}", path)
     if not hasattr(module, name):
@@ -41,31 +41,33 @@ def load_name(reference: str) -> object:
 
 
 def load_class(reference: str, base: type[C]) -> type[C]:
-    """Like `load_name`, for a subclass of `base`."""
+    """Like `load_name`; the object must be a subclass of `base`."""
     found = load_name(reference)
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise UserError(f"{reference!r} is no subclass of codistill.methods.{base.__name__}: derive it from that.")
+        raise UserError(
+            f"{reference!r} is not a subclass of codistill.methods.{base.__name__}: derive it from that class."
+        )
     return found
 
 
 def call(reference: str, function: Callable[..., R], *arguments: Any, **keywords: Any) -> R:
-    """Call what a user's file defines; UserError with the file, the line and the reason where that fails."""
+    """Call what a user's file defines; if it fails, raise UserError with the file, the line and the reason."""
     try:
         return function(*arguments, **keywords)
     except UserError:
         raise
     except Exception as error:
         path = Path(reference.rpartition(":")[0])
-        raise UserError(f"{reference!r} failed ({_told(error, path)}): correct the file.") from error
+        raise UserError(f"{reference!r} failed ({_described(error, path)}): correct the file.") from error
 
 
 def loaded_files() -> dict[str, str]:
-    """Name of the module -> path of every user's file that was run here, for `load_again` in another process."""
+    """Return module name -> path of every user's file that this process ran, for `load_again` in another process."""
     return {name: str(m.__file__) for name, m in sys.modules.items() if name.startswith(PREFIX)}
 
 
 def load_again(files: Mapping[str, str]) -> None:
-    """Run the files of `loaded_files`, so that what was pickled there by its name is found here."""
+    """Run the files of `loaded_files`, so that objects pickled by name in that process are found in this one."""
     for name, path in files.items():
         _run_once(name, Path(path))
 
@@ -77,22 +79,22 @@ def _run_once(module_name: str, path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # Registered under a name of its own, which dataclasses, inspect and pickle look up while and after the file runs.
+    # dataclasses, inspect and pickle look the module up by its name, both while the file runs and later.
     sys.modules[module_name] = module
     try:
-        # What it draws while it is run, which is once, changes nothing for those who draw afterwards.
+        # A file runs only once: random numbers that it draws must not change those that are drawn later.
         with torch.random.fork_rng(devices=[]):
             spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[module_name]
         if isinstance(error, UserError) or not isinstance(error, Exception | SystemExit):
             raise
-        raise UserError(f"{path} fails when it is run ({_told(error, path)}): correct the file.") from error
+        raise UserError(f"{path} fails when it is run ({_described(error, path)}): correct the file.") from error
     return module
 
 
-def _told(error: BaseException, path: Path) -> str:
-    """Kind, line of the file (the last one on the way) and message of an error, in one line."""
+def _described(error: BaseException, path: Path) -> str:
+    """Return the kind of an error, the last line of the file that it passed and its message, on one line."""
     file, frames = path.resolve(), traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == file]
     if isinstance(error, SyntaxError) and error.filename == str(path):

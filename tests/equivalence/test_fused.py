@@ -10,7 +10,7 @@ from codistill import methods, models
 from codistill.errors import UserError
 from codistill.execution import FusedExecutor, LoopExecutor
 from codistill.execution.fusing import FusedNetwork
-from codistill.peers import BranchedGroup, NetworkGroup, TaughtGroup, TreeGroup
+from codistill.peers import BranchedGroup, NetworkGroup, TreeGroup
 from codistill.types import Progress
 
 NETWORKS = ["resnet8_tiny", "vgg8_tiny", "densenet16_8", "wrn10_1", "mobilenet_v2_tiny"]
@@ -167,17 +167,18 @@ def test_one_fused_student_alone_gets_gradient_when_asked():
     group = group_of("resnet8_tiny", "networks", 3)
     executor = FusedExecutor(group, methods.build("dml", group))
     x, labels = torch.randn(BATCH, 3, 8, 8, dtype=torch.float64), torch.zeros(BATCH, dtype=torch.int64)
-    executor.train_step(x, labels, Progress(0, 1), only=1)
-    largest = [max(p.grad.abs().max() for p in net.parameters()) for net in group.networks]
-    assert largest[0] == largest[2] == 0
-    assert largest[1] > 0
+    executor.train_step(x, labels, Progress(0, 1), turn=1)
+    assert all(p.grad is None for net in (group.networks[0], group.networks[2]) for p in net.parameters())
+    assert max(p.grad.abs().max() for p in group.networks[1].parameters()) > 0
 
 
 def test_teachers_answer_beside_fused_students():
     outputs = []
     for executor_class in (LoopExecutor, FusedExecutor):
-        group = TaughtGroup(group_of("resnet8_tiny", "networks"), [network("resnet8_tiny", 7).double()])
-        executor = executor_class(group, methods.build("kd", group))
+        group = group_of("resnet8_tiny", "networks")
+        executor = executor_class(
+            group, methods.build("kd", group, teachers=1), teachers=[network("resnet8_tiny", 7).double()]
+        )
         x = torch.randn(BATCH, 3, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         step, seen = executor.train_step(x, torch.zeros(BATCH, dtype=torch.int64), Progress(0, 1))
         outputs.append((step.loss.detach(), seen.teacher_logits_KBC))
@@ -203,7 +204,7 @@ class Odd(nn.Module):
         (lambda net, x: x.view(-1, 8), "operation 'view'"),
         (lambda net, x: torch.cat([x, x]).chunk(2)[0], "operation 'cat_peers'|operation 'cat'"),
         (lambda net, x: x * net.scale, "tensor 'scale', which is not a layer's, in Odd"),
-        (lambda net, x: x if x.sum() > 0 else -x, "torch.fx cannot follow the forward of Odd"),
+        (lambda net, x: x if x.sum() > 0 else -x, "torch.fx cannot trace the forward of Odd"),
         (lambda net, x: x * x.shape[1], "operation 'getattr'"),
         (lambda net, x: net.fc(x).mean(1, keepdim=True) + x, "operation 'mean'"),
     ],
@@ -238,7 +239,7 @@ def test_a_classifier_of_another_kind_is_refused_by_name():
             return super().forward(2 * x)
 
     group = NetworkGroup([nn.Sequential(nn.Flatten(), Head(192, CLASSES)) for _ in range(2)])
-    with pytest.raises(UserError, match=r"cannot fuse the classifier '1' \(Head\)"):
+    with pytest.raises(UserError, match=r"cannot fuse the feature layer '1' \(Head\)"):
         FusedExecutor(group, methods.build("dml", group))
 
 

@@ -10,8 +10,8 @@ from torch import nn
 
 from codistill import methods, models
 from codistill.errors import UserError
-from codistill.execution import LoopExecutor, ProcessExecutor, pool, sharing, worker
-from codistill.peers import BranchedGroup, NetworkGroup, TaughtGroup
+from codistill.execution import ExecutionOptions, LoopExecutor, ProcessExecutor, pool, sharing, worker
+from codistill.peers import BranchedGroup, NetworkGroup
 from codistill.types import Progress
 
 CLASSES, BATCH = 5, 6
@@ -45,9 +45,8 @@ def network(name, seed):
     return net
 
 
-def group_of(*names, taught=False):
-    group = NetworkGroup([network(name, peer) for peer, name in enumerate(names)])
-    return (TaughtGroup(group, [network("wrn10_1", 99)]) if taught else group).double()
+def group_of(*names):
+    return NetworkGroup([network(name, peer) for peer, name in enumerate(names)]).double()
 
 
 def odd(*faults, dropout=0.0):
@@ -61,18 +60,19 @@ def batch(seed=0, dtype=torch.float32):
     return images, torch.randint(CLASSES, (BATCH,), generator=generator), Progress(5, 10)
 
 
-def train(executor_class, group, method, icl_step=None, only=None, amp=None, steps=3):
+def train(executor_class, group, method, icl_step=None, turn=None, amp="off", steps=3):
     """Some steps of SGD; the gradients of the last one, all state, and what the group predicts afterwards."""
     dtype = next(group.parameters()).dtype
-    own = methods.build(method, group, generator=torch.Generator().manual_seed(5)).to(dtype)
-    executor = executor_class(group.train(), own, amp)
+    teachers = [network("wrn10_1", 99).to(dtype)] if method == "kd" else []
+    own = methods.build(method, group, generator=torch.Generator().manual_seed(5), teachers=len(teachers)).to(dtype)
+    executor = executor_class(group.train(), own, ExecutionOptions(amp=amp), teachers)
     trained = [*group.parameters(), *own.parameters()]
     optimizer = torch.optim.SGD(trained, lr=0.02, momentum=0.9, nesterov=True, weight_decay=5e-4)
     for step in range(steps):
         images, labels, progress = batch(step, dtype)
         views = [images + peer for peer in range(group.shape.peers)] if step == icl_step else images
         optimizer.zero_grad(set_to_none=True)
-        out, outputs = executor.train_step(views, labels, progress, only)
+        out, outputs = executor.train_step(views, labels, progress, turn)
         gradients = {f"gradient {name}": p.grad.clone() for name, p in group.named_parameters() if p.grad is not None}
         optimizer.step()
     group.eval()
@@ -93,13 +93,13 @@ def _lend(lent_pool):
         ("baseline", ["resnet8_tiny"], {}),
         ("okddip", ["resnet8_tiny"] * 3, {"icl_step": 1}),
         ("kdcl_minlogit", ["resnet8_tiny", "vgg8_tiny", "densenet16_8"], {}),
-        ("dml", ["resnet8_tiny", "wrn10_1"], {"only": 1}),
+        ("dml", ["resnet8_tiny", "wrn10_1"], {"turn": 1}),
         ("kd", ["resnet8_tiny"] * 2, {}),
     ],
 )
 def test_peers_in_processes_train_as_the_loop_trains_them(method, names, options):
-    expected = train(LoopExecutor, group_of(*names, taught=method == "kd"), method, **options)
-    found = train(ProcessExecutor, group_of(*names, taught=method == "kd"), method, **options)
+    expected = train(LoopExecutor, group_of(*names), method, **options)
+    found = train(ProcessExecutor, group_of(*names), method, **options)
     assert found.keys() == expected.keys()
     assert any(name.startswith("gradient") for name in found)
     for name, value in expected.items():
@@ -110,7 +110,7 @@ def test_mixed_precision_and_channels_last_reach_the_processes():
     results = []
     for executor in (LoopExecutor, ProcessExecutor):
         group = group_of("resnet8_tiny", "resnet8_tiny").float().to(memory_format=torch.channels_last)
-        results.append(train(executor, group, "dml", amp=torch.bfloat16))
+        results.append(train(executor, group, "dml", amp="bf16"))
         first = next(p for p in group.parameters() if p.ndim == 4)
         assert first.is_contiguous(memory_format=torch.channels_last)
         assert first.grad.stride() == first.stride()

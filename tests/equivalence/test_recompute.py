@@ -8,8 +8,8 @@ from torch import nn
 
 from codistill import methods, models
 from codistill.errors import UserError
-from codistill.execution import LoopExecutor, RecomputeExecutor
-from codistill.peers import BranchedGroup, NetworkGroup, PeerGroup, TaughtGroup, TreeGroup
+from codistill.execution import ExecutionOptions, LoopExecutor, RecomputeExecutor
+from codistill.peers import BranchedGroup, NetworkGroup, PeerGroup, TreeGroup
 from codistill.types import GroupShape, Progress
 
 CLASSES, BATCH = 5, 8
@@ -26,10 +26,10 @@ def group_of(kind, name="vgg8_tiny"):
     return TreeGroup(net, {"stage3": 2, "stage5": 2}, generator=generator)
 
 
-def train(make, group, icl=False, amp=None, steps=2):
+def train(make, group, icl=False, amp="off", steps=2):
     torch.manual_seed(3)
     method = methods.build("okddip", group, generator=torch.Generator().manual_seed(5))
-    executor = make(group.train(), method, amp)
+    executor = make(group.train(), method, ExecutionOptions(amp=amp))
     trained = [*group.parameters(), *method.parameters()]
     optimizer = torch.optim.SGD(trained, lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
     generator = torch.Generator().manual_seed(1)
@@ -54,8 +54,8 @@ def test_recomputed_peers_train_as_the_loop_trains_them_to_the_bit(kind, icl):
 
 
 def test_recomputed_peers_train_in_mixed_precision_as_the_loop_trains_them():
-    expected = train(LoopExecutor, group_of("branches"), True, torch.bfloat16)
-    found = train(RecomputeExecutor, group_of("branches"), True, torch.bfloat16)
+    expected = train(LoopExecutor, group_of("branches"), True, "bf16")
+    found = train(RecomputeExecutor, group_of("branches"), True, "bf16")
     assert not [name for name, value in expected.items() if not torch.equal(found[name], value)]
 
 
@@ -100,7 +100,7 @@ def test_micro_batches_give_the_gradients_of_the_whole_batch_where_images_do_not
     for size in (BATCH, 2):
         group.zero_grad()
         method = methods.build("kdcl_general", group).double()
-        executor = RecomputeExecutor(group, method, micro_batch=size)
+        executor = RecomputeExecutor(group, method, ExecutionOptions(micro_batch=size))
         generator = torch.Generator().manual_seed(1)
         views = torch.randn(4 if icl else 1, BATCH, 3, 16, 16, generator=generator, dtype=torch.float64).unbind()
         labels = torch.randint(CLASSES, (BATCH,), generator=generator)
@@ -114,10 +114,11 @@ def test_micro_batches_give_the_gradients_of_the_whole_batch_where_images_do_not
 
 def test_micro_batches_carry_the_trunks_features_and_the_teachers_logits():
     group = group_of("branches", "wrn10_1")
-    RecomputeExecutor(group, methods.build("one", group), micro_batch=4)
-    taught = TaughtGroup(group, [models.build("resnet8_tiny", CLASSES, 3)])
+    teachers = [models.build("resnet8_tiny", CLASSES, 3)]
     for size in (4, BATCH):
-        executor = RecomputeExecutor(taught.train(), methods.build("ind", taught), micro_batch=size)
+        options = ExecutionOptions(micro_batch=size)
+        method = methods.build("kd", group, teachers=1)
+        executor = RecomputeExecutor(group.train(), method, options, teachers)
         x, labels = torch.randn(BATCH, 3, 8, 8), torch.zeros(BATCH, dtype=torch.int64)
         _, outputs = executor.train_step(x, labels, Progress(0, 1))
         assert outputs.trunk_features.shape == (BATCH, group.shape.trunk_width)

@@ -78,8 +78,8 @@ def test_advice_after_an_interruption_fits_the_command(monkeypatch, capsys):
 
     monkeypatch.setattr("codistill.cli._run", interrupted)
     for arguments, says in (
-        (["train"], "interrupted; 'codistill resume RUN' goes on from the last whole epoch\n"),
-        (["study", "okddip/table2"], "interrupted; the same command goes on where the runs are\n"),
+        (["train"], "interrupted; 'codistill resume RUN' continues from the last whole epoch\n"),
+        (["study", "okddip/table2"], "interrupted; the same command continues, and keeps the runs that are done\n"),
         (["list", "data"], "interrupted\n"),
     ):
         assert run(*arguments) == 130
@@ -168,7 +168,7 @@ def test_help_gives_defaults(capsys):
         (["--device", "cuda:9"], "device 'cuda:9' is not there"),
         (["--group", "branches", "--split", "layer9"], "unknown split 'layer9'"),
         (["--config", "nowhere.yaml"], "no configuration at nowhere.yaml"),
-        (["--data", "image_folder"], "name the folder of your images by --data-dir"),
+        (["--data", "image_folder"], "give the folder of your images with --data-dir"),
     ],
 )
 def test_a_users_mistake_is_one_sentence_and_exit_code_2(arguments, says, capsys, tmp_path):

@@ -20,10 +20,10 @@ class Keep(Silent):
     def on_step(self, session, step, steps):
         self.session = session
         if step == steps:
-            self.before.append(session.method.gate.norm.running_mean.clone())
+            self.before.append(session.executor.method.gate.norm.running_mean.clone())
 
     def on_epoch(self, session, record):
-        self.after.append(session.method.gate.norm.running_mean.clone())
+        self.after.append(session.executor.method.gate.norm.running_mean.clone())
 
 
 def test_the_gated_ensemble_of_one_is_scored_beside_the_means(quick, digits, tmp_path):
@@ -31,7 +31,7 @@ def test_the_gated_ensemble_of_one_is_scored_beside_the_means(quick, digits, tmp
     keep = Keep()
     summary = train(config, dataset=digits, observers=[keep]).summary
     last = summary["last"]["test"]
-    group, gate = keep.session.group.eval(), keep.session.method.gate.eval()
+    group, gate = keep.session.executor.group.eval(), keep.session.executor.method.gate.eval()
     with torch.no_grad():
         outputs = group(normalise(digits.test.images_NCHW, digits.mean, digits.std, "cpu"))
         weights = gate(outputs.trunk_features)

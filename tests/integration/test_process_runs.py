@@ -7,14 +7,15 @@ import pytest
 import torch
 from interrupted_runs import cut_and_resumed, losses_of
 
-from codistill.bench import suites
-from codistill.bench.steps import TINY
 from codistill.cli import main
 from codistill.errors import UserError
 from codistill.execution import processes
 from codistill.execution.pool import Pool
 from codistill.training import load_student, train
 from codistill.training.evaluate import evaluate_run
+from ratios import suites
+from ratios.setting import Setting
+from ratios.steps import TINY
 
 CLASS_WITH_DROPOUT = """
 from torch import nn
@@ -76,6 +77,6 @@ def test_what_processes_cannot_run_is_refused_before_the_data_are_read(short, tm
 def test_the_benchmark_sets_processes_beside_the_loop_on_all_cores(monkeypatch, lent_pool):
     monkeypatch.setattr(suites.os, "sched_getaffinity", lambda process: {0}, raising=False)
     monkeypatch.setattr(suites, "LARGE", dataclasses.replace(TINY, name="small", batch=8))
-    (found,) = suites.run_suites(["processes"], suites.Setting(turns=1))
+    (found,) = suites.run_suites(["processes"], Setting(turns=1))
     assert (found.above, found.below, found.goal) == ("loop", "processes", "")
     assert torch.get_num_threads() == 1

@@ -213,7 +213,7 @@ def test_training_goes_on_in_training_mode_after_validation(quick, digits, tmp_p
 
     class Modes(Silent):
         def on_step(self, session, step, steps):
-            modes.append(session.group.training and session.method.training)
+            modes.append(session.executor.group.training and session.executor.method.training)
 
     train(dataclasses.replace(quick, out=tmp_path / "run"), dataset=digits, observers=[Modes()])
     assert len(modes) == 3 * (360 // 64)
@@ -232,7 +232,7 @@ def test_peers_start_apart_and_stay_apart(quick, digits, tmp_path):
 
     class Start(Silent):
         def on_start(self, session):
-            starts.extend(session.group.student(p).state_dict()["0.weight"].clone() for p in range(3))
+            starts.extend(session.executor.group.student(p).state_dict()["0.weight"].clone() for p in range(3))
 
     config = dataclasses.replace(quick, out=tmp_path / "run", epochs=1)
     train(config, dataset=digits, observers=[Start()])
@@ -266,7 +266,7 @@ def test_a_divergence_in_the_last_step_of_an_epoch_is_told_as_one(method, quick,
         def on_step(self, session, step, steps):
             if session.epoch == 1 and step == steps:
                 with torch.no_grad():
-                    next(session.group.parameters()).fill_(float("nan"))
+                    next(session.executor.group.parameters()).fill_(float("nan"))
 
     config = dataclasses.replace(quick, out=tmp_path / "run", method=method)
     with pytest.raises(UserError, match="the loss of epoch 2 on images kept aside is nan: training has diverged"):

@@ -168,7 +168,7 @@ def test_methods_that_need_the_true_class_refuse_mixed_labels_before_any_data_is
         (["augment.crop_padding=-1"], "crop_padding -1: give 0 or more pixels."),
         (["data_memory=-1"], "data_memory -1.0: it must be 0 or more GiB."),
         (["workers=-1"], "workers -1: it must be 0 to 1024 processes."),
-        (["data=parquet"], "data set 'parquet': say which, as parquet:PATH."),
+        (["data=parquet"], "data set 'parquet' is incomplete: write parquet:PATH."),
     ],
 )
 def test_settings_of_the_data_that_make_no_sense_are_refused(quick, settings, says):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import reference
+import reference_newer
 import reference_okddip
 import reference_targets
 import torch
@@ -32,7 +33,7 @@ RELEASED: dict[str, dict[str, Any]] = {
     "cl_ilr": _PEERS,
     "clnn": _PEERS,
     "one": {"gradient": "all", "target_epsilon": 1e-7},
-    "okddip": {"leader_target": "logits", "include_self": True, **_PEERS},
+    "okddip": {"leader_target": "logits", "include_self": True, "projection_init": "uniform", **_PEERS},
 }
 LARGEST: dict[tuple[str, str, str], float] = defaultdict(float)  # (method, dtype, "loss" or "gradient") -> deviation
 
@@ -47,6 +48,7 @@ class Case:
     trunk: Tensor
     progress: Progress
     teachers: Tensor | None = None
+    averaged: Tensor | None = None
     sample_weights: Tensor | None = None
     ignore_index: int | None = None
 
@@ -63,7 +65,9 @@ class Case:
 
     @property
     def outputs(self) -> PeerOutputs:
-        return PeerOutputs(self.logits, self.features, self.trunk, self.teachers)
+        return PeerOutputs(
+            self.logits, self.features, self.trunk, self.teachers, averaged_logits_PBC=self.averaged
+        )
 
     def leaves(self) -> dict[str, Tensor]:
         named = {f"feature {p}": h for p, h in enumerate(self.features)}
@@ -179,6 +183,8 @@ def run_reference(
     if o.pop("preset", None) == "released":
         o = {**RELEASED[name], **{k: v for k, v in o.items() if v is not None}}
     w = reference.ramp_up_weight(case.progress.epoch / case.progress.epochs, o.pop("ramp_up", 80 / 300))
+    if name in reference_newer.NAMES:
+        return reference_newer.run(name, x, parameters, case.averaged, w, o)
     if name in ("baseline", "ind"):
         return reference.independent(x.z, x.y, x.r)
     if name == "kd":

@@ -69,8 +69,8 @@ def test_okddip_peers_attend_to_the_others_only(options: dict) -> None:
 
 
 def test_okddip_aggregating_the_others_logits() -> None:
-    # Logits over T are 0 or log 3. α as above: t_1 from (1/4, 3/4) log 3, so 1 : √3; t_2 from (0, 1/8) log 3, so 1 : 3^⅛;
-    # t_3 from (2/3, 0) log 3, so 3^⅔ : 1; t_m from (1/3, 1/3) log 3, so 1 : 1.
+    # Logits over T are 0 or log 3. α as above: t_1 from (1/4, 3/4) log 3, so 1 : √3; t_2 from (0, 1/8) log 3, so
+    # 1 : 3^⅛; t_3 from (2/3, 0) log 3, so 3^⅔ : 1; t_m from (1/3, 1/3) log 3, so 1 : 1.
     features, setup = attention(*SCORES)
     options = {"aggregate": "logits", "leader_target": "logits", "attention_width": 3}
     result = step("okddip", scaled(3, U, V, S, V), [0], features=features, setup=setup, **options)

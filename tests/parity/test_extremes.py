@@ -34,9 +34,8 @@ HALVES = [torch.float16, torch.bfloat16]
 
 
 def case_for(name: str, **arguments) -> Case:
-    m = {"baseline": 1, "okddip": 4}.get(
-        name, 3
-    )  # three peers of okddip: two would have no choice of whom to attend to
+    # okddip: three peers and the leader, since two peers that attend to the other only have no choice.
+    m = {"baseline": 1, "okddip": 4}.get(name, 3)
     return make_case(m=m, seed=40, fraction=1.0, teachers=1 if name == "kd" else 0, **arguments)
 
 

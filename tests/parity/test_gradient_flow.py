@@ -76,8 +76,8 @@ def test_with_nothing_detached_a_students_loss_reaches_all_students(name: str, o
             assert slope(result.loss_by_peer[i], case.logits)[j].abs().max() > 1e-6
 
 
-# What a student's soft term sends into a prediction inside its target, by the chain rule instead of autograd:
-# with k_c = log(t_c + ε) - log q_c + 1 = dKL/dt_c, and J(p, k) = p (k - Σ_c p_c k_c) for a softmax p of what precedes it.
+# What a student's soft term sends into a prediction inside its target, by the chain rule instead of autograd: with
+# k_c = dKL/dt_c = log(t_c + ε) - log q_c + 1, a softmax p passes p (k - Σ_c p_c k_c) on.
 
 
 def through_softmax(prob: Tensor, k: Tensor) -> Tensor:

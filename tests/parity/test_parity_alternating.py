@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import reference
 import torch
@@ -12,7 +10,6 @@ from torch import Tensor, nn
 from codistill import methods
 from codistill.execution import LoopExecutor
 from codistill.peers import NetworkGroup
-from codistill.training.loop import _keep_gradients_of
 from codistill.types import Progress
 
 C, B, LR, MOMENTUM, DECAY = 4, 3, 0.5, 0.9, 0.01
@@ -44,8 +41,7 @@ def library_turns(images: Tensor, labels: Tensor, matrices: list[Tensor], rounds
     for _ in range(rounds):
         for i in range(len(networks)):
             optimizer.zero_grad(set_to_none=True)
-            executor.train_step(images, labels, Progress(0, 1), only=i)
-            _keep_gradients_of(SimpleNamespace(group=group), i)
+            executor.train_step(images, labels, Progress(0, 1), turn=i)
             optimizer.step()
     return [net[1].weight.detach() for net in networks]
 

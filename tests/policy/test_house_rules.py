@@ -8,27 +8,41 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "codistill"
 FILES = sorted(SOURCE.rglob("*.py"))
+BENCHMARKS = sorted((SOURCE.parents[1] / "benchmarks").rglob("*.py"))
+# Any part may import these.
+BASE = {"errors", "lazy", "meaning"}
 LAYERS = {
     "errors": set(),
-    "types": {"errors"},
-    "losses": {"errors"},
+    "lazy": set(),
+    "meaning": set(),
+    "modelfacts": set(),
+    "needs": set(),
+    "outputs": set(),
+    "types": {"needs", "outputs"},
+    "losses": set(),
     "targets": {"types", "losses"},
     "userfile": set(),
-    "convert": {"errors"},
-    "methods": {"types", "losses", "targets", "userfile", "convert"},
+    "convert": set(),
+    "methods": {"needs", "types", "losses", "targets", "userfile", "convert"},
     "models": {"userfile"},
-    "tracing": {"errors"},
-    "peers": {"types", "models", "tracing"},
-    "execution": {"types", "peers", "methods", "userfile", "tracing"},
-    "data": {"errors"},
-    "training": {"types", "execution", "methods", "peers", "models", "data", "convert", "tracing"},
-    "export": {"training", "models", "peers"},
-    "reports": {"errors"},
+    "tracing": set(),
+    "peers": {"needs", "types", "models", "modelfacts", "tracing"},
+    "execution": {"needs", "types", "peers", "methods", "userfile", "tracing"},
+    "data": set(),
+    "rundir": set(),
+    "training": {"needs", "types", "execution", "methods", "peers", "models", "data", "convert", "tracing", "rundir"},
+    "export": {"training", "models", "peers", "rundir"},
+    "reports": {"rundir"},
     "console": {"training"},
-    "studies": {"tracing", "training", "reports", "export", "console", "models", "peers", "data"},
-    "bench": {"tracing", "data", "training", "execution", "methods", "models", "peers", "types"},
-    "cli": {"tracing", "bench", "training", "reports", "export", "console", "peers", "data", "methods", "studies"},
+    "progress": {"console", "training"},
+    "studies": {"tracing", "training", "reports", "export", "console", "models", "peers", "data", "rundir"},
+    "commands": {"training", "studies"},
+    "cli": {
+        *("commands", "console", "progress", "modelfacts", "training", "reports", "export", "data", "methods"),
+        "studies",
+    },
 }
+"""Part of the package -> the parts that it may import."""
 
 
 def module_of(path: Path) -> str:
@@ -51,7 +65,7 @@ def test_imports_run_one_way(path):
     layer = module_of(path)
     if layer in ("__init__", "__main__"):
         return
-    allowed = LAYERS[layer] | {layer, "errors"}
+    allowed = LAYERS[layer] | BASE | {layer}
     wrong = {m for m in imported_modules(path) if m in LAYERS} - allowed
     assert not wrong, f"{layer} must not import {wrong}"
 
@@ -61,7 +75,7 @@ def test_every_part_of_the_package_has_a_place_in_the_layers():
     assert parts == set(LAYERS)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+@pytest.mark.parametrize("path", [*FILES, *BENCHMARKS], ids=lambda p: str(p.relative_to(SOURCE.parents[1])))
 def test_a_file_holds_one_idea_and_a_function_fits_a_screen(path):
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 300
@@ -98,6 +112,22 @@ def test_library_code_never_seeds_globally_except_in_the_one_documented_scope():
     # Inside fork_rng, which puts the caller's state back: random layers of a run, foreign networks' initialisation; and
     # in processes of the library's own.
     assert found == {"training/loop.py", "models/init.py", "models/__init__.py", "execution/worker.py"}
+
+
+def test_the_package_knows_nothing_of_its_benchmarks():
+    programs = {path.relative_to(SOURCE.parents[1] / "benchmarks").parts[0].removesuffix(".py") for path in BENCHMARKS}
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not programs & {name.partition(".")[0] for name in names}, path
+
+
+def test_no_arrow_leads_back():
+    placed: set[str] = set()
+    while ready := {part for part in LAYERS.keys() - placed if LAYERS[part] <= placed}:
+        placed |= ready
+    assert placed == set(LAYERS), f"circle among {set(LAYERS) - placed}"
 
 
 def test_no_pickle_is_loaded_with_code_execution():

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import yaml
 
+from codistill.config.naming import default_label
+from codistill.config.settings import NOTHING, Config
 from codistill.convert import build_dataclass
 from codistill.errors import UserError, one_line, unknown
-from codistill.training.config import Config
-from codistill.training.naming import default_label
+from codistill.meaning import without
+from codistill.rundir import FORMAT
 
 __all__ = [
     "apply_settings",
@@ -27,11 +29,9 @@ __all__ = [
     "write_config",
 ]
 
-VERSION = 1
-
 
 def config_to_dict(config: Config) -> dict[str, Any]:
-    """Plain data (strings for paths, lists for tuples), ready for YAML or JSON."""
+    """Return plain data (strings for paths, lists for tuples), ready for YAML or JSON."""
 
     def plain(value: Any) -> Any:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -48,7 +48,7 @@ def config_to_dict(config: Config) -> dict[str, Any]:
 
 
 def config_from_dict(data: Mapping[str, Any]) -> Config:
-    """The configuration with these settings and defaults for the rest.
+    """Return the configuration with these settings and defaults for the rest.
 
     Raises:
         UserError: a name that is no setting (with the nearest ones), or a value of the wrong type.
@@ -57,33 +57,33 @@ def config_from_dict(data: Mapping[str, Any]) -> Config:
 
 
 def config_digest(config: Config) -> str:
-    """SHA-256 of `identity`."""
+    """Return the SHA-256 of `identity`."""
     return hashlib.sha256(identity(config).encode()).hexdigest()
 
 
 def identity(config: Config) -> str:
-    """All settings as JSON in a fixed order, without those that do not change the numbers.
+    """Return all settings as JSON in a fixed order, without those that change no number (codistill/meaning.py).
 
-    Where the data lie is one of these: that they are the same is known by `refuse_other_data`.
+    Where the data are stored is one of these: `refuse_other_data` checks that they are the same.
     """
-    data = {k: v for k, v in config_to_dict(config).items() if k not in ("out", "label", "workers", "data_dir")}
-    return json.dumps(data, sort_keys=True)
+    return json.dumps(without(config_to_dict(config), NOTHING), sort_keys=True)
 
 
 def write_config(config: Config, path: Path) -> None:
     """Write config.yaml."""
-    text = yaml.safe_dump({"version": VERSION, **config_to_dict(config)}, sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump({"version": FORMAT, **config_to_dict(config)}, sort_keys=False, allow_unicode=True)
     path.write_text(text, encoding="utf-8")
 
 
-def read_config(path: Path) -> Config:
+def read_config(path: Path | str) -> Config:
     """Read a configuration file.
 
-    A label that is what the settings make of themselves is left out, so that it follows them where they are changed.
+    A label that was made from the settings is left out, so that it follows them if they are changed.
 
     Raises:
         UserError: the file is missing, is not YAML, is of a newer version or holds a wrong setting.
     """
+    path = Path(path)
     if not path.is_file():
         raise UserError(f"no configuration at {path}: give the path of a config.yaml.")
     try:
@@ -92,9 +92,9 @@ def read_config(path: Path) -> Config:
         raise UserError(f"{path} is not valid YAML: {one_line(error)}") from error
     if not isinstance(data, dict):
         raise UserError(f"{path} holds no settings: it must be a mapping such as 'method: okddip'.")
-    version = data.pop("version", VERSION)
-    if version != VERSION:
-        raise UserError(f"{path} has format version {version}, this codistill reads {VERSION}: upgrade codistill.")
+    version = data.pop("version", FORMAT)
+    if version != FORMAT:
+        raise UserError(f"{path} has format version {version}, this codistill reads {FORMAT}: install a newer codistill.")
     config = config_from_dict(data)
     return dataclasses.replace(config, label=None) if config.label == default_label(config) else config
 

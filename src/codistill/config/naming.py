@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from codistill.training.config import Config
+from codistill.config.settings import Config
 
 __all__ = ["default_label", "default_out"]
 

@@ -7,19 +7,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from codistill.errors import UserError
+from codistill.execution.base import Executor
 from codistill.execution.fused import FusedExecutor
 from codistill.execution.loop import LoopExecutor
-from codistill.methods import Method
-from codistill.peers import PeerGroup, TaughtGroup
+from codistill.execution.recompute import RecomputeExecutor
 from codistill.tracing.cost import forward_cost
 from codistill.types import Progress
 
-__all__ = ["Trial", "free_bytes", "try_executors"]
+__all__ = ["AutoExecutor", "Trial", "free_bytes"]
 
 WARM_UP, ROUNDS, SECONDS = 2, 7, 10.0
 """Steps before the clock starts, timed steps of each executor, and the time after which no further round begins."""
@@ -56,64 +57,81 @@ class Trial:
         return f"executor {self.chosen}" + (f" ({'; '.join(why)})" if why else "")
 
 
-def try_executors(
-    group: PeerGroup,
-    method: Method,
-    views: Tensor | Sequence[Tensor],
-    labels_B: Tensor,
-    progress: Progress,
-    amp: torch.dtype | None = None,
-    allowed_bytes: int | None = None,
-    timed: bool = True,
-) -> Trial:
-    """Find the fastest executor whose activations fit; group, method and random state stay as they are.
+class AutoExecutor(LoopExecutor):
+    """`loop`, until `settled` has found the executor to train with.
 
     `recompute` does all that `loop` does and one forward pass more, so it is taken only where the activations of all
-    peers do not fit.
-
-    Args:
-        group: the peers, on their device.
-        method: the loss on their outputs.
-        views: a batch such as the training's, [B, C, H, W] or one a peer.
-        labels_B: its labels.
-        progress: a position in the run.
-        amp: dtype of mixed precision, or None.
-        allowed_bytes: what the activations may take; None for no limit.
-        timed: take the one whose steps are fastest; False for a rule that gives the same answer every time: `fused`
-            for students of fewer than `SMALL` multiply-accumulates a step.
-
-    Raises:
-        UserError: what `loop` itself refuses.
+    peers do not fit, or where micro-batches are asked for.
     """
-    students = group.students if isinstance(group, TaughtGroup) else group
-    shapes = [views.shape] if isinstance(views, Tensor) else [view.shape for view in views]
-    cost = forward_cost(students, shapes, labels_B.device, amp)
-    held, few = cost.held_bytes, cost.macs < SMALL * group.shape.peers
-    if allowed_bytes is not None and held > allowed_bytes:
-        reason = f"all activations take {held / 2**30:.2f} GiB, and {allowed_bytes / 2**30:.2f} GiB are allowed"
-        return Trial("recompute", {}, {"loop": reason}, held, allowed_bytes)
-    if group.shape.peers == 1 or not (timed or few):
-        return Trial("loop", {}, {}, held, allowed_bytes)
-    device, seconds, refused = labels_B.device, {}, {}
-    steps: dict[str, Callable[[], None]] = {}
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+
+    name = "auto"
+    takes: ClassVar[frozenset[str]] = frozenset({"compile", "micro_batch", "memory_limit", "deterministic"})
+    SHARE: ClassVar[float] = 0.8
+    """Of the free memory, where no limit is given."""
+
+    def settled(self, views: Tensor | Sequence[Tensor], labels_B: Tensor, progress: Progress) -> tuple[Executor, Trial]:
+        """See `Executor.settled`."""
+        trial = self.trial(views, labels_B, progress)
+        kinds: tuple[type[Executor], ...] = (LoopExecutor, FusedExecutor, RecomputeExecutor)
+        kind = next(kind for kind in kinds if kind.name == trial.chosen)
+        chosen = kind(self.group, self.method, self.options, self.teachers)
+        if self.options.compile:
+            chosen.compile()
+        return chosen, trial
+
+    def trial(self, views: Tensor | Sequence[Tensor], labels_B: Tensor, progress: Progress) -> Trial:
+        """What is found on such a batch; group, method and random state stay as they are.
+
+        Raises:
+            UserError: what `loop` itself refuses.
+        """
+        if self.options.micro_batch:
+            return Trial("recompute")
+        device, limit, timed = labels_B.device, self.options.memory_limit, not self.options.deterministic
+        free = free_bytes(device)
+        allowed = int(limit * 2**30) if limit is not None else None if free is None else int(self.SHARE * free)
+        shapes = [views.shape] if isinstance(views, Tensor) else [view.shape for view in views]
+        cost = forward_cost(self.group, shapes, device, self.amp)
+        held, few = cost.held_bytes, cost.macs < SMALL * self.group.shape.peers
+        if allowed is not None and held > allowed:
+            reason = f"all activations take {held / 2**30:.2f} GiB, and {allowed / 2**30:.2f} GiB are allowed"
+            return Trial("recompute", {}, {"loop": reason}, held, allowed)
+        if self.group.shape.peers == 1 or not (timed or few):
+            return Trial("loop", {}, {}, held, allowed)
+        steps, refused = self._steps(views, labels_B, progress)
+        if "loop" in refused:
+            return Trial("recompute", {}, refused, held, allowed)
+        seconds: dict[str, float] = {}
         try:
-            for kind in (LoopExecutor, FusedExecutor):
-                twin, loss = copy.deepcopy((group, method))
-                step = _step(kind(twin.train(), loss.train(), amp), views, labels_B, progress)
-                step()
-                steps["loop" if kind is LoopExecutor else "fused"] = step
-            seconds = _times(steps, device) if timed else {}
+            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+                seconds = _times(steps, device) if timed else {}
         except torch.OutOfMemoryError:
-            refused["fused" if steps else "loop"] = "out of memory"
-        except UserError as error:
-            if not steps:
-                raise
-            refused["fused"] = str(error)
-    if "loop" in refused:
-        return Trial("recompute", seconds, refused, held, allowed_bytes)
-    faster = seconds["fused"] < WORTH * seconds["loop"] if seconds else not refused
-    return Trial("fused" if faster else "loop", seconds, refused, held, allowed_bytes)
+            refused["fused"] = "out of memory"
+        faster = "fused" in seconds and seconds["fused"] < WORTH * seconds["loop"] if timed else True
+        return Trial("fused" if faster and not refused else "loop", seconds, refused, held, allowed)
+
+    def _steps(
+        self, views: Tensor | Sequence[Tensor], labels_B: Tensor, progress: Progress
+    ) -> tuple[dict[str, Callable[[], None]], dict[str, str]]:
+        """One step of `loop` and of `fused` on copies, each run once, and why one is missing."""
+        steps: dict[str, Callable[[], None]] = {}
+        device = labels_B.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            for kind in (LoopExecutor, FusedExecutor):
+                try:
+                    group, method = copy.deepcopy((self.group, self.method))
+                    twin = kind(group, method, self.options, self.teachers)
+                    twin.train()
+                    step = _step(twin, views, labels_B, progress)
+                    step()
+                except torch.OutOfMemoryError:
+                    return steps, {kind.name: "out of memory"}
+                except UserError as error:
+                    if not steps:
+                        raise
+                    return steps, {kind.name: str(error)}
+                steps[kind.name] = step
+        return steps, {}
 
 
 def free_bytes(device: torch.device) -> int | None:
@@ -130,7 +148,7 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def _step(
-    executor: LoopExecutor, views: Tensor | Sequence[Tensor], labels_B: Tensor, progress: Progress
+    executor: Executor, views: Tensor | Sequence[Tensor], labels_B: Tensor, progress: Progress
 ) -> Callable[[], None]:
     def step() -> None:
         executor.group.zero_grad(set_to_none=True)

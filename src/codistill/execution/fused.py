@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from codistill.errors import UserError
+from codistill.execution.base import Executor
 from codistill.execution.fusing import FusedNetwork, channels_last
-from codistill.execution.loop import LoopExecutor
-from codistill.execution.pointwise import safe_convolutions
+from codistill.execution.onednn_guard import safe_convolutions
+from codistill.execution.options import ExecutionOptions
 from codistill.methods import Method
-from codistill.peers import NetworkGroup, PeerGroup, TaughtGroup
+from codistill.peers import NetworkGroup, PeerGroup, Teachers
 from codistill.peers.shared import SharedGroup
 from codistill.tracing.modes import modes_kept
 from codistill.tracing.probe import first_line
-from codistill.types import PeerOutputs, Progress, StepOutput
+from codistill.types import PeerOutputs
 
 __all__ = ["FusedExecutor"]
 
@@ -25,7 +27,7 @@ CLOSE = 1e-2
 """Of the largest output; rounding, of reduced precision too, stays far below it, and peers that are mixed do not."""
 
 
-class FusedExecutor(LoopExecutor):
+class FusedExecutor(Executor):
     """All networks, or all branches behind one trunk, run as one; see `Executor` and `FusedNetwork`.
 
     Results equal those of `loop` to rounding; dropout draws other, equally independent masks.
@@ -33,16 +35,31 @@ class FusedExecutor(LoopExecutor):
     Args:
         group: the peers, on their device and in their dtype: both stay as they are from now on.
         method: the loss on their outputs.
-        amp: see `LoopExecutor`.
+        options: see `Executor`.
+        teachers: see `Executor`.
 
     Raises:
-        UserError: peers of different architectures, a tree of more than one split, or an operation that cannot be
-            fused, named.
+        UserError: peers of different architectures, a tree of more than one split, maps or heads inside the networks,
+            or an operation that cannot be fused, named.
     """
 
-    def __init__(self, group: PeerGroup, method: Method, amp: torch.dtype | None = None) -> None:
-        super().__init__(group, method, amp)
-        self.students = group.students if isinstance(group, TaughtGroup) else group
+    name = "fused"
+    takes: ClassVar[frozenset[str]] = frozenset({"compile"})
+
+    def __init__(
+        self,
+        group: PeerGroup,
+        method: Method,
+        options: ExecutionOptions | None = None,
+        teachers: Sequence[nn.Module] | Teachers = (),
+    ) -> None:
+        super().__init__(group, method, options, teachers)
+        self.students = group
+        if group.maps:
+            raise UserError(
+                f"executor 'fused' with a method that reads {', '.join(group.maps)}: it gives logits and features "
+                "only; use the executor 'loop'."
+            )
         if isinstance(self.students, NetworkGroup):
             networks, classifier, unfused = list(self.students.networks), self.students.classifiers[0], []
         elif isinstance(self.students, SharedGroup) and len(self.students.splits) == 1:
@@ -57,26 +74,21 @@ class FusedExecutor(LoopExecutor):
         # Before their weights lie in those of the fused network, in its layout.
         expected = _evaluated([self.students], partial(self.students, images))
         self.network = FusedNetwork(networks, classifier)
-        self._safe = safe_convolutions(self.network, *unfused)
+        self._safe = safe_convolutions(self.network, self.teachers, *unfused)
         self._refuse_unless_same(images, expected)
 
-    def train_step(
-        self, views: Tensor | Sequence[Tensor], labels_B: Tensor, progress: Progress, only: int | None = None
-    ) -> tuple[StepOutput, PeerOutputs]:
-        """One step; see `Executor.train_step`."""
-        done = super().train_step(views, labels_B, progress, only)
-        self.network.hand_gradients_over()
-        return done
-
     def compile(self, backend: str = "inductor") -> None:
-        """See `LoopExecutor.compile`; what lies before the fused network stays as it is."""
+        """See `Executor.compile`; what lies before the fused network stays as it is."""
         self.network.compile(backend=backend)
+
+    def _carry_back(self, outputs: PeerOutputs, boundary: PeerOutputs) -> None:
+        super()._carry_back(outputs, boundary)
+        self.network.hand_gradients_over()
 
     def _run(self, views: Tensor | Sequence[Tensor]) -> PeerOutputs:
         if self.network.training != self.group.training:
             self.network.train(self.group.training)
-        outputs = self._run_fused(views)
-        return self.group.add_teachers(outputs, views) if isinstance(self.group, TaughtGroup) else outputs
+        return self._run_fused(views)
 
     def _run_fused(self, views: Tensor | Sequence[Tensor]) -> PeerOutputs:
         if isinstance(self.students, SharedGroup):

@@ -85,7 +85,7 @@ class FusedNetwork(nn.Module):
             self._shared.append((fused, own))
         for name, empty in list(wide.named_buffers()):
             buffers = [layer.get_buffer(name) for layer in layers]
-            # The count of batches stays one a peer, and counts them all at once.
+            # Each peer keeps its count of batches; one operation advances all of them.
             setattr(wide, name, _stack(buffers, empty.shape if empty.ndim else (self.peers,)))
 
 

@@ -6,20 +6,19 @@ import copy
 from collections.abc import Sequence
 
 import torch
-
-from codistill.peers import PeerGroup
+from torch import nn
 
 __all__ = ["lay_out"]
 
 
 @torch.no_grad()
-def lay_out(group: PeerGroup, image_shape: Sequence[int], channels_last: bool | None = None) -> bool:
+def lay_out(group: nn.Module, image_shape: Sequence[int], channels_last: bool | None = None) -> bool:
     """Put convolution weights into the channels-last layout, in place; activations follow their layout by themselves.
 
     The parameters stay the same objects with the same values. Results change by rounding.
 
     Args:
-        group: the peers, on their device.
+        group: the peers, or another module that takes images, on its device.
         image_shape: [C, H, W] of the images.
         channels_last: None for where it was measured to be faster, on a CPU; else whether to.
 
@@ -36,7 +35,7 @@ def lay_out(group: PeerGroup, image_shape: Sequence[int], channels_last: bool | 
     return True
 
 
-def _runs_channels_last(group: PeerGroup, image_shape: Sequence[int]) -> bool:
+def _runs_channels_last(group: nn.Module, image_shape: Sequence[int]) -> bool:
     """Try both modes on a copy: a training forward changes statistics and draws random numbers."""
     device = next(group.parameters()).device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

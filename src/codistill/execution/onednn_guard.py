@@ -26,7 +26,7 @@ def safe_convolutions(*nets: nn.Module) -> AbstractContextManager[object]:
 
     By definition that is the same function. Nothing happens where none of `nets` has such a layer, or
     they lie on another device; in groups, convolutions take other kernels.
-    A forward that autograd runs again in backward (checkpointing) is outside and must be given the scope anew.
+    A forward that autograd runs again in backward (checkpointing) is outside; it must enter the scope again.
     """
     risky = any(
         isinstance(layer, nn.Conv2d)

@@ -5,27 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from codistill.errors import UserError
-from codistill.execution.loop import LoopExecutor
+from codistill.execution.base import Executor
+from codistill.execution.options import ExecutionOptions
 from codistill.execution.pool import Pool
 from codistill.execution.sharing import SharedTensors, address_of, pack_module
 from codistill.execution.worker import Backward, Forward, Start, flags_of
 from codistill.methods import Method
-from codistill.peers import NetworkGroup, PeerGroup, TaughtGroup
+from codistill.peers import NetworkGroup, PeerGroup, Teachers
 from codistill.types import PeerOutputs
 from codistill.userfile import loaded_files
 
 __all__ = ["ProcessExecutor"]
 
 
-class ProcessExecutor(LoopExecutor):
-    """Networks dealt out to processes, one for each or one a thread of torch if these are fewer; see `Executor`.
+class ProcessExecutor(Executor):
+    """Networks dealt out to processes, one process per network, or one per thread of torch if these are fewer; see `Executor`.
 
     Every process has its share of torch's threads. Parameters, buffers, images, outputs and gradients lie in shared
     memory; the method, teachers and the optimizer run here. Results equal those of `loop` to rounding. Random layers
-    (dropout) draw other, equally independent numbers, from one seed a step that comes from torch's default generator.
+    (dropout) draw other, equally independent numbers, from one seed per step that comes from torch's default generator.
 
     The processes start, in seconds, with the first step. They end with `close`, with this object and with this
     process.
@@ -34,19 +35,28 @@ class ProcessExecutor(LoopExecutor):
         group: networks on the CPU. What their forward keeps in anything but parameters and buffers, changed in place,
             stays in the processes.
         method: the loss on their outputs.
-        amp: see `LoopExecutor`.
+        options: see `Executor`.
+        teachers: see `Executor`.
 
     Raises:
         UserError: a group of another kind, or on another device. The first step raises one where the networks cannot
             be sent to a process.
     """
 
-    def __init__(self, group: PeerGroup, method: Method, amp: torch.dtype | None = None) -> None:
-        super().__init__(group, method, amp)
-        students = group.students if isinstance(group, TaughtGroup) else group
-        if not isinstance(students, NetworkGroup):
+    name = "processes"
+    evaluates_as = "loop"  # Processes would take seconds to start.
+
+    def __init__(
+        self,
+        group: PeerGroup,
+        method: Method,
+        options: ExecutionOptions | None = None,
+        teachers: Sequence[nn.Module] | Teachers = (),
+    ) -> None:
+        super().__init__(group, method, options, teachers)
+        if not isinstance(group, NetworkGroup):
             raise UserError(
-                f"executor 'processes' with a {type(students).__name__}: only networks that share nothing can run in "
+                f"executor 'processes' with a {type(group).__name__}: only networks that share nothing can run in "
                 "processes of their own; use the executor 'loop'."
             )
         devices = {str(parameter.device) for parameter in group.parameters()}
@@ -55,12 +65,27 @@ class ProcessExecutor(LoopExecutor):
                 f"executor 'processes' on the device {max(devices - {'cpu'})!r}: it shares the cores of a CPU among "
                 "processes; use the executor 'loop' or 'fused'."
             )
-        self.students = students
+        if group.maps or self.mixed is not None:
+            raise UserError(
+                "executor 'processes' with a method that reads more than logits and features: only these leave the "
+                "processes; use the executor 'loop'."
+            )
+        self.students = group
         self._pool: Pool | None = None
         self._batch: SharedTensors | None = None
 
+    @classmethod
+    def refusal(cls, kind: str, device: str) -> str | None:
+        """See `Executor.refusal`."""
+        if kind == "networks" and device == "cpu":
+            return None
+        return (
+            f"executor 'processes' with {kind} on {device}: it shares the cores of a CPU among networks; use "
+            "--executor auto, or --group networks --device cpu."
+        )
+
     def close(self) -> None:
-        """End the processes; the next step would start them anew."""
+        """End the processes; the next step would start them again."""
         if self._pool is not None:
             self._pool.close()
 
@@ -80,8 +105,7 @@ class ProcessExecutor(LoopExecutor):
         pool.ask([request] * len(pool))
         shared = self._batch.tensors[len(each) :]
         # Copies, since this memory will hold the gradients.
-        outputs = PeerOutputs(torch.stack(shared[::2]), tuple(h.clone() for h in shared[1::2]))
-        return self.group.add_teachers(outputs, views) if isinstance(self.group, TaughtGroup) else outputs
+        return PeerOutputs(torch.stack(shared[::2]), tuple(h.clone() for h in shared[1::2]))
 
     @torch.no_grad()
     def _carry_back(self, outputs: PeerOutputs, boundary: PeerOutputs) -> None:
@@ -113,7 +137,7 @@ class ProcessExecutor(LoopExecutor):
         return [torch.empty(images, size, dtype=dtype, device="meta") for size in sizes]
 
     def _standing_pool(self) -> Pool:
-        """The processes, begun anew where they have ended or where the networks have moved in memory."""
+        """The processes, started again where they have ended or where the networks have moved in memory."""
         pool = self._pool
         if pool is None or not pool.alive or address_of(self._parts) != self._address:
             self.close()

@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from codistill.errors import UserError
-from codistill.execution.loop import LoopExecutor
+from codistill.execution.base import Executor
+from codistill.execution.options import ExecutionOptions
 from codistill.methods import Method
-from codistill.peers import NetworkGroup, PeerGroup, TaughtGroup
+from codistill.peers import NetworkGroup, PeerGroup, Teachers
 from codistill.peers.shared import SharedGroup
 from codistill.types import PeerOutputs
 
 __all__ = ["RecomputeExecutor"]
 
 
-class RecomputeExecutor(LoopExecutor):
+class RecomputeExecutor(Executor):
     """Forward without activations, the method on the outputs, then peer by peer forward again and backward.
 
     torch.utils.checkpoint does it for each network, branch or inner part of a tree, and replays dropout; running
@@ -30,38 +32,43 @@ class RecomputeExecutor(LoopExecutor):
     Args:
         group: networks, branches or a tree.
         method: the loss on their outputs.
-        amp: see `LoopExecutor`.
-        micro_batch: images that pass at once; the method sees the outputs of the whole batch, batch norm only these
-            images. None: the whole batch.
+        options: of these `micro_batch`: images that pass at once; the method sees the outputs of the whole batch, batch
+            norm only these images. None: the whole batch.
+        teachers: see `Executor`.
 
     Raises:
         UserError: a group of another kind.
     """
 
+    name = "recompute"
+    takes: ClassVar[frozenset[str]] = frozenset({"micro_batch"})
+
     def __init__(
-        self, group: PeerGroup, method: Method, amp: torch.dtype | None = None, micro_batch: int | None = None
+        self,
+        group: PeerGroup,
+        method: Method,
+        options: ExecutionOptions | None = None,
+        teachers: Sequence[nn.Module] | Teachers = (),
     ) -> None:
-        super().__init__(group, method, amp)
-        self.micro_batch = micro_batch
-        students = group.students if isinstance(group, TaughtGroup) else group
-        if not isinstance(students, NetworkGroup | SharedGroup):
+        super().__init__(group, method, options, teachers)
+        if not isinstance(group, NetworkGroup | SharedGroup):
             raise UserError(
                 f"executor 'recompute' with a {type(group).__name__}: it takes networks, branches or a tree; use the "
                 "executor 'loop'."
             )
-        self.trunk = students.trunk if isinstance(students, SharedGroup) else None
-        self.parts = list(students.networks) if isinstance(students, NetworkGroup) else []
-        self.parts += [part for level in getattr(students, "levels", ()) for part in level]
+        self.trunk = group.trunk if isinstance(group, SharedGroup) else None
+        self.segments = list(group.networks) if isinstance(group, NetworkGroup) else []
+        self.segments += [segment for level in getattr(group, "levels", ()) for segment in level]
 
     def _run(self, views: Tensor | Sequence[Tensor]) -> PeerOutputs:
         if not torch.is_grad_enabled():
             return super()._run(views)
         images = len(views) if isinstance(views, Tensor) else len(views[0])
-        size = self.micro_batch or images
+        size = self.options.micro_batch or images
         one_pass = isinstance(views, Tensor) and size >= images
-        parts = self.parts if self.trunk is None or one_pass else [self.trunk, *self.parts]
-        with _recomputed(parts, self._safe):
-            return _joined([super(RecomputeExecutor, self)._run(part) for part in _split(views, size)])
+        segments = self.segments if self.trunk is None or one_pass else [self.trunk, *self.segments]
+        with _recomputed(segments, self._safe):
+            return PeerOutputs.cat([super(RecomputeExecutor, self)._run(part) for part in _split(views, size)])
 
 
 @contextmanager
@@ -116,17 +123,3 @@ def _parts(view: Tensor, size: int) -> list[Tensor]:
     if first and len(last) == 1:
         return [*first[:-1], torch.cat([first[-1], last])]
     return [*first, last]
-
-
-def _joined(outputs: Sequence[PeerOutputs]) -> PeerOutputs:
-    """The outputs of micro-batches as those of one batch."""
-    if len(outputs) == 1:
-        return outputs[0]
-    trunks = [out.trunk_features for out in outputs if out.trunk_features is not None]
-    teachers = [out.teacher_logits_KBC for out in outputs if out.teacher_logits_KBC is not None]
-    return PeerOutputs(
-        torch.cat([out.logits_PBC for out in outputs], dim=1),
-        tuple(torch.cat(features) for features in zip(*(out.features for out in outputs), strict=True)),
-        torch.cat(trunks) if trunks else None,
-        torch.cat(teachers, dim=1) if teachers else None,
-    )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from codistill.errors import UserError
-from codistill.execution.pointwise import safe_convolutions
+from codistill.execution.onednn_guard import safe_convolutions
 from codistill.execution.sharing import SharedTensors, address_of, unpack_module
 from codistill.peers import NetworkGroup
 from codistill.userfile import load_again
@@ -44,7 +44,7 @@ class Forward:
     """Run the own peers. Reply: None.
 
     Attributes:
-        batch: one view for all peers or one a peer, then for each peer where its logits and features go; None: the
+        batch: one view for all peers or one per peer, then for each peer where its logits and features go; None: the
             memory of the step before.
         flags: see `flags_of`.
         seed: peer p draws from seed + p (dropout); None where nothing is drawn.
@@ -152,16 +152,17 @@ class _Peers:
             torch.set_grad_enabled(request.graph),
             torch.autocast("cpu", dtype=request.amp, enabled=request.amp is not None),
         ):
-            outputs = self.group.forward_peer(peer, view)
+            outputs = self.group.run_peer(peer, view)
         network = self.group.networks[peer]
         if address_of(list(network.modules())) != self.address[peer]:
             raise UserError(
                 f"a {type(network).__name__} puts new tensors in the place of its buffers: the "
                 "executor 'processes' shares their memory, so change them in place, or use the executor 'loop'."
             )
+        pair = outputs.logits_PBC[0], outputs.features[0]
         if request.graph:
-            self.outputs[peer] = outputs
-        for shared, output in zip(self._shared_of(peer), outputs, strict=True):
+            self.outputs[peer] = pair
+        for shared, output in zip(self._shared_of(peer), pair, strict=True):
             shared.copy_(output.detach().view_as(shared))
 
     def _backward_peer(self, peer: int, given: Sequence[bool]) -> list[bool]:

@@ -1,4 +1,4 @@
-"""One student in safetensors format with a description of its input, checked against the group before it is kept."""
+"""Write one student in safetensors format with a description of its input, after a check against the group."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ def export_student(
 ) -> Path:
     """Write student.safetensors (the plain network's own names), student.json and README.md.
 
-    The weights are loaded into a freshly built plain network, and its outputs must equal those of the same student
-    inside the group to the last bit.
+    The weights are loaded into a newly built plain network. Its outputs must equal those of the same student in the
+    group to the last bit.
 
     Args:
         run_dir: the run directory.
         out: folder to write to; RUN/export if left out.
         format: one of FORMATS.
-        peer: "leader", or a student's index.
+        peer: "leader", or the index of a student.
         checkpoint: "last" or "selected".
 
     Returns:
         The folder.
 
     Raises:
-        UserError: unknown format, no run, no such student, or a network whose state dict is not all that it computes
-            with.
+        UserError: an unknown format, no run, no such student, or a network that computes with numbers that are not in
+            its state dict.
     """
     if format not in FORMATS:
         raise unknown("export format", format, FORMATS)
@@ -79,7 +79,7 @@ def export_student(
 
 
 def _compare(group: nn.Module, index: int, plain: nn.Module, facts: dict[str, Any]) -> float:
-    """Largest difference of the logits on random images."""
+    """Return the largest difference of the logits on random images."""
     size = (8, facts["channels"], facts["height"], facts["width"])
     images = torch.randn(size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

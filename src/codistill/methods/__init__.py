@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Mapping
 from typing import Any, Protocol, get_type_hints
@@ -19,10 +20,12 @@ from codistill.methods.kd import KD
 from codistill.methods.kdcl import KDCLGeneral, KDCLLinear, KDCLMinLogit, KDCLNaive
 from codistill.methods.okddip import OKDDip
 from codistill.methods.one import ONE
-from codistill.types import GroupShape
+from codistill.methods.pcl import PCL
+from codistill.methods.switokd import SwitOKD
+from codistill.types import GroupShape, Needs
 from codistill.userfile import call, load_class
 
-__all__ = ["METHODS", "Method", "Rows", "build", "check_options", "describe", "find", "options"]
+__all__ = ["METHODS", "Method", "Needs", "Rows", "build", "check_options", "describe", "find", "needs_of", "options"]
 
 METHODS: dict[str, type[Method]] = {
     "baseline": Baseline,
@@ -37,15 +40,21 @@ METHODS: dict[str, type[Method]] = {
     "kdcl_linear": KDCLLinear,
     "kdcl_minlogit": KDCLMinLogit,
     "kdcl_general": KDCLGeneral,
+    "pcl": PCL,
+    "switokd": SwitOKD,
 }
 
 
-class HasShape(Protocol):
+class Group(Protocol):
     """A group, as far as methods care."""
 
     @property
     def shape(self) -> GroupShape:
         """The sizes of the group."""
+        ...
+
+    def provide(self, needs: Needs, generator: torch.Generator | None = None) -> None:
+        """Put out what `needs` ask for from now on."""
         ...
 
 
@@ -89,14 +98,35 @@ def check_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {option: convert(kinds[option], value, option) for option, value in given.items()}
 
 
+def needs_of(name: str, given: Mapping[str, Any]) -> Needs:
+    """What the method `name` needs of group and executor with these options; see `Needs`.
+
+    Raises:
+        UserError: unknown method or option, or needs that make no sense.
+    """
+    method_class, checked = find(name), check_options(name, given)
+    if ".py:" in name:
+        try:
+            return call(name, method_class.needs_of, checked)
+        except UserError as error:
+            raise UserError(f"method {name!r}: {error}") from error
+    return method_class.needs_of(checked)
+
+
 def build(
-    name: str, group: HasShape | GroupShape, *, generator: torch.Generator | None = None, **keywords: Any
+    name: str,
+    group: Group | GroupShape,
+    *,
+    generator: torch.Generator | None = None,
+    teachers: int = 0,
+    **keywords: Any,
 ) -> Method:
-    """Return the method `name` for a group; sizes are taken from the group.
+    """Return the method `name` for a group, and let the group put out what the method needs.
 
     Args:
         name: a key of METHODS, or "path/to/file.py:Name".
         group: the group, or its shape alone.
+        teachers: number of frozen teachers that an executor adds; those of the shape if 0.
         generator: draws the method's initial parameters and random choices; torch's default generator if None.
         keywords: the method's options; `options(name)` lists them with their defaults.
 
@@ -105,17 +135,23 @@ def build(
     """
     method_class = find(name)
     keywords = check_options(name, keywords)
+    needs = needs_of(name, keywords)
+    if not isinstance(group, GroupShape):
+        group.provide(needs, generator)
     if "generator" in inspect.signature(method_class).parameters:
         keywords["generator"] = generator
     shape = group if isinstance(group, GroupShape) else group.shape
+    shape = dataclasses.replace(shape, teachers=teachers) if teachers else shape
+    if needs.teachers == "required" and not shape.teachers:
+        raise UserError(f"{name} without a teacher: give at least one frozen teacher (--teachers PATH).")
+    if needs.teachers == "none" and teachers:
+        raise UserError(f"teachers with the method {name!r}: it learns from none; leave them out, or use 'kd'.")
     if method_class.step is Method.step and method_class.forward is Method.forward:
         raise UserError(f"method {name!r} defines no step: write step(self, rows, progress) -> StepOutput.")
     own = ".py:" in name
     method = call(name, method_class, shape, **keywords) if own else method_class(shape, **keywords)
     check_built(method, name, shape)
-    if hasattr(group, "rescale_shared_gradients"):
-        # The rescaling belongs to the shared layers, so the group does it; the method only says whether.
-        group.rescale_shared_gradients = method.rescales_shared_gradients  # pyright: ignore
+    method.needs = needs
     return method
 
 
@@ -129,7 +165,7 @@ def describe() -> list[dict[str, Any]]:
                 "name": name,
                 "what": text,
                 "min_peers": method.min_peers,
-                "needs": "shared trunk" if method.reads_trunk or method.rescales_shared_gradients else None,
+                "needs": "shared trunk" if method.needs.trunk or method.needs.rescale_shared_gradients else None,
                 "options": options(name),
             }
         )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from codistill.errors import UserError
 from codistill.losses import soft_kl
-from codistill.methods.base import Method, Rows, check_choice, check_temperature
+from codistill.methods.base import Method, Rows
+from codistill.methods.checks import check_choice, check_temperature
 from codistill.methods.peer_target import PeerTarget, use_preset
 from codistill.methods.rampup import RAMP_UP, check_ramp_up, ramp_up_weight
 from codistill.targets import mean_of_others
-from codistill.types import GroupShape, Progress, StepOutput
+from codistill.types import GroupShape, Needs, Progress, StepOutput
 
 __all__ = ["CLILR", "CLNN"]
 
@@ -27,15 +28,15 @@ class CLNN(Method):
         shape: sizes of the group.
         temperature: T.
         ramp_up: share of the run over which w(e) rises to 1; 0 for none.
-        aggregate: "probabilities" as above (Song & Chai), or "logits": t_i = softmax(mean of the others' z_j / T), as
-            the public code of CL-ILR and CLNN that could be read has it.
-        gradient: "none" as above; "all" detaches nothing.
-        target_epsilon: added to every class of the target.
+        aggregate: "probabilities" as above (Song & Chai; the default), or "logits": t_i = softmax(mean of the others'
+            z_j / T), as the public code of CL-ILR and CLNN that could be read has it.
+        gradient: "none" as above (the default); "all" detaches nothing.
+        target_epsilon: added to every class of the target; 0 by default.
         preset: "released" sets what OKDDip's authors call CL-ILR in their comparison: aggregate "logits", gradient
             "all", target_epsilon 1e-7; another value for one of these is refused.
     """
 
-    rescales_shared_gradients = True
+    needs = Needs(rescale_shared_gradients=True)
 
     def __init__(
         self,
@@ -43,9 +44,9 @@ class CLNN(Method):
         *,
         temperature: float = 3.0,
         ramp_up: float = RAMP_UP,
-        aggregate: str = "probabilities",
-        gradient: str = "none",
-        target_epsilon: float = 0.0,
+        aggregate: str | None = None,
+        gradient: str | None = None,
+        target_epsilon: float | None = None,
         preset: str | None = None,
     ) -> None:
         super().__init__(shape)

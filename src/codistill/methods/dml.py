@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 from codistill.errors import UserError
 from codistill.losses import soft_kl
-from codistill.methods.base import Method, Rows, check_choice, check_temperature
+from codistill.methods.base import Method, Rows
+from codistill.methods.checks import check_choice, check_temperature
 from codistill.methods.peer_target import PeerTarget, use_preset
 from codistill.targets import mean_of_others
-from codistill.types import GroupShape, Progress, StepOutput
+from codistill.types import GroupShape, Needs, Progress, StepOutput
 
 __all__ = ["DML"]
 
@@ -25,29 +29,35 @@ class DML(Method):
     Args:
         shape: sizes of the group.
         temperature: T; None for 1 as in the paper, and with preset="released" for 3.
-        target: "pairwise" as in the paper, or "mean": KL(mean of the others' p_j, p_i).
+        target: "pairwise" as in the paper (the default), or "mean": KL(mean of the others' p_j, p_i).
         updates: "simultaneous" (all students from one prediction) or "alternating" (the paper's algorithm: after a
             student's update everyone predicts again; the training loop then runs one pass per student).
-        aggregate: for target="mean": "probabilities" as above, or "logits": softmax(mean of the others' z_j / T).
-        gradient: "none" as above; "all" detaches nothing.
-        target_epsilon: added to every class of a target.
+        aggregate: for target="mean": "probabilities" as above (the default), or "logits": softmax(mean of the others'
+            z_j / T).
+        gradient: "none" as above (the default); "all" detaches nothing.
+        target_epsilon: added to every class of a target; 0 by default.
         preset: "released" sets what OKDDip's authors call DML in their comparison: target "mean", aggregate "logits",
             gradient "all", target_epsilon 1e-7; another value for one of these is refused.
     """
+
+    @classmethod
+    def needs_of(cls, options: Mapping[str, Any]) -> Needs:
+        """Turns, where updates alternate."""
+        return Needs(turns=options.get("updates") == "alternating")
 
     def __init__(
         self,
         shape: GroupShape,
         *,
         temperature: float | None = None,
-        target: str = "pairwise",
+        target: str | None = None,
         updates: str = "simultaneous",
-        aggregate: str = "probabilities",
-        gradient: str = "none",
-        target_epsilon: float = 0.0,
+        aggregate: str | None = None,
+        gradient: str | None = None,
+        target_epsilon: float | None = None,
         preset: str | None = None,
     ) -> None:
-        super().__init__(shape)
+        super().__init__(shape, updates=updates)
         given = {"target": target, "aggregate": aggregate, "gradient": gradient, "target_epsilon": target_epsilon}
         used = use_preset(preset, given, PAPER, RELEASED)
         check_choice("target", used["target"], ("pairwise", "mean"))
@@ -59,8 +69,7 @@ class DML(Method):
         self.temperature = check_temperature(usual_temperature if temperature is None else temperature)
         self.pairwise, detached = used["target"] == "pairwise", used["gradient"] == "none"
         self.target = PeerTarget(self.temperature, used["aggregate"], detached, used["target_epsilon"])
-        self.alternating = updates == "alternating"
-        if self.alternating and shape.shares_trunk:
+        if self.needs.turns and shape.shares_trunk:
             raise UserError(
                 "updates='alternating' with peers that share a trunk: an update of one would change all; use networks, "
                 "or updates='simultaneous'."

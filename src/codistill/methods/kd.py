@@ -9,8 +9,9 @@ from torch import Tensor
 
 from codistill.errors import UserError
 from codistill.losses import soft_kl, softmax
-from codistill.methods.base import Method, Rows, check_temperature, check_weight
-from codistill.types import GroupShape, Progress, StepOutput
+from codistill.methods.base import Method, Rows
+from codistill.methods.checks import check_temperature, check_weight
+from codistill.types import GroupShape, Needs, Progress, StepOutput
 
 __all__ = ["KD"]
 
@@ -29,6 +30,7 @@ class KD(Method):
     """
 
     min_peers = 1
+    needs = Needs(teachers="required")
 
     shares_K: Tensor
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from codistill.errors import UserError
 from codistill.losses import soft_kl, softmax
-from codistill.methods.base import Method, Rows, check_temperature, check_weight
+from codistill.methods.base import Method, Rows
+from codistill.methods.checks import check_temperature, check_weight
 from codistill.targets import general_weights, linear, minlogit, naive
-from codistill.types import GroupShape, Progress, StepOutput
+from codistill.types import GroupShape, Needs, Progress, StepOutput
 
 __all__ = ["KDCL", "KDCLGeneral", "KDCLLinear", "KDCLMinLogit", "KDCLNaive"]
+
+
+HELD_OUT = 0.1
+"""Share of the training images from which KDCL-General takes its weights."""
 
 
 class KDCL(Method):
@@ -26,8 +34,8 @@ class KDCL(Method):
         weight: λ (not printed in the paper; 1 is ours).
     """
 
-    def __init__(self, shape: GroupShape, *, temperature: float = 2.0, weight: float = 1.0) -> None:
-        super().__init__(shape)
+    def __init__(self, shape: GroupShape, *, temperature: float = 2.0, weight: float = 1.0, **options: Any) -> None:
+        super().__init__(shape, **options)
         self.temperature, self.weight = check_temperature(temperature), check_weight("weight", weight)
 
     def target(self, rows: Rows) -> Tensor:
@@ -104,13 +112,18 @@ class KDCLGeneral(KDCL):
 
     weights_P: Tensor
 
-    def __init__(
-        self, shape: GroupShape, *, temperature: float = 2.0, weight: float = 1.0, held_out: float = 0.1
-    ) -> None:
-        super().__init__(shape, temperature=temperature, weight=weight)
+    @classmethod
+    def needs_of(cls, options: Mapping[str, Any]) -> Needs:
+        """The held-out part."""
+        held_out = options.get("held_out", HELD_OUT)
         if not 0 < held_out < 1:
             raise UserError(f"held_out {held_out}: it is a share of the training set; give more than 0 and under 1.")
-        self.held_out = held_out
+        return Needs(held_out=held_out)
+
+    def __init__(
+        self, shape: GroupShape, *, temperature: float = 2.0, weight: float = 1.0, held_out: float = HELD_OUT
+    ) -> None:
+        super().__init__(shape, temperature=temperature, weight=weight, held_out=held_out)
         self.register_buffer("weights_P", torch.full((shape.peers,), 1 / shape.peers, dtype=torch.float64))
 
     def target(self, rows: Rows) -> Tensor:

@@ -11,15 +11,17 @@ from torch import Tensor
 
 from codistill.errors import UserError
 from codistill.losses import entropy, soft_kl
-from codistill.methods.base import Method, Rows, check_choice, check_temperature, check_weight
+from codistill.methods.base import Method, Rows
+from codistill.methods.checks import check_choice, check_temperature, check_weight
 from codistill.methods.peer_target import SPACES, PeerTarget, use_preset
 from codistill.methods.rampup import RAMP_UP, check_ramp_up, ramp_up_weight
 from codistill.targets import PeerAttention, attention_weights
-from codistill.types import GroupShape, Progress, StepOutput
+from codistill.types import GroupShape, Needs, Progress, StepOutput
 
 __all__ = ["OKDDip"]
 
 ABLATIONS = ("random", "entropy", "mean", "asymmetry", "no_two_level")
+WITHOUT_ATTENTION = ("random", "entropy", "mean")
 USUAL = {
     "aggregate": "probabilities",
     "leader_target": "probabilities",
@@ -53,27 +55,31 @@ class OKDDip(Method):
         shape: sizes of the group.
         temperature: T of every softened prediction q' = softmax(z / T).
         ramp_up: share of the run over which w(e) rises to 1 (the released code's 80 of 300 epochs); 0 for none.
-        aggregate: "probabilities" (the paper's equation) or "logits": t_a = softmax(Σ_b α_ab z_b / T).
-        leader_target: "probabilities": mean of q'_b, or "logits": softmax(mean of z_b / T).
-        gradient: "attention" as above; "all" detaches nothing; "none" detaches α too.
-        include_self: whether b = a is part of the sum, as on the slides. By default (ours) a peer attends to the others
-            alone, since with b = a the attention ends at the identity (docs/methods/okddip.md); a single auxiliary
-            peer has only itself.
+        aggregate: "probabilities" (the paper's equation; the default) or "logits": t_a = softmax(Σ_b α_ab z_b / T).
+        leader_target: "probabilities": mean of q'_b (the default), or "logits": softmax(mean of z_b / T).
+        gradient: "attention" as above (the default); "all" detaches nothing; "none" detaches α too.
+        include_self: whether b = a is part of the sum, as on the slides. By default (False, ours) a peer attends to the
+            others alone, since with b = a the attention ends at the identity (docs/methods/okddip.md); a single
+            auxiliary peer has only itself.
         attention_width: d of the projections; by default the smallest feature width ÷ 8.
-        projection_init: how W_L and W_E are drawn: "normal", N(0, 1/D); "uniform", U(-1/√D, 1/√D), as torch and the
-            released code do; or a number, the standard deviation of a normal one (the released code's VGG: 0.01).
-        target_epsilon: added to both targets (the released code adds 1e-7).
+        projection_init: how W_L and W_E are drawn: "normal" (default), N(0, 1/D); "uniform", U(-1/√D, 1/√D), as torch
+            and the released code do; or a number, the standard deviation of a normal one (the released code's VGG:
+            0.01).
+        target_epsilon: added to both targets; 0 by default (the released code adds 1e-7).
         ablation: table 5's settings: "random" (α drawn again for each batch), "entropy" (no L_dis1; peers learn from
             CE - entropy_weight · H), "mean" (α equal for all b), "asymmetry" (W_L = W_E = I), "no_two_level" (no
             leader; one randomly chosen student is deployed).
         entropy_weight: weight of the entropy H(softmax(z)) in the ablation "entropy" (the papers print none; ours).
         preset: "released" sets the released code's behaviour: aggregate and leader_target "logits", gradient "all",
             include_self True, target_epsilon 1e-7; another value for one of these is refused. It also sets
-            projection_init "uniform" unless a number is given.
+            projection_init "uniform" unless that is given.
         generator: draws initial projections, random attention and the randomly chosen student.
     """
 
-    reads_features = True
+    @classmethod
+    def needs_of(cls, options: Mapping[str, Any]) -> Needs:
+        """Features, unless an ablation does without attention."""
+        return Needs(features=options.get("ablation") not in WITHOUT_ATTENTION)
 
     def __init__(
         self,
@@ -81,19 +87,19 @@ class OKDDip(Method):
         *,
         temperature: float = 3.0,
         ramp_up: float = RAMP_UP,
-        aggregate: str = "probabilities",
-        leader_target: str = "probabilities",
-        gradient: str = "attention",
-        include_self: bool = False,
+        aggregate: str | None = None,
+        leader_target: str | None = None,
+        gradient: str | None = None,
+        include_self: bool | None = None,
         attention_width: int | None = None,
-        projection_init: float | str = "normal",
-        target_epsilon: float = 0.0,
+        projection_init: float | str | None = None,
+        target_epsilon: float | None = None,
         ablation: str | None = None,
         entropy_weight: float = 0.1,
         preset: str | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__(shape)
+        super().__init__(shape, ablation=ablation)
         given = {"aggregate": aggregate, "leader_target": leader_target, "gradient": gradient}
         given |= {"target_epsilon": target_epsilon, "include_self": include_self}
         used = use_preset(preset, given, USUAL, RELEASED)
@@ -114,7 +120,8 @@ class OKDDip(Method):
         self._check_group(shape)
         self.attention: PeerAttention | None = None
         if ablation in (None, "no_two_level"):
-            init = "uniform" if preset and projection_init == "normal" else projection_init
+            usual_init = "normal" if preset is None else "uniform"
+            init = usual_init if projection_init is None else projection_init
             self.attention = self._attention(shape, attention_width, init, generator)
 
     def _attention(
@@ -133,7 +140,7 @@ class OKDDip(Method):
                 "its own prediction; 3 or more peers are needed for attention to matter.",
                 stacklevel=4,
             )
-        if self.auxiliary == 2 and not self.include_self and self.ablation not in ("entropy", "mean", "random"):
+        if self.auxiliary == 2 and not self.include_self and self.needs.features:
             warnings.warn(
                 f"okddip with {shape.peers} peers: each of the two auxiliary peers attends to the other alone, so that "
                 "the attention has nothing to weigh; give one peer more, or include_self=True.",

@@ -6,11 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from codistill.losses import cross_entropy, soft_kl, wide
-from codistill.methods.base import Method, Rows, check_choice, check_temperature, pooled
+from codistill.methods.base import Method, Rows
+from codistill.methods.checks import check_choice, check_temperature
 from codistill.methods.peer_target import PeerTarget, use_preset
 from codistill.methods.rampup import RAMP_UP, check_ramp_up, ramp_up_weight
+from codistill.methods.rows import pooled
 from codistill.targets import projection
-from codistill.types import GroupShape, PeerOutputs, Progress, StepOutput
+from codistill.types import GroupShape, Needs, PeerOutputs, Progress, StepOutput
 
 __all__ = ["ONE", "Gate"]
 
@@ -47,15 +49,16 @@ class ONE(Method):
         shape: sizes of the group; its peers must share a trunk.
         temperature: T.
         ramp_up: share of the run over which w(e) rises to 1; 0 for none.
-        aggregate: what the gate mixes into the target: "logits" as above, or "probabilities": Σ_i g_i softmax(z_i / T).
-        gradient: "none" as above; "all" detaches nothing, so that the KL trains the gate too.
-        target_epsilon: added to every class of the target.
+        aggregate: what the gate mixes into the target: "logits" as above (the default), or "probabilities":
+            Σ_i g_i softmax(z_i / T).
+        gradient: "none" as above (the default); "all" detaches nothing, so that the KL trains the gate too.
+        target_epsilon: added to every class of the target; 0 by default.
         preset: "released" sets what OKDDip's authors call ONE in their comparison: gradient "all", target_epsilon 1e-7
             (the mixture is one of logits in both); another value for one of these is refused.
         generator: draws the gate's initial weights.
     """
 
-    reads_trunk = True
+    needs = Needs(trunk=True)
 
     def __init__(
         self,
@@ -63,9 +66,9 @@ class ONE(Method):
         *,
         temperature: float = 3.0,
         ramp_up: float = RAMP_UP,
-        aggregate: str = "logits",
-        gradient: str = "none",
-        target_epsilon: float = 0.0,
+        aggregate: str | None = None,
+        gradient: str | None = None,
+        target_epsilon: float | None = None,
         preset: str | None = None,
         generator: torch.Generator | None = None,
     ) -> None:

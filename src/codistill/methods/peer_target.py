@@ -10,7 +10,7 @@ from torch import Tensor
 
 from codistill.errors import UserError
 from codistill.losses import softmax
-from codistill.methods.base import check_choice, check_weight
+from codistill.methods.checks import check_choice, check_weight
 
 __all__ = ["SPACES", "PeerTarget", "use_preset"]
 
@@ -58,19 +58,18 @@ def use_preset(
 
     Args:
         preset: None or "released".
-        given: the options as the user gave them.
+        given: the options as the user gave them; None where they were left out.
         usual: their defaults.
         released: their values in the released code.
 
     Raises:
-        UserError: an unknown preset, or an option beside it that is neither its default nor the preset's value.
+        UserError: an unknown preset, or another value than the preset's for an option that it sets.
     """
     check_choice("preset", preset, (None, "released"))
-    if preset is None:
-        return dict(given)
+    known = usual if preset is None else released
     for name, value in given.items():
-        if value not in (usual[name], released[name]):
+        if preset is not None and value not in (None, released[name]):
             raise UserError(
                 f"{name} {value!r} with preset 'released', which sets it to {released[name]!r}: leave one of them out."
             )
-    return dict(released)
+    return {name: known[name] if value is None else value for name, value in given.items()}

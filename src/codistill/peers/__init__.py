@@ -4,7 +4,7 @@ from codistill.peers.base import PeerGroup
 from codistill.peers.branched import BranchedGroup
 from codistill.peers.defaults import default_split
 from codistill.peers.networks import NetworkGroup
-from codistill.peers.taught import TaughtGroup
+from codistill.peers.teachers import Teachers
 from codistill.peers.tree import TreeGroup
 
-__all__ = ["BranchedGroup", "NetworkGroup", "PeerGroup", "TaughtGroup", "TreeGroup", "default_split"]
+__all__ = ["BranchedGroup", "NetworkGroup", "PeerGroup", "Teachers", "TreeGroup", "default_split"]

@@ -2,41 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from codistill.errors import UserError
-from codistill.types import GroupShape, PeerOutputs
+from codistill.models.init import draw_generator, initialise
+from codistill.peers.logits import LogitsReader
+from codistill.peers.pooling import channel_axis, pool
+from codistill.types import GroupShape, Needs, PeerOutputs
 
-__all__ = ["PeerGroup", "check_logits"]
+__all__ = ["PeerGroup"]
 
 
 class PeerGroup(nn.Module):
-    """Base of all groups; a subclass sets `shape` and defines `forward` and `student`.
+    """Base of all groups; a subclass sets `shape` and defines `forward`, `student` and what else raises here.
 
     Attributes:
         shape: the sizes that methods need, known from construction on.
         image_shape: [C, H, W] of images on which the peers have been tried.
+        reader: makes logits of what a peer returns.
         rescale_shared_gradients: whether, at every split, the gradient that flows back into the shared part is divided
             by the number of children (ILR of Song & Chai 2018); without effect where the peers share nothing.
+        maps: name of a map -> for each peer the path of the module whose output it is; see `Needs.maps`.
+        heads: path -> one extra linear classifier per peer; see `Needs.heads`. No part of a student.
     """
 
     shape: GroupShape
     image_shape: tuple[int, ...]
-    rescale_shared_gradients: bool = False
+    reader: LogitsReader
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rescale_shared_gradients = False
+        self.maps: dict[str, tuple[str, ...]] = {}
+        self.heads = nn.ModuleDict()
 
     def forward(self, views: Tensor | Sequence[Tensor]) -> PeerOutputs:
         """Return all peers' outputs.
 
         Args:
-            views: images [B, channels, H, W], one tensor for all peers or a sequence with one a peer.
+            views: inputs [B, ...], one tensor for all peers or a sequence with one per peer.
 
         Returns:
-            Logits [P, B, C], features P x [B, D_p], and the shared trunk's pooled features [B, D] or None.
+            Logits [P, B, ..., C], features, and of the optional fields those that `provide` was asked for, but for
+            teachers, averages and the mixed network, which an executor adds.
 
         Raises:
-            UserError: not one view a peer, views of different batches, or a network whose output is not [B, C].
+            UserError: not one view per peer, views of different batches, or a network whose output is no logits.
         """
         raise AssertionError(f"{type(self).__name__} defines no forward")
 
@@ -51,9 +66,69 @@ class PeerGroup(nn.Module):
         """
         raise AssertionError(f"{type(self).__name__} defines no student")
 
+    def peer_parameters(self, peer: int) -> dict[str, nn.Parameter]:
+        """The parameters that a peer runs through, shared ones among them, by their names in the plain network."""
+        raise AssertionError(f"{type(self).__name__} defines no peer_parameters")
+
+    def plain_network(self, peer: int) -> nn.Module:
+        """The module whose `forward` a peer's is; only its structure and buffers are to be used."""
+        raise AssertionError(f"{type(self).__name__} defines no plain_network")
+
+    def owned_parameters(self, peer: int) -> list[nn.Parameter]:
+        """The parameters that this peer runs through and no other one, its extra heads among them."""
+        others = {id(p) for q in range(self.shape.peers) if q != peer for p in self.peer_parameters(q).values()}
+        own = [p for p in self.peer_parameters(peer).values() if id(p) not in others]
+        return own + [p for of_peers in self.heads.values() for p in list(of_peers.children())[peer].parameters()]
+
+    def provide(self, needs: Needs, generator: torch.Generator | None = None) -> None:
+        """Put out what `needs` ask for from now on; `codistill.methods.build` calls this.
+
+        Args:
+            needs: of the method.
+            generator: draws the parameters of extra heads; torch's default generator if None.
+
+        Raises:
+            UserError: a map or head after a module that is not there, never runs, or puts out no tensor.
+        """
+        self.rescale_shared_gradients = needs.rescale_shared_gradients
+        self.maps, self.heads = {}, nn.ModuleDict().train(self.training)
+        self.shape = dataclasses.replace(self.shape, map_shapes={})
+        if not needs.maps and not needs.heads:
+            return
+        wanted = dict.fromkeys((*needs.maps, *needs.heads))
+        self.maps = {name: self._find_map(name) for name in wanted}
+        shapes = self._map_shapes()
+        source = draw_generator(generator)
+        like = next(self.parameters())
+        for path in needs.heads:
+            widths = [shape[channel_axis((0, *shape)) - 1] for shape in shapes[path]]
+            of_peers = [initialise(nn.Linear(D, self.shape.num_classes), source).to(like) for D in widths]
+            self.heads[_key(path)] = nn.ModuleList(of_peers).train(self.training)
+        self.shape = dataclasses.replace(self.shape, map_shapes=shapes)
+
+    def _find_map(self, name: str) -> tuple[str, ...]:
+        raise AssertionError(f"{type(self).__name__} gives no maps")
+
+    def _map_shapes(self) -> dict[str, tuple[tuple[int, ...], ...]]:
+        """The shapes of all maps without the batch, by one forward on copies without values."""
+        raise AssertionError(f"{type(self).__name__} gives no maps")
+
+    def _head_logits(self, maps: Mapping[str, tuple[Tensor, ...]]) -> dict[str, Tensor]:
+        """The extra classifiers on the pooled maps, in training only."""
+        if not self.training:
+            return {}
+        found = {}
+        for path in maps:
+            if _key(path) in self.heads:
+                heads = self.heads[_key(path)].children()
+                pooled = [pool(x, channel_axis(x.shape)) for x in maps[path]]
+                found[path] = torch.stack([head(h) for head, h in zip(heads, pooled, strict=True)])
+        return found
+
     def _check_peer(self, peer: int) -> int:
-        if not 0 <= peer < self.shape.peers:
-            raise UserError(f"peer {peer} of a group of {self.shape.peers}: give 0 to {self.shape.peers - 1}.")
+        if not isinstance(peer, int) or not 0 <= peer < self.shape.peers:
+            hint = "; the method names no leader: choose by the validation error" if peer is None else ""
+            raise UserError(f"peer {peer} of a group of {self.shape.peers}: give 0 to {self.shape.peers - 1}{hint}.")
         return peer
 
     def view_of_each(self, views: Tensor | Sequence[Tensor]) -> list[Tensor]:
@@ -69,19 +144,6 @@ class PeerGroup(nn.Module):
         return list(views)
 
 
-def check_logits(output: object, images: Tensor, num_classes: int | None = None) -> Tensor:
-    """Return a network's output where it is logits [B, C] for these images; UserError otherwise."""
-    B = len(images)
-    if not isinstance(output, Tensor):
-        raise UserError(
-            f"a network returned {type(output).__name__}: a peer must return one tensor of logits [B, C]; switch its "
-            "auxiliary outputs off, or wrap it."
-        )
-    fits = output.ndim == 2 and len(output) == B and (num_classes is None or output.shape[1] == num_classes)
-    if not fits:
-        wanted = f"[{B}, {'C' if num_classes is None else num_classes}]"
-        raise UserError(
-            f"a network returned shape {list(output.shape)}: a peer must return logits {wanted}, one row an image; "
-            "wrap it in a module that does."
-        )
-    return output
+def _key(path: str) -> str:
+    """The path as a name of a submodule, which must have no dot."""
+    return path.replace(".", "_")

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from codistill.errors import UserError
 from codistill.peers.defaults import default_split
+from codistill.peers.logits import Output
 from codistill.peers.shared import SharedGroup
 
 __all__ = ["BranchedGroup"]
@@ -16,7 +17,7 @@ class BranchedGroup(SharedGroup):
     """All that runs before `split` is shared; every branch owns copies of everything from it on, classifier included.
 
     Trunk and one branch together are exactly the plain network: the same modules, state-dict names, parameters and
-    outputs. The trunk keeps the given weights; all branches are drawn anew (`codistill.models.initialise`). The network
+    outputs. The trunk keeps the given weights; all branches get new initial weights (`codistill.models.initialise`). The network
     that is given stays as it is.
 
     Args:
@@ -29,6 +30,8 @@ class BranchedGroup(SharedGroup):
         classifier: path of the classifier where it is not the last linear layer that runs.
         features: path of the layer whose input is the feature vector; the network's own `feature_layer`, or the
             classifier, if None.
+        output: see `NetworkGroup`.
+        class_axis: see `NetworkGroup`.
         example: a batch of images that the network takes, square ones; needed only where it runs neither on 32, 224
             nor 299 pixels nor on the size that it names itself. The sizes in `shape` are found by a run of a copy on
             the meta device, in evaluation mode: no statistics, no random state and none of the network's values change.
@@ -49,7 +52,10 @@ class BranchedGroup(SharedGroup):
         classifier: str | None = None,
         example: Tensor | None = None,
         features: str | None = None,
+        output: Output | None = None,
+        class_axis: int = -1,
     ) -> None:
         if branches < 1:
             raise UserError(f"{branches} branches: a group has at least one peer; give 2 or more to distil.")
-        super().__init__(net, {split or default_split(net): branches}, generator, classifier, example, features)
+        splits = {split or default_split(net): branches}
+        super().__init__(net, splits, generator, classifier, example, features, output, class_axis)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from codistill.errors import UserError, unknown
-from codistill.peers.base import check_logits
+from codistill.peers.logits import LogitsReader
 from codistill.peers.pooling import channel_axis, pool
 from codistill.tracing.probe import probe
 
-__all__ = ["Classifier", "find_classifier", "forward_with_features"]
+__all__ = ["Classifier", "find_classifier"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Classifier:
             otherwise.
         width: D of the features.
         axis: of the channels in the features.
+        per_position: whether the features have the logits' positions, and keep them: [B, ..., D] instead of [B, D].
     """
 
     name: str
@@ -37,23 +38,33 @@ class Classifier:
     features: str
     width: int
     axis: int
+    per_position: bool = False
+
+    def features_of(self, x: Tensor) -> Tensor:
+        """The features in an input of the layer: pooled over positions, [B, D], or with them, [B, ..., D]."""
+        return x.movedim(self.axis, -1) if self.per_position else pool(x, self.axis)
 
 
 def find_classifier(
-    net: nn.Module, name: str | None = None, example: Tensor | None = None, features: str | None = None
+    net: nn.Module,
+    name: str | None = None,
+    example: Tensor | None = None,
+    features: str | None = None,
+    reader: LogitsReader | None = None,
 ) -> tuple[Classifier, Tensor]:
     """Return where the logits and the features of `net` are, and a batch with which the network runs.
 
     Args:
-        net: any network with logits [B, C]; unchanged.
+        net: any network; unchanged.
         name: path of the classifier where it is not the last linear layer or 1x1 convolution that runs.
         example: a batch of images that the network takes; see `probe`.
         features: path of the layer whose input is the feature vector. None: the network's own `feature_layer` if it
             has one, else the classifier, whichever way that is found.
+        reader: makes logits of what the network returns; None: it returns logits [B, C].
 
     Raises:
         UserError: no module of these names, it does not run, no linear layer runs, the last one does not give C
-            outputs, the network's output is not [B, C], or it changes its input in place.
+            outputs, what the network returns is no logits, or it changes its input in place.
     """
     said = getattr(net, "feature_layer", None)
     features = features if features is not None else said if isinstance(said, str) else None
@@ -62,25 +73,13 @@ def find_classifier(
         raise unknown("classifier", name, [n for n, m in modules.items() if isinstance(m, nn.Linear)])
     if features is not None and features not in modules:
         raise unknown("feature layer", features, [n for n in modules if n])
-    return probe(net, example, lambda ghost, images: _look(ghost, images, name, features))
+    read = reader or LogitsReader()
+    return probe(net, example, lambda ghost, images: _look(ghost, images, name, features, read))
 
 
-def forward_with_features(net: nn.Module, classifier: Classifier, *inputs: object) -> tuple[object, Tensor]:
-    """Run `net` and return its output and the pooled features, [B, D]."""
-    seen: list[Tensor] = []
-
-    def keep(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
-        seen.append(args[0] if args else kwargs["input"])
-
-    handle = net.get_submodule(classifier.features).register_forward_pre_hook(keep, with_kwargs=True)
-    try:
-        output = net(*inputs)
-    finally:
-        handle.remove()
-    return output, pool(seen[-1], classifier.axis)
-
-
-def _look(ghost: nn.Module, images: Tensor, name: str | None, features: str | None) -> tuple[Classifier, Tensor]:
+def _look(
+    ghost: nn.Module, images: Tensor, name: str | None, features: str | None, reader: LogitsReader
+) -> tuple[Classifier, Tensor]:
     calls: list[tuple[str, Tensor]] = []
 
     def watch(path: str, module: nn.Module) -> None:
@@ -94,7 +93,8 @@ def _look(ghost: nn.Module, images: Tensor, name: str | None, features: str | No
         if path in asked or (name is None and _could_be_linear(module)):
             watch(path, module)
     given = images._version
-    classes = check_logits(ghost(images), images).shape[1]
+    logits = reader(ghost(images), images)
+    classes = logits.shape[-1]
     if images._version != given:
         raise UserError(
             f"{type(ghost).__name__} changes its input in place, which other peers read: write x = x - 0.5 instead of "
@@ -113,7 +113,10 @@ def _look(ghost: nn.Module, images: Tensor, name: str | None, features: str | No
             )
     x = next(x for layer, x in reversed(calls) if layer == features)
     axis = _axis_of(ghost.get_submodule(features), x)
-    return Classifier(name, classes, features, x.shape[axis], axis), images
+    positions = x.movedim(axis, -1).shape[1:-1]
+    return Classifier(
+        name, classes, features, x.shape[axis], axis, logits.ndim > 2 and positions == logits.shape[1:-1]
+    ), images
 
 
 def _axis_of(layer: nn.Module, x: Tensor) -> int:
@@ -133,7 +136,7 @@ def _is_linear(module: nn.Module) -> bool:
 
 
 def _refuse_other_heads(ghost: nn.Module, ran: list[str], classes: int) -> None:
-    """UserError unless the last linear layer that ran gives one output a class."""
+    """UserError unless the last linear layer that ran gives one output per class."""
     modules = {path: ghost.get_submodule(path) for path in ran}
     outputs = {path: getattr(m, "out_features", getattr(m, "out_channels", None)) for path, m in modules.items()}
     linear = [path for path in ran if _is_linear(modules[path])]

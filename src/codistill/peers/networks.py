@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
-from codistill.errors import UserError
-from codistill.peers.base import PeerGroup, check_logits
-from codistill.peers.features import find_classifier, forward_with_features
+from codistill.errors import UserError, unknown
+from codistill.needs import LAST_MAP
+from codistill.peers.base import PeerGroup
+from codistill.peers.features import find_classifier
+from codistill.peers.logits import LogitsReader, Output
+from codistill.peers.observe import find_last_map, run_observed, shapes_of_maps
 from codistill.tracing.ownership import find_shared
+from codistill.tracing.probe import probe
 from codistill.types import GroupShape, PeerOutputs
 
 __all__ = ["NetworkGroup"]
@@ -25,10 +29,13 @@ class NetworkGroup(PeerGroup):
     Args:
         networks: one or more networks with logits [B, C].
         classifier: path of the classifier in every network, where it is not the last linear layer that runs.
+        example: a batch that every network takes; needed only where the networks take no images, or where one runs
+            neither on 32, 224 nor 299 pixels nor on the size that it names itself. Only its shape and dtype are read.
         features: path of the layer whose input is the feature vector; the network's own `feature_layer`, or the
             classifier, if None.
-        example: a batch of images that every network takes; needed only where the network runs neither on 32, 224 nor
-            299 pixels nor on the size that it names itself. Only its shape is read.
+        output: where the logits are in what the networks return: a key or attribute such as "out" or "logits", or a
+            function; None: they return the logits.
+        class_axis: axis of the classes in the logits: -1, or 1 for dense predictions [B, C, H, W].
 
     Raises:
         UserError: no network, one network twice, different numbers of classes, or no classifier found.
@@ -44,32 +51,67 @@ class NetworkGroup(PeerGroup):
         classifier: str | None = None,
         example: Tensor | None = None,
         features: str | None = None,
+        *,
+        output: Output | None = None,
+        class_axis: int = -1,
     ) -> None:
         super().__init__()
         _refuse_twins(networks)
         self.networks = nn.ModuleList(networks)
-        found = [find_classifier(net, classifier, example, features) for net in networks]
+        reader = LogitsReader(output, class_axis)
+        found = [find_classifier(net, classifier, example, features, reader) for net in networks]
         self.classifiers = tuple(its_classifier for its_classifier, _ in found)
-        self.image_shape = tuple(found[0][1].shape[1:])
+        self._examples = tuple(images.to("meta") for _, images in found)
+        self.image_shape = tuple(self._examples[0].shape[1:])
         classes = [c.num_classes for c in self.classifiers]
         if len(set(classes)) > 1:
             raise UserError(f"networks of {classes} classes: peers must agree; build all with the same num_classes.")
+        self.reader = dataclasses.replace(reader, num_classes=classes[0])
         self.shape = GroupShape(len(networks), classes[0], tuple(c.width for c in self.classifiers))
 
     def forward(self, views: Tensor | Sequence[Tensor]) -> PeerOutputs:
         """All peers' outputs; see `PeerGroup.forward`."""
-        each = [self.forward_peer(peer, view) for peer, view in enumerate(self.view_of_each(views))]
-        return PeerOutputs(torch.stack([logits for logits, _ in each]), tuple(features for _, features in each))
+        outputs = PeerOutputs.stack([self.run_peer(peer, view) for peer, view in enumerate(self.view_of_each(views))])
+        return dataclasses.replace(outputs, head_logits=self._head_logits(outputs.maps)) if self.heads else outputs
 
-    def forward_peer(self, peer: int, view: Tensor) -> tuple[Tensor, Tensor]:
-        """Return one peer's logits [B, C] and features [B, D_p]; UserError as in `forward`."""
-        net = self.networks[self._check_peer(peer)]
-        output, features = forward_with_features(net, self.classifiers[peer], view)
-        return check_logits(output, view, self.shape.num_classes), features
+    def run_peer(self, peer: int, view: Tensor) -> PeerOutputs:
+        """Return the outputs of one peer alone, P = 1; UserError as in `forward`."""
+        net, classifier = self.networks[self._check_peer(peer)], self.classifiers[peer]
+        watched = {name: paths[peer] for name, paths in self.maps.items()}
+        returned, entered, maps = run_observed(net, watched, classifier.features, view)
+        assert entered is not None
+        logits_BC = self.reader(returned, view)
+        return PeerOutputs(
+            logits_BC.unsqueeze(0), (classifier.features_of(entered),), maps={name: (maps[name],) for name in watched}
+        )
 
     def student(self, peer: int) -> nn.Module:
         """A copy of the peer; see `PeerGroup.student`."""
         return copy.deepcopy(self.networks[self._check_peer(peer)])
+
+    def peer_parameters(self, peer: int) -> dict[str, nn.Parameter]:
+        """See `PeerGroup.peer_parameters`."""
+        return dict(self.networks[self._check_peer(peer)].named_parameters())
+
+    def plain_network(self, peer: int) -> nn.Module:
+        """See `PeerGroup.plain_network`."""
+        return self.networks[self._check_peer(peer)]
+
+    def _find_map(self, name: str) -> tuple[str, ...]:
+        pairs = zip(self.networks, self._examples, strict=True)
+        if name == LAST_MAP:
+            return tuple(find_last_map(net, images) for net, images in pairs)
+        for net, _ in pairs:
+            if name not in dict(net.named_modules()):
+                raise unknown("map", name, [path for path, _ in net.named_modules() if path])
+        return (name,) * len(self.networks)
+
+    def _map_shapes(self) -> dict[str, tuple[tuple[int, ...], ...]]:
+        each = []
+        for peer, (net, images) in enumerate(zip(self.networks, self._examples, strict=True)):
+            watched = {name: paths[peer] for name, paths in self.maps.items()}
+            each.append(probe(net, images, lambda ghost, x, watched=watched: shapes_of_maps(ghost, watched, x)))
+        return {name: tuple(shapes[name] for shapes in each) for name in self.maps}
 
 
 def _refuse_twins(networks: Sequence[nn.Module]) -> None:
@@ -80,7 +122,7 @@ def _refuse_twins(networks: Sequence[nn.Module]) -> None:
         if id(net) in seen:
             raise UserError(
                 f"networks {seen[id(net)]} and {peer} are the same object: peers must own their parameters; build each "
-                "one anew, with its own generator."
+                "one separately, with its own generator."
             )
         seen[id(net)] = peer
     shared = find_shared(networks)
@@ -88,5 +130,5 @@ def _refuse_twins(networks: Sequence[nn.Module]) -> None:
         first, second, name = shared
         raise UserError(
             f"networks {first} and {second} share {name!r}: peers must own their parameters and statistics; build each "
-            "one anew, or use BranchedGroup for a shared trunk."
+            "one separately, or use BranchedGroup for a shared trunk."
         )

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from codistill.errors import UserError
+from codistill.errors import UserError, unknown
 from codistill.models.init import draw_generator, initialise, rule_of
-from codistill.peers.base import PeerGroup, check_logits
-from codistill.peers.features import Classifier, find_classifier, forward_with_features
+from codistill.needs import LAST_MAP
+from codistill.peers.base import PeerGroup
+from codistill.peers.features import Classifier, find_classifier
 from codistill.peers.gradients import scale_gradient
+from codistill.peers.logits import LogitsReader, Output
+from codistill.peers.observe import find_last_map, run_observed, shapes_of_maps
 from codistill.peers.pooling import channel_axis, pool
 from codistill.peers.student import assemble
 from codistill.tracing.probe import probe
@@ -22,6 +27,14 @@ from codistill.tracing.split import split_network
 from codistill.types import GroupShape, PeerOutputs
 
 __all__ = ["SharedGroup"]
+
+
+@dataclass(frozen=True)
+class _Ran:
+    """What a segment has put out for one view."""
+
+    values: tuple[Any, ...]
+    maps: dict[str, Tensor]
 
 
 class SharedGroup(PeerGroup):
@@ -43,10 +56,14 @@ class SharedGroup(PeerGroup):
         classifier: str | None,
         example: Tensor | None,
         features: str | None,
+        output: Output | None,
+        class_axis: int,
     ) -> None:
         super().__init__()
-        source = draw_generator(generator)
-        self.classifier, images = find_classifier(net, classifier, example, features)
+        source, reader = draw_generator(generator), LogitsReader(output, class_axis)
+        self.classifier, images = find_classifier(net, classifier, example, features, reader)
+        self.reader = dataclasses.replace(reader, num_classes=self.classifier.num_classes)
+        self._example = images.to("meta")
         self.image_shape = tuple(images.shape[1:])
         # In a tuple, so that the plain network is not a submodule: it only lends its class and its unused parts.
         self._plain = (copy.deepcopy(net),)
@@ -70,19 +87,21 @@ class SharedGroup(PeerGroup):
         return [segment for segment, _ in self._path(self._check_peer(peer))]
 
     def forward(self, views: Tensor | Sequence[Tensor]) -> PeerOutputs:
-        """All peers' outputs; every part runs once for each distinct view among its peers. See `PeerGroup.forward`.
+        """All peers' outputs; every segment runs once for each distinct view among its peers. See `PeerGroup.forward`.
 
         `trunk_features` are the trunk's output, pooled; with several views, the mean over the peers' views.
         """
         each_view = self.view_of_each(views)
-        done: dict[tuple[int, int], tuple[Any, ...]] = {}
-        logits, features = [], []
-        for peer, view in enumerate(each_view):
-            output, feature = self._run(peer, view, done)
-            logits.append(check_logits(output, view, self.shape.num_classes))
-            features.append(feature)
-        trunk_features = self._pool_trunk([done[id(self.trunk), id(view)] for view in each_view])
-        return PeerOutputs(torch.stack(logits), tuple(features), trunk_features)
+        done: dict[tuple[int, int], _Ran] = {}
+        ran = [self._run(peer, view, done) for peer, view in enumerate(each_view)]
+        maps = {name: tuple(maps[name] for _, _, maps in ran) for name in self.maps}
+        return PeerOutputs(
+            torch.stack([logits_BC for logits_BC, _, _ in ran]),
+            tuple(features for _, features, _ in ran),
+            self._pool_trunk([done[id(self.trunk), id(view)].values for view in each_view]),
+            maps=maps,
+            head_logits=self._head_logits(maps),
+        )
 
     def run_trunk(self, views: Tensor | Sequence[Tensor]) -> tuple[list[tuple[Any, ...]], Tensor]:
         """What the trunk hands down to each child at the first split, for each peer, and the trunk's features [B, D].
@@ -108,6 +127,14 @@ class SharedGroup(PeerGroup):
         """The peer as the plain network; see `PeerGroup.student`."""
         return assemble(self._plain[0], self.path(peer)).train(self.training)
 
+    def peer_parameters(self, peer: int) -> dict[str, nn.Parameter]:
+        """See `PeerGroup.peer_parameters`."""
+        return {name: p for segment in self.path(peer) for name, p in segment.named_parameters()}
+
+    def plain_network(self, peer: int) -> nn.Module:
+        """See `PeerGroup.plain_network`."""
+        return self._plain[0]
+
     def _path(self, peer: int) -> list[tuple[Segment, int]]:
         """The parts of a peer, each with the number of its siblings (itself included)."""
         parts, below = [(self.trunk, 1)], self.shape.peers
@@ -116,23 +143,52 @@ class SharedGroup(PeerGroup):
             parts.append((level[peer // below], children))  # pyright: ignore[reportIndexIssue]
         return parts
 
-    def _run(self, peer: int, view: Tensor, done: dict[tuple[int, int], tuple[Any, ...]]) -> tuple[object, Tensor]:
+    def _run(
+        self, peer: int, view: Tensor, done: dict[tuple[int, int], _Ran]
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """A peer's logits, features and maps; `done` keeps what segments have put out that other peers run too."""
         values: tuple[Any, ...] = (view,)
+        maps: dict[str, Tensor] = {}
         *inner, (last, siblings) = self._path(peer)
-        for segment, children in inner:
+        for level, (segment, children) in enumerate(inner):
             key = (id(segment), id(view))
             if key not in done:
-                done[key] = segment(*self._hand_down(values, children))
-            values = done[key]
-        output, feature = forward_with_features(last, self.classifier, *self._hand_down(values, siblings))
-        return output[0], feature  # pyright: ignore[reportIndexIssue]
+                out, _, left = run_observed(segment, self._watched(level), None, *self._hand_down(values, children))
+                done[key] = _Ran(out, left)
+            values, maps = done[key].values, maps | done[key].maps
+        given = self._hand_down(values, siblings)
+        out, entered, left = run_observed(last, self._watched(len(inner)), self.classifier.features, *given)
+        assert entered is not None
+        # The last segment puts out what the network returns, and nothing else.
+        return self.reader(out[0], view), self.classifier.features_of(entered), maps | left
+
+    def _watched(self, level: int) -> dict[str, str]:
+        """The maps that a segment of this level puts out, by name."""
+        return {name: paths[0] for name, paths in self.maps.items() if self._level_of(paths[0]) == level}
+
+    def _level_of(self, path: str) -> int:
+        first_of_levels = [self.trunk, *(next(level.children()) for level in self.levels)]
+        holding = [i for i, segment in enumerate(first_of_levels) if path in dict(segment.named_modules())]
+        return holding[-1]
+
+    def _find_map(self, name: str) -> tuple[str, ...]:
+        plain = self._plain[0]
+        path = find_last_map(plain, self._example) if name == LAST_MAP else name
+        if path not in dict(plain.named_modules()):
+            raise unknown("map", path, [known for known, _ in plain.named_modules() if known])
+        return (path,) * self.shape.peers
+
+    def _map_shapes(self) -> dict[str, tuple[tuple[int, ...], ...]]:
+        watched = {name: paths[0] for name, paths in self.maps.items()}
+        shapes = probe(self._plain[0], self._example, lambda ghost, x: shapes_of_maps(ghost, watched, x))
+        return {name: (shape,) * self.shape.peers for name, shape in shapes.items()}
 
     def _hand_down(self, values: tuple[Any, ...], children: int) -> tuple[Any, ...]:
-        x, *beside = values
+        x, *side_values = values
         if self.rescale_shared_gradients and children > 1:
             x = scale_gradient(x, 1 / children)
         # A part that begins with an in-place operation would spoil its siblings' input.
-        return (x.clone() if self._mutates and children > 1 else x, *beside)
+        return (x.clone() if self._mutates and children > 1 else x, *side_values)
 
 
 def _look_at_cuts(segments: nn.Module, images: Tensor, order: Sequence[str]) -> tuple[int, int, bool]:

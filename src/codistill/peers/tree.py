@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from codistill.errors import UserError
+from codistill.peers.logits import Output
 from codistill.peers.shared import SharedGroup
 
 __all__ = ["TreeGroup", "check_splits"]
@@ -25,6 +26,8 @@ class TreeGroup(SharedGroup):
         generator: on the CPU; draws the parameters of all copies, level by level.
         classifier: see `BranchedGroup`.
         features: see `BranchedGroup`.
+        output: see `NetworkGroup`.
+        class_axis: see `NetworkGroup`.
         example: see `BranchedGroup`.
 
     Raises:
@@ -41,9 +44,11 @@ class TreeGroup(SharedGroup):
         classifier: str | None = None,
         example: Tensor | None = None,
         features: str | None = None,
+        output: Output | None = None,
+        class_axis: int = -1,
     ) -> None:
         check_splits(splits)
-        super().__init__(net, splits, generator, classifier, example, features)
+        super().__init__(net, splits, generator, classifier, example, features, output, class_axis)
 
 
 def check_splits(splits: Mapping[str, int]) -> None:

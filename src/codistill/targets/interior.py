@@ -3,7 +3,7 @@
 Primal-dual in alpha and q as two unknowns. Kept apart from alpha, q log q with its barrier is self-concordant: nearly
 piecewise-linear problems (logits of 1e4) take hardly more iterations than smooth ones: about 10, at most some 30.
 
-Letters beside those of types.py: G problems of S samples each, which share one alpha.
+Letters in addition to those of types.py: G problems of S samples each, which share one alpha.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def linear(logits_PBC: Tensor, labels_B: Tensor, per_batch: bool = False) -> tup
     Args:
         logits_PBC: [P, B, C], any floating-point type; the problem is solved in fp64.
         labels_B: class indices [B] (int64); the label's logit is the reference, so no probabilities.
-        per_batch: one alpha for the whole batch, of least mean cross-entropy, instead of one a sample (ours).
+        per_batch: one alpha for the whole batch, of least mean cross-entropy, instead of one per sample (ours).
 
     Returns:
         The target's logits [B, C] (fp32 or wider, as the logits) and alpha as weights [P, B] (fp64: in fp32 the

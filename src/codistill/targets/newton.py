@@ -6,7 +6,7 @@ either end, that is the exact model of the kink between them, taken to be where 
 
 Hundreds of small operations: their number, more than their arithmetic, is what a solve costs.
 
-Letters beside those of types.py: Q = P + 1; N samples still open; R samples left.
+Letters in addition to those of types.py: Q = P + 1; N samples still open; R samples left.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def newton(D_BPC: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
     for evaluation in range(_EVALUATIONS):
         N = len(rows_N)
         new_value, new_gradient, new_moments = _evaluate(D, alpha, work_BPC[:N])
-        # Of alpha: is the gap too wide? Of the last step: does F rise at its end, and how steep beside its fall?
+        # Of alpha: is the gap too wide? Of the last step: does F rise at its end, and how steep compared with its fall?
         fall = -0.3 if evaluation < 8 else -0.1  # sharper late, which ends most cycles
         along_N12 = torch.bmm(new_gradient.mT, torch.cat([alpha, step], 2))
         limit_N12 = torch.cat([new_gradient.amin(1, keepdim=True) + tolerance, slope * fall], 2)

@@ -46,7 +46,7 @@ def training_batches(session: Session) -> Iterator[Batch]:
         s.policy,
         dataset.mean,
         dataset.std,
-        views=s.group.shape.peers if s.config.icl else 1,
+        views=s.shape.peers if s.config.icl else 1,
         generator=generator,
         workers=s.workers,
         device=s.device,

@@ -9,19 +9,17 @@ import torch
 import yaml
 
 from codistill import methods
-from codistill.data import check_name
-from codistill.errors import UserError
+from codistill.errors import UserError, check_rules
+from codistill.execution import check_executor
 from codistill.peers.tree import check_splits
-from codistill.training.config import OWN_DATA, Config
+from codistill.training.config import Config
 from codistill.training.configfile import config_from_dict, config_to_dict
 from codistill.training.naming import default_label, default_out
 
 __all__ = ["check_config", "parse_splits", "resolve_device"]
 
-# Bounds that no sensible run comes near; beyond them machines fail in ways that say nothing.
+# A bound that no sensible run comes near; beyond it machines fail in ways that say nothing.
 MOST_EPOCHS = 1_000_000
-MOST_PIXELS = 4096
-MOST_THREADS = 1024
 LAST_SEED = 2**63 - 1
 """The last one that every torch generator takes."""
 
@@ -36,8 +34,6 @@ def check_config(config: Config) -> Config:
     config = config_from_dict(config_to_dict(config))
     method = methods.find(config.method)
     _check_options(config)
-    if config.data != OWN_DATA:
-        check_name(config.data)
     if not config.model:
         raise UserError("no model: give the name of a network ('codistill list models').")
     peers = config.peers
@@ -50,10 +46,9 @@ def check_config(config: Config) -> Config:
         peers = len(config.model) if len(config.model) > 1 else (1 if method.max_peers == 1 else 4)
     _check_peers(config, peers)
     _check_numbers(config)
-    _check_micro_batch(config)
     _check_augmentation(config, peers)
     device = resolve_device(config.device)
-    _check_processes(config, device)
+    check_executor(config, config.group, device.type)
     amp = config.amp
     if amp == "auto":
         amp = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "off"
@@ -112,11 +107,16 @@ def _check_peers(config: Config, peers: int) -> None:
     if config.split is not None and config.group == "networks":
         raise UserError(f"split {config.split!r} without branches: add --group branches (or tree).")
     if config.teachers and config.icl:
-        raise UserError("icl with teachers: a frozen teacher answers one view, not one a student; turn icl off.")
-    if config.method == "kd" and not config.teachers:
-        raise UserError("kd without a teacher: name a finished run or an exported student with --teachers PATH.")
-    if config.teachers and config.method != "kd":
-        raise UserError(f"teachers with the method {config.method!r}: only kd learns from frozen teachers.")
+        raise UserError("icl with teachers: a frozen teacher answers one view, not one per student; turn icl off.")
+    needs = methods.needs_of(config.method, config.method_options)
+    if needs.teachers == "required" and not config.teachers:
+        raise UserError(
+            f"{config.method} without a teacher: name a finished run or an exported student with --teachers PATH."
+        )
+    if config.teachers and needs.teachers == "none":
+        raise UserError(
+            f"teachers with the method {config.method!r}: it learns from none; leave --teachers out, or use kd."
+        )
 
 
 def _check_options(config: Config) -> None:
@@ -148,65 +148,23 @@ def _check_augmentation(config: Config, peers: int) -> None:
         )
 
 
-def _check_micro_batch(config: Config) -> None:
-    size = config.micro_batch
-    if size is None:
-        return
-    if config.executor not in ("recompute", "auto"):
-        raise UserError(
-            f"micro_batch {size} with the executor {config.executor!r}: a method sees the whole batch, so that its "
-            "parts must pass twice; use --executor recompute."
-        )
-    if size < 2 or config.batch_size % size:
-        raise UserError(f"micro_batch {size} of a batch of {config.batch_size}: give a divisor of it, 2 or more.")
-
-
-def _check_processes(config: Config, device: torch.device) -> None:
-    if config.executor == "processes" and (config.group != "networks" or device.type != "cpu"):
-        raise UserError(
-            f"executor 'processes' with {config.group} on {device}: it shares the cores of a CPU among networks; use "
-            "--executor auto, or --group networks --device cpu."
-        )
-
-
 def _check_numbers(config: Config) -> None:
     optim, augment = config.optim, config.augment
     for prefix, part in (("", config), ("optim.", optim), ("augment.", augment)):
         for name, value in vars(part).items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"{prefix}{name} {value}: it must be a finite number.")
-    rules: list[tuple[str, object, bool, str]] = [
+    check_rules(
         ("batch_size", config.batch_size, config.batch_size >= 2, "at least 2 (batch norm needs two images)"),
-        ("epochs", config.epochs, _within(config.epochs, 1, MOST_EPOCHS), f"1 to {MOST_EPOCHS:,}"),
-        ("validation", config.validation, 0 < config.validation < 1, "a share above 0 and below 1"),
-        ("train_subset", config.train_subset, config.train_subset is None or config.train_subset > 0, "above 0"),
-        ("image_size", config.image_size, _within(config.image_size, 8, MOST_PIXELS), f"8 to {MOST_PIXELS} pixels"),
-        ("seed", config.seed, _within(config.seed, 0, LAST_SEED), f"0 to {LAST_SEED}"),
-        ("memory_limit", config.memory_limit, config.memory_limit is None or config.memory_limit > 0, "above 0 GiB"),
-        ("threads", config.threads, _within(config.threads, 1, MOST_THREADS), f"1 to {MOST_THREADS}"),
-        ("classifier", repr(config.classifier), config.classifier != "", "the path of a layer, or left out"),
-        ("features", repr(config.features), config.features != "", "the path of a layer, or left out"),
-        ("split", repr(config.split), config.split != "", "the path of a module, or left out"),
-        ("optim.lr", optim.lr, optim.lr > 0, "above 0"),
-        ("optim.momentum", optim.momentum, 0 <= optim.momentum < 1, "0 or more and below 1"),
-        ("optim.momentum", optim.momentum, optim.momentum > 0 or not optim.nesterov, "above 0 with optim.nesterov"),
-        ("optim.weight_decay", optim.weight_decay, optim.weight_decay >= 0, "0 or more"),
-        ("optim.gamma", optim.gamma, 0 < optim.gamma <= 1, "above 0 and at most 1"),
-        ("optim.milestones", optim.milestones, all(0 < m < 1 for m in optim.milestones), "shares above 0 and below 1"),
-        ("optim.warmup_epochs", optim.warmup_epochs, optim.warmup_epochs >= 0, "0 or more"),
-        (
-            "optim.warmup_epochs",
-            optim.warmup_epochs,
-            config.epochs is None or optim.warmup_epochs < config.epochs,
-            f"shorter than the run of {config.epochs} epochs",
+        ("epochs", config.epochs, config.epochs is None or 1 <= config.epochs <= MOST_EPOCHS, f"1 to {MOST_EPOCHS:,}"),
+        ("seed", config.seed, 0 <= config.seed <= LAST_SEED, f"0 to {LAST_SEED}"),
+        *(
+            (name, repr(getattr(config, name)), getattr(config, name) != "", f"the path of a {what}, or left out")
+            for name, what in (("classifier", "layer"), ("features", "layer"), ("split", "module"))
         ),
-        ("data_memory", config.data_memory, config.data_memory >= 0, "0 or more GiB"),
-        ("workers", config.workers, _within(config.workers, 0, MOST_THREADS), f"0 to {MOST_THREADS} processes"),
-    ]
-    for name, value, holds, rule in rules:
-        if not holds:
-            raise UserError(f"{name} {value}: it must be {rule}.")
-
-
-def _within(value: int | None, low: int, high: int) -> bool:
-    return value is None or low <= value <= high
+    )
+    config.check_data()
+    config.check_execution(config.batch_size)
+    optim.check()
+    if config.epochs is not None:
+        optim.check_length(config.epochs)

@@ -24,7 +24,7 @@ def new_concerns(session: Session, record: Mapping[str, Any]) -> list[str]:
         session: the run; its `concerns` remember what has been said.
         record: the epoch's line of metrics.jsonl.
     """
-    found = {f"method {i}": text for i, text in enumerate(session.method.concerns(record["diagnostics"]))}
+    found = {f"method {i}": text for i, text in enumerate(session.executor.method.concerns(record["diagnostics"]))}
     if session.epoch >= PATIENCE * session.epochs:
         found |= _behind(record["train"]["error_by_peer"])
     new = {kind: text for kind, text in found.items() if kind not in session.concerns}

@@ -16,14 +16,14 @@ from codistill.training.config import Config
 from codistill.training.groups import build_group
 from codistill.training.session import load_data
 
-__all__ = ["Plan", "plan"]
+__all__ = ["DryRun", "dry_run"]
 
 TRAINING_FORWARDS = 3
 """Forward, and backward as two forwards: the gradients of the inputs and of the weights cost one each."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class DryRun:
     """The group of a configuration, and what a step of training takes.
 
     Attributes:
@@ -37,7 +37,7 @@ class Plan:
         method_parameters: the method's among them.
         held_bytes: what autograd keeps for the backward pass of one batch, all students at once, parameters left out.
         forward_macs: multiply-accumulates of one forward pass of all students on one batch.
-        updates: of the students in one step: one of all, or one of each where the method alternates.
+        updates: of the students in one step: one of all, or one of each where they take turns.
     """
 
     config: Config
@@ -58,7 +58,7 @@ class Plan:
         return TRAINING_FORWARDS * self.forward_macs * self.updates
 
 
-def plan(config: Config) -> Plan:
+def dry_run(config: Config) -> DryRun:
     """Build the group and count; nothing is trained, downloaded or written.
 
     Data of known size are not read. Frozen teachers are neither loaded nor counted.
@@ -69,13 +69,12 @@ def plan(config: Config) -> Plan:
     config = check_config(config)
     image, classes = _image_and_classes(config)
     group = build_group(config, classes, image)
-    shape = dataclasses.replace(group.shape, teachers=len(config.teachers))
-    method = methods.build(config.method, shape, **config.method_options)
+    method = methods.build(config.method, group, teachers=len(config.teachers), **config.method_options)
     peers = group.shape.peers
     views = [(config.batch_size, *image)] * (peers if config.icl else 1)
     amp = torch.bfloat16 if config.amp == "bf16" else None
     cost = forward_cost(group, views, torch.device(config.device), amp)
-    return Plan(
+    return DryRun(
         config,
         image,
         classes,
@@ -86,7 +85,7 @@ def plan(config: Config) -> Plan:
         trainable(method),
         cost.held_bytes,
         cost.macs,
-        peers if method.alternating else 1,
+        peers if method.needs.turns else 1,
     )
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from codistill import execution
 from codistill.data import Images
 from codistill.errors import unknown
 from codistill.training.checkpoint import checkpoint_folder, load_weights
@@ -20,7 +21,7 @@ SPLITS = ("test", "validation")
 
 
 def evaluate_run(
-    run_dir: Path,
+    run_dir: Path | str,
     *,
     split: str = "test",
     checkpoint: str = "last",
@@ -43,21 +44,22 @@ def evaluate_run(
     """
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
+    run_dir = Path(run_dir)
     config, _, _ = settings_and_state(run_dir)
     folder = checkpoint_folder(run_dir, checkpoint)
-    # Processes would take seconds to start, and run on a CPU only; compiling would take minutes.
-    executor = "loop" if config.executor == "processes" else config.executor
+    # What takes long to start is not worth it for one pass; compiling would take minutes.
+    executor = execution.find(config.executor).evaluates_as or config.executor
     changed = {"device": device or config.device, "executor": executor, "compile": False}
     other = dataset is not None and split == "test"
-    session = rebuild_session(dataclasses.replace(config, **changed), dataset, run_dir, other)
-    load_weights(folder, session.modules)
-    leader = session.method.leader
-    if leader is None and (run_dir / "summary.json").is_file():
-        leader = read_json(run_dir / "summary.json")[checkpoint]["validation"]["leader_peer"]
-    elif leader is None and split == "test":
-        # The test set has no say in which student leads, in an unfinished run neither.
-        leader = evaluate(session, _validation_part(session), None)["leader_peer"]
-    return evaluate(session, session.dataset.test if split == "test" else _validation_part(session), leader)
+    with rebuild_session(dataclasses.replace(config, **changed), dataset, run_dir, other) as session:
+        load_weights(folder, session.executor.modules())
+        leader = session.leader
+        if leader is None and (run_dir / "summary.json").is_file():
+            leader = read_json(run_dir / "summary.json")[checkpoint]["validation"]["leader_peer"]
+        elif leader is None and split == "test":
+            # The test set has no say in which student leads, in an unfinished run neither.
+            leader = evaluate(session, _validation_part(session), None)["leader_peer"]
+        return evaluate(session, session.dataset.test if split == "test" else _validation_part(session), leader)
 
 
 def _validation_part(session: Session) -> Images:

@@ -14,7 +14,6 @@ from torch import Tensor
 from codistill import data
 from codistill.data import Images
 from codistill.errors import UserError
-from codistill.peers import NetworkGroup
 from codistill.training.batches import evaluation_images, training_batches
 from codistill.training.checkpoint import save_checkpoint, save_selected
 from codistill.training.concerns import new_concerns
@@ -52,9 +51,9 @@ def train_epochs(session: Session, observers: Sequence[Observer]) -> None:
     while session.epoch < session.epochs:
         start = time.perf_counter()
         record = train_epoch(session, observers)
-        if session.method.held_out > 0:
+        if session.executor.method.needs.held_out > 0:
             _renew_method(session)
-        record["validation"] = evaluate(session, _part(session, session.splits.validation_N), session.method.leader)
+        record["validation"] = evaluate(session, _part(session, session.splits.validation_N), session.leader)
         _refuse_divergence(session, sum(peer["nll"] for peer in record["validation"]["peers"]), KEPT)
         session.epoch += 1
         elapsed = time.perf_counter() - start
@@ -64,27 +63,25 @@ def train_epochs(session: Session, observers: Sequence[Observer]) -> None:
         _select(session, record["validation"])
         for observer in observers:
             observer.on_epoch(session, record)
-        save_checkpoint(session.out, session.epoch, session.modules, session.state())
+        save_checkpoint(session.out, session.epoch, session.executor.modules(), session.state())
 
 
 def train_epoch(session: Session, observers: Sequence[Observer]) -> dict[str, Any]:
     """One pass over the training part; its learning rate, speed, metrics and diagnostics. Writes nothing."""
     s, part, start = session, session.splits.train_N, time.perf_counter()
     # The mode is set here, where the epoch starts, since evaluation has changed it.
-    s.group.train()
-    s.method.train()
-    meter = EpochMeter(s.group.shape.peers, s.device)
+    s.executor.train()
+    meter = EpochMeter(s.shape.peers, s.device)
     steps = data.batch_count(len(part), s.config.batch_size, s.config.last_batch)
     rate = 0.0
     for step, batch in enumerate(training_batches(s)):
         position = s.epoch + step / steps
         rate = _set_rate(s, learning_rate(s.config.optim, position, s.epochs))
-        for only in range(s.group.shape.peers) if s.method.alternating else (None,):
+        for turn in range(s.shape.peers) if s.executor.method.needs.turns else (None,):
             s.optimizer.zero_grad(set_to_none=True)
-            out, outputs = s.executor.train_step(batch.views, batch.labels, Progress(position, s.epochs), only)
-            if only is not None:
-                _keep_gradients_of(s, only)
+            out, outputs = s.executor.train_step(batch.views, batch.labels, Progress(position, s.epochs), turn)
             s.optimizer.step()
+            s.executor.after_step()
             meter.update(out, outputs.logits_PBC, batch.classes_B)
         for observer in observers:
             observer.on_step(s, step + 1, steps)
@@ -101,12 +98,11 @@ def train_epoch(session: Session, observers: Sequence[Observer]) -> dict[str, An
 @torch.no_grad()
 def evaluate(session: Session, images: Images, leader: int | None) -> dict[str, Any]:
     """Score all peers and ensembles on `images` in evaluation mode; the record of docs/run-directory.md."""
-    session.group.eval()
-    session.method.eval()
-    shape = session.group.shape
+    session.executor.train(False)
+    shape = session.shape
     meter = EvaluationMeter(shape.peers, shape.num_classes, session.device)
     for outputs, labels_B in _predictions(session, images):
-        meter.update(outputs.logits_PBC, labels_B, session.method.own_ensemble(outputs))
+        meter.update(outputs.logits_PBC, labels_B, session.executor.method.own_ensemble(outputs))
     return meter.result(leader)
 
 
@@ -116,12 +112,12 @@ def _predictions(session: Session, images: Images) -> Iterator[tuple[PeerOutputs
 
 
 def _renew_method(session: Session) -> None:
-    session.group.eval()
+    session.executor.train(False)
     held_out = _part(session, session.splits.held_out_N)
     prob = [outputs.logits_PBC.softmax(-1) for outputs, _ in _predictions(session, held_out)]
     prob_PNC = torch.cat(prob, dim=1)
     _refuse_divergence(session, float(prob_PNC.sum()), KEPT)
-    session.method.renew(prob_PNC, held_out.labels_N.to(session.device))
+    session.executor.method.renew(prob_PNC, held_out.labels_N.to(session.device))
 
 
 def _part(session: Session, index_N: Tensor) -> Images:
@@ -134,26 +130,17 @@ def _set_rate(session: Session, rate: float) -> float:
     return rate
 
 
-def _keep_gradients_of(session: Session, peer: int) -> None:
-    """Alternating updates move one student: the others must not even feel momentum or weight decay."""
-    assert isinstance(session.group, NetworkGroup)
-    for other, network in enumerate(session.group.networks):
-        if other != peer:
-            for parameter in network.parameters():
-                parameter.grad = None
-
-
 def _select(session: Session, validation: dict[str, Any]) -> None:
     """Keep the weights of the epoch with the lowest validation error; the test set has no say in it."""
     score = validation["leader" if has_leader(session) else "mean"]
     if not session.best or (score["top1_error"], score["nll"]) < (session.best["error"], session.best["nll"]):
         session.best = {"epoch": session.epoch, "error": score["top1_error"], "nll": score["nll"]}
-        save_selected(session.out, session.modules, session.epoch)
+        save_selected(session.out, session.executor.modules(), session.epoch)
 
 
 def has_leader(session: Session) -> bool:
     """Whether the headline is one student's score (the leader's, or that of the only one), not the mean of all."""
-    return session.method.leader is not None or session.group.shape.peers == 1
+    return session.leader is not None or session.shape.peers == 1
 
 
 def _refuse_divergence(session: Session, loss: float, images: str = "") -> None:

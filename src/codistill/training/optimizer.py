@@ -1,18 +1,19 @@
-"""The optimizer: one for all students and the method, in one call a step."""
+"""The optimizer: one for all students and the method, in one call per step."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
-from codistill.training.config import OptimConfig
+from codistill.training.optim import OptimConfig
 
 __all__ = ["make_optimizer"]
 
 
-def make_optimizer(optim: OptimConfig, *modules: nn.Module) -> torch.optim.Optimizer:
-    """SGD over all that is trained in these modules; it treats each number alone, so it equals one for each module."""
-    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+def make_optimizer(optim: OptimConfig, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+    """SGD over all parameters; it treats each number alone, so it equals one optimizer per student."""
     return torch.optim.SGD(
         parameters,
         lr=optim.lr,

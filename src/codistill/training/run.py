@@ -16,7 +16,6 @@ from codistill.training.check import check_config
 from codistill.training.checkpoint import load_weights, save_checkpoint
 from codistill.training.config import OWN_DATA, Config
 from codistill.training.configfile import write_config
-from codistill.training.executor import settle_executor
 from codistill.training.facts import input_facts
 from codistill.training.files import read_json, write_json
 from codistill.training.loggers import JsonLines
@@ -71,19 +70,18 @@ def train(
     assert out is not None
     with _writing(out):
         _refuse_used_folder(config, out, overwrite)
-    session = build_session(config, dataset)
-    with layer_randomness(session):
-        settle_executor(session)
+    with build_session(config, dataset) as session, layer_randomness(session):
+        session.settle()
         with _writing(out):
             _remove_run(out)
             out.mkdir(parents=True, exist_ok=True)
             write_config(session.config, out / "config.yaml")
         write_json(out / "input.json", input_facts(session.dataset))
-        save_checkpoint(out, 0, session.modules, session.state())
+        save_checkpoint(out, 0, session.executor.modules(), session.state())
         return _run(session, observers, started)
 
 
-def resume(run_dir: Path, *, dataset: DataSource | None = None, observers: Sequence[Observer] = ()) -> RunResult:
+def resume(run_dir: Path | str, *, dataset: DataSource | None = None, observers: Sequence[Observer] = ()) -> RunResult:
     """Go on with an interrupted run from its last whole epoch, to the same numbers as without the interruption.
 
     A finished run is returned as it is.
@@ -96,13 +94,13 @@ def resume(run_dir: Path, *, dataset: DataSource | None = None, observers: Seque
     Raises:
         UserError: there is no run, its configuration was edited after it began, or the data are not the same.
     """
-    started = time.perf_counter()
+    started, run_dir = time.perf_counter(), Path(run_dir)
     config, state, folder = settings_and_state(run_dir)
     if (run_dir / "summary.json").is_file():
         return RunResult(run_dir, read_json(run_dir / "summary.json"))
-    session = rebuild_session(dataclasses.replace(config, out=run_dir), dataset, run_dir)
-    with layer_randomness(session):
-        load_weights(folder, session.modules)
+    config = dataclasses.replace(config, out=run_dir)
+    with rebuild_session(config, dataset, run_dir) as session, layer_randomness(session):
+        load_weights(folder, session.executor.modules())
         session.restore(state)
         JsonLines.cut(run_dir / "metrics.jsonl", session.epoch)
         return _run(session, observers, started)

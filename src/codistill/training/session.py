@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from codistill import data, execution, methods
 from codistill.data import AugmentPolicy, Dataset, LazyImages, MapDataset
 from codistill.errors import UserError
-from codistill.execution import LoopExecutor, Trial
-from codistill.methods import Method
-from codistill.peers import PeerGroup, TaughtGroup
+from codistill.execution import Executor, Trial
+from codistill.peers import Teachers
 from codistill.training.check import check_config
 from codistill.training.config import OWN_DATA, Config
 from codistill.training.configfile import identity
@@ -25,8 +24,9 @@ from codistill.training.groups import build_group
 from codistill.training.optimizer import make_optimizer
 from codistill.training.seeds import generator_for
 from codistill.training.teachers import load_teachers
+from codistill.types import GroupShape, Progress
 
-__all__ = ["DataSource", "Session", "Splits", "amp_dtype", "build_session", "load_data", "open_data", "split_data"]
+__all__ = ["DataSource", "Session", "Splits", "build_session", "load_data", "open_data", "split_data"]
 
 
 DataSource = Dataset | MapDataset | Sequence[MapDataset]
@@ -51,9 +51,7 @@ class Session:
     splits: Splits
     policy: AugmentPolicy
     device: torch.device
-    group: PeerGroup
-    method: Method
-    executor: LoopExecutor
+    executor: Executor
     optimizer: torch.optim.Optimizer
     generators: dict[str, torch.Generator]
     epoch: int = 0
@@ -80,10 +78,38 @@ class Session:
         return data.default_workers() if self.config.workers is None else self.config.workers
 
     @property
-    def modules(self) -> dict[str, nn.Module]:
-        """What a checkpoint holds the weights of: the students and the method, not the frozen teachers."""
-        group = self.group.students if isinstance(self.group, TaughtGroup) else self.group
-        return {"group": group, "method": self.method}
+    def shape(self) -> GroupShape:
+        """The sizes of the group."""
+        return self.executor.group.shape
+
+    @property
+    def leader(self) -> int | None:
+        """The student that the method itself names for deployment, or None."""
+        return self.executor.method.leader
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.executor.close()
+
+    def settle(self) -> None:
+        """Take the executor that a trial on random images finds best, where the configuration leaves the choice open.
+
+        The chosen name is what config.yaml and the checkpoints hold, so that a resumed or repeated run uses the same
+        executor; what the trial measured goes to summary.json.
+
+        Raises:
+            UserError: a step of this group is refused.
+        """
+        own = torch.Generator().manual_seed(self.config.seed)
+        shape = (self.config.batch_size, *self.dataset.train.shape)
+        count = self.shape.peers if self.config.icl else 1
+        views = [torch.randn(shape, generator=own).to(self.device) for _ in range(count)]
+        labels_B = torch.randint(self.shape.num_classes, shape[:1], generator=own).to(self.device)
+        progress = Progress(self.epochs / 2, self.epochs)
+        self.executor, self.trial = self.executor.settled(views if self.config.icl else views[0], labels_B, progress)
+        self.config = dataclasses.replace(self.config, executor=self.executor.name)
 
     def state(self) -> dict[str, Any]:
         """Everything but the weights that the next epoch depends on."""
@@ -94,6 +120,7 @@ class Session:
             "best": self.best,
             "concerns": self.concerns,
             "trial": None if self.trial is None else dataclasses.asdict(self.trial),
+            "executor": self.executor.state(),
             "optimizer": self.optimizer.state_dict(),
             "generators": {name: g.get_state() for name, g in self.generators.items()},
             "layers": torch.get_rng_state(),
@@ -107,6 +134,7 @@ class Session:
         self.epoch, self.seconds, self.best = state["epoch"], state["seconds"], state["best"]
         self.concerns = state.get("concerns", {})
         self.trial = Trial(**state["trial"]) if state.get("trial") else None
+        self.executor.restore(state.get("executor", {"steps": 0}))
         self.optimizer.load_state_dict(state["optimizer"])
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name])
@@ -160,11 +188,6 @@ def split_data(config: Config, dataset: Dataset, held_out: float) -> Splits:
     return Splits(train_N, validation_N, held_N)
 
 
-def amp_dtype(config: Config) -> torch.dtype | None:
-    """What the networks compute in, or None for the dtype of their parameters."""
-    return torch.bfloat16 if config.amp == "bf16" else None
-
-
 def build_session(config: Config, dataset: DataSource | None = None) -> Session:
     """Check the configuration, load the data and build all parts; nothing is written.
 
@@ -179,23 +202,27 @@ def build_session(config: Config, dataset: DataSource | None = None) -> Session:
     device = torch.device(config.device)
     dataset = open_data(config, dataset)
     config, policy = _fill_from_data(config, dataset)
-    group = build_group(config, len(dataset.classes), dataset.train.shape)
-    if config.teachers:
-        group = TaughtGroup(group, load_teachers(config, input_facts(dataset)))
-    method_generator = generator_for(config.seed, "method")
-    method = methods.build(config.method, group, generator=method_generator, **config.method_options)
-    splits = split_data(config, dataset, method.held_out)
-    group.to(device)
-    method.to(device)
-    execution.lay_out(group, dataset.train.shape, config.channels_last)
-    # Until a trial has settled it, "auto" is "loop"; see training/executor.py.
-    name = "loop" if config.executor == "auto" else config.executor
-    compiled = config.compile and config.executor != "auto"
-    executor = execution.build(name, group, method, amp_dtype(config), config.micro_batch, compiled)
-    optimizer = make_optimizer(config.optim, group, method)
+    executor, generator = build_executor(config, device, dataset)
+    splits = split_data(config, dataset, executor.method.needs.held_out)
+    optimizer = make_optimizer(config.optim, executor.parameters())
     generators = {name: generator_for(config.seed, name) for name in ("order", "augmentation")}
-    generators["method"] = method_generator
-    return Session(config, dataset, splits, policy, device, group, method, executor, optimizer, generators)
+    generators["method"] = generator
+    return Session(config, dataset, splits, policy, device, executor, optimizer, generators)
+
+
+def build_executor(config: Config, device: torch.device, dataset: Dataset) -> tuple[Executor, torch.Generator]:
+    """The executor of a run with all that it owns, and the generator that its method draws from."""
+    group = build_group(config, len(dataset.classes), dataset.train.shape)
+    teachers = Teachers(load_teachers(config, input_facts(dataset)))
+    generator = generator_for(config.seed, "method")
+    options = config.method_options
+    method = methods.build(config.method, group, generator=generator, teachers=len(teachers), **options)
+    for module in (group, method, teachers):
+        module.to(device)
+    execution.lay_out(group, dataset.train.shape, config.channels_last)
+    for teacher in teachers:
+        execution.lay_out(teacher, dataset.train.shape, config.channels_last)
+    return execution.build(config.executor, group, method, config, teachers), generator
 
 
 def _fill_from_data(config: Config, dataset: Dataset) -> tuple[Config, AugmentPolicy]:
@@ -203,14 +230,11 @@ def _fill_from_data(config: Config, dataset: Dataset) -> tuple[Config, AugmentPo
     policy = config.augment.policy(dataset.augment.crop_padding, dataset.augment.flip)
     if isinstance(dataset.train, LazyImages) and policy.crop_padding > 0:
         raise UserError(
-            f"augment.crop_padding {policy.crop_padding} with images that are decoded anew in every step: these get "
+            f"augment.crop_padding {policy.crop_padding} with images that are decoded again in every step: these get "
             "random resized crops; leave it out (augment.crop_min_area says how small they may be)."
         )
     epochs = config.epochs or dataset.epochs
-    if config.optim.warmup_epochs >= epochs:
-        raise UserError(
-            f"optim.warmup_epochs {config.optim.warmup_epochs}: it must be shorter than the run of {epochs} epochs."
-        )
+    config.optim.check_length(epochs)
     augment = dataclasses.replace(config.augment, crop_padding=policy.crop_padding, flip=policy.flip)
     return dataclasses.replace(config, epochs=epochs, augment=augment), policy
 
@@ -221,5 +245,5 @@ def _refuse_gaps(dataset: Dataset) -> None:
         empty = int((count_C == 0).nonzero()[0])
         raise UserError(
             f"label {empty} ({dataset.classes[empty]!r}) has no training image: labels are 0 to "
-            f"{len(dataset.classes) - 1} without a gap; number the classes anew or add images."
+            f"{len(dataset.classes) - 1} without a gap; number the classes again or add images."
         )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from codistill import methods
+from codistill import execution, methods
 from codistill.errors import UserError
 from codistill.methods import Method
 from codistill.peers import PeerGroup
@@ -21,8 +20,8 @@ from codistill.training.groups import build_group
 __all__ = ["load_group", "load_student", "peer_index"]
 
 
-def load_group(run_dir: Path, checkpoint: str = "last") -> tuple[Config, PeerGroup, Method, dict[str, Any]]:
-    """Rebuild a run's group on the CPU in evaluation mode.
+def load_group(run_dir: Path | str, checkpoint: str = "last") -> tuple[Config, PeerGroup, Method, dict[str, Any]]:
+    """Rebuild a run's group on the CPU in evaluation mode; its moving averages, where these are to be deployed.
 
     Args:
         run_dir: the run directory.
@@ -34,13 +33,16 @@ def load_group(run_dir: Path, checkpoint: str = "last") -> tuple[Config, PeerGro
     Raises:
         UserError: no run there, no such checkpoint, or damaged files.
     """
+    run_dir = Path(run_dir)
     config, facts = read_config(run_dir / "config.yaml"), read_json(run_dir / "input.json")
     folder = checkpoint_folder(run_dir, checkpoint)
     group = build_group(config, len(facts["classes"]), (facts["channels"], facts["height"], facts["width"]))
-    shape = dataclasses.replace(group.shape, teachers=len(config.teachers))
-    method = methods.build(config.method, shape, **config.method_options)
-    load_weights(folder, {"group": group, "method": method})
-    return config, group.eval(), method.eval(), facts
+    method = methods.build(config.method, group, teachers=len(config.teachers), **config.method_options)
+    executor = execution.build("loop", group, method, average=config.average)
+    load_weights(folder, executor.modules())
+    executor.train(False)
+    averages = executor.deployed_averages
+    return config, group if averages is None else averages.group, method, facts
 
 
 def load_student(run_dir: Path | str, peer: int | str = "leader", checkpoint: str = "last") -> nn.Module:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy
 import torch
 
-import codistill
 from codistill.tracing.cost import trainable
 from codistill.training.checkpoint import load_weights
 from codistill.training.configfile import config_digest
@@ -26,7 +25,7 @@ __all__ = ["summarise"]
 
 def summarise(session: Session) -> dict[str, Any]:
     """Score the last and the selected weights on the test set; the session is left with the last ones."""
-    config, shape = session.config, session.group.shape
+    config, shape = session.config, session.shape
     selected = _score(session, "selected", session.best["epoch"])
     last = _score(session, f"epoch_{session.epoch:04d}", session.epoch)
     leader = last["validation"]["leader_peer"]
@@ -49,8 +48,8 @@ def summarise(session: Session) -> dict[str, Any]:
         "last": last,
         "selected": selected,
         "parameters": {
-            "training": trainable(session.group) + trainable(session.method),
-            "deployed": trainable(session.group.student(leader)),
+            "training": trainable(session.executor.group) + trainable(session.executor.method),
+            "deployed": trainable(session.executor.group.student(leader)),
         },
         "concerns": list(session.concerns.values()),
         "peak_memory": _peak_memory(session.device),
@@ -72,17 +71,17 @@ def summarise(session: Session) -> dict[str, Any]:
 
 
 def _score(session: Session, checkpoint: str, epoch: int) -> dict[str, Any]:
-    load_weights(session.out / "checkpoints" / checkpoint, session.modules)
-    validation = evaluate(session, session.dataset.train.take(session.splits.validation_N), session.method.leader)
+    load_weights(session.out / "checkpoints" / checkpoint, session.executor.modules())
+    validation = evaluate(session, session.dataset.train.take(session.splits.validation_N), session.leader)
     # The validation part names the student to deploy where the method does not; the test set never does.
     test = evaluate(session, session.dataset.test, validation["leader_peer"])
     return {"epoch": epoch, "validation": validation, "test": test}
 
 
 def _rule(session: Session) -> str:
-    if session.group.shape.peers == 1:
+    if session.shape.peers == 1:
         return "only network"
-    return "lowest validation error" if session.method.leader is None else "group leader"
+    return "lowest validation error" if session.leader is None else "group leader"
 
 
 def _peak_memory(device: torch.device) -> int:
@@ -95,7 +94,7 @@ def _peak_memory(device: torch.device) -> int:
 
 def _versions() -> dict[str, str]:
     return {
-        "codistill": codistill.__version__,
+        "codistill": version("codistill"),
         "torch": torch.__version__,
         "torchvision": version("torchvision"),
         "numpy": numpy.__version__,

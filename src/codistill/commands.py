@@ -1,0 +1,139 @@
+"""The commands and their options; the text after a field is its help.
+
+Nothing here may import torch or anything else that is slow: the help must appear at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from tyro.conf import Positional, Suppress, UseAppendAction, arg, subcommand
+
+from codistill.studies.request import StudyRequest
+from codistill.training.config import Config
+
+__all__ = ["Evaluate", "Export", "List", "Report", "Resume", "Study", "Train", "parse"]
+
+Run = Annotated[Positional[Path], arg(metavar="RUN")]
+
+
+@dataclass(frozen=True)
+class Train(Config):
+    """Train one group of networks, and write a run directory with its report."""
+
+    method_options: Suppress[dict[str, Any]] = dataclasses.field(default_factory=dict)
+    config: Path | None = None
+    """Start from this config.yaml of an earlier run; the other options of the command line override it."""
+    set: UseAppendAction[tuple[tuple[str, ...], ...]] = ()
+    """Any setting by its dotted name: --set optim.lr=0.05 method_options.temperature=2; overrides everything else."""
+    overwrite: bool = False
+    """Replace the run that --out already contains."""
+    dry_run: bool = False
+    """Print the group's parameters, the memory of its activations and its arithmetic, and stop; write nothing."""
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Continue an interrupted run; its numbers are the same as without the interruption."""
+
+    run: Run
+    """The run directory."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score a run's weights again: every student, their mean, the leader and the ensembles."""
+
+    run: Run
+    """The run directory."""
+    split: Literal["test", "validation"] = "test"
+    """Images to score."""
+    checkpoint: Literal["last", "selected"] = "last"
+    """Weights of the last epoch, or of the epoch with the lowest validation error."""
+    device: str | None = None
+    """Device, such as cpu or cuda:0; the device of the run if left out."""
+    json: bool = False
+    """Print the scores as JSON."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write one self-contained HTML report of one run, or of several side by side."""
+
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="PATH...")]
+    """Run directories, or folders that contain run directories."""
+    out: Path | None = None
+    """File to write. If left out: report.html, in the folder given, or in the current folder if several are given."""
+
+
+@dataclass(frozen=True)
+class Study(StudyRequest):
+    """Run the experiment behind a table or figure of the papers, and report it next to the paper's numbers."""
+
+    gpu: str = "a100"
+    """study list: the GPU whose hours are estimated, from its data sheet."""
+    json: bool = False
+    """study list: print JSON."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write one student as the plain network, checked equal to the student in the group."""
+
+    run: Run
+    """The run directory."""
+    format: Literal["safetensors"] = "safetensors"
+    """File format."""
+    peer: str = "leader"
+    """leader, or the number of a student, counted from 0."""
+    checkpoint: Literal["last", "selected"] = "last"
+    """Weights of the last epoch, or of the epoch with the lowest validation error."""
+    out: Path | None = None
+    """Folder to write to; RUN/export if left out."""
+
+
+@dataclass(frozen=True)
+class List:
+    """List the methods with their options, the networks, the data sets or the studies."""
+
+    what: Annotated[
+        Positional[Literal["methods", "models", "data", "studies"]], arg(metavar="{methods,models,data,studies}")
+    ]
+    """What to list."""
+    json: bool = False
+    """Print JSON."""
+
+
+def parse(arguments: Sequence[str]) -> Any:
+    """Return the command that the arguments name, as one of the classes above.
+
+    Raises:
+        UserError: the file that --config names is missing or wrong.
+        SystemExit: a mistake in the arguments (2), or --help (0); the text is printed.
+    """
+    commands: list[Any] = [Annotated[Train, subcommand("train", default=_train_defaults(arguments))]]
+    for command in (Resume, Evaluate, Report, Study, Export, List):
+        commands.append(Annotated[command, subcommand(command.__name__.lower())])
+    union: Any = functools.reduce(operator.or_, commands)
+    return tyro.cli(union, args=arguments, prog="codistill", description="Train networks that teach each other.")
+
+
+def _train_defaults(arguments: Sequence[str]) -> Train:
+    """Return the defaults of `train`; those of the file that --config names, if it is given."""
+    path = next((b for a, b in pairwise(arguments) if a == "--config"), None)
+    if path is None:
+        path = next((a.partition("=")[2] for a in arguments if a.startswith("--config=")), None)
+    if path is None or arguments[0] != "train":
+        return Train()
+    from codistill.training.configfile import read_config
+
+    base = read_config(Path(path))
+    return Train(**{f.name: getattr(base, f.name) for f in dataclasses.fields(Config) if f.name != "out"})

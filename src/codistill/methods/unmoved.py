@@ -1,0 +1,36 @@
+"""Notices the easy mistake of an own loop: a method's parameters that were not given to the optimizer."""
+
+from __future__ import annotations
+
+import warnings
+
+from torch import nn
+
+__all__ = ["Unmoved"]
+
+
+class Unmoved:
+    """Notices a method whose parameters get gradient and never move: they were not given to the optimizer."""
+
+    PATIENCE = 50
+
+    def __init__(self) -> None:
+        self.calls, self.versions = 0, ()
+
+    def look(self, method: nn.Module) -> None:
+        """Count a training call; warn once where no parameter has changed for `PATIENCE` of them."""
+        if self.calls > self.PATIENCE:
+            return
+        parameters = [p for p in method.parameters() if p.grad is not None]
+        if not parameters:
+            return
+        versions = tuple((id(p), p._version) for p in parameters)
+        self.calls = self.calls + 1 if versions == self.versions else 0
+        self.versions = versions
+        if self.calls == self.PATIENCE:
+            self.calls += 1
+            warnings.warn(
+                f"the parameters of {type(method).__name__} have not changed for {self.PATIENCE} steps, though they "
+                "have gradients: give method.parameters() to the optimizer, next to group.parameters()",
+                stacklevel=4,
+            )
