@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from codistill.data import AugmentPolicy, Dataset, Images, ImageSet
+from codistill.rundir import Evaluation
 from codistill.training import Config, OptimConfig
-from codistill.training.loop import evaluate, train_epoch
+from codistill.training.loop import Trained, evaluate, train_epoch
 from codistill.training.session import Session, build_session
 from ratios.steps import TINY, Size
 
@@ -72,11 +73,11 @@ class Task:
         )
         return build_session(config, self._dataset())
 
-    def our_epoch(self) -> object:
+    def our_epoch(self) -> Trained:
         """Train one epoch, from images to its metrics."""
         return train_epoch(self.session, ())
 
-    def our_evaluation(self) -> object:
+    def our_evaluation(self) -> Evaluation:
         """Evaluate, from images to every score of every student and ensemble."""
         return evaluate(self.session, self.session.dataset.test, self.session.executor.method.leader)
 

@@ -27,6 +27,7 @@ import codistill
 from codistill import GroupShape, Progress, StepOutput
 from codistill.methods import OKDDip, Rows
 from codistill.peers import NetworkGroup
+from codistill.rundir import Epoch, Summary
 from codistill.training import Config, OptimConfig
 from codistill.training.session import Session
 
@@ -133,15 +134,15 @@ class Epochs:
     def on_step(self, session: Session, step: int, steps: int) -> None:
         """Nothing."""
 
-    def on_epoch(self, session: Session, record: dict[str, Any]) -> None:
+    def on_epoch(self, session: Session, record: Epoch) -> None:
         """Add a row; forget the epoch's steps."""
         method: Any = session.executor.method
-        if record["epoch"] in self.shown:
-            error = record["train"]["error_by_peer"][: method.auxiliary]
-            self.rows.append(table_row(record["epoch"], method.measured, error))
+        if record.epoch in self.shown:
+            error = list(record.train.error_by_peer[: method.auxiliary])
+            self.rows.append(table_row(record.epoch, method.measured, error))
         method.measured.clear()
 
-    def on_end(self, session: Session, summary: dict[str, Any]) -> None:
+    def on_end(self, session: Session, summary: Summary) -> None:
         """Nothing."""
 
 

@@ -52,8 +52,13 @@ OWN: dict[str, dict[str, Any]] = {
     "one": {"group": "branches", "peers": 3},
     "okddip": {"group": "branches"},
     **{name: {"peers": 3} for name in ("kdcl_naive", "kdcl_linear", "kdcl_minlogit", "kdcl_general")},
+    # 400 steps are too few for the usual decay of 0.999, with which the averages would hold the first epochs' weights.
+    "pcl": {"peers": 3, "icl": True, "method_options": {"decay": 0.95}},
+    "switokd": {"peers": 2, "model": ("resnet14_tiny", "resnet8_tiny")},
 }
 """Where a method's run differs from BASE."""
+LEADERS = {"okddip": ("auxiliary peers", "leader"), "switokd": ("larger network", "smaller network")}
+"""What the others and the last student are called, where the method deploys the last one."""
 
 # Mid tones: at least 3:1 against GitHub's white and its dark page (#0d1117).
 TEXT, RULE = "#7d858e", "#8b949e"
@@ -138,14 +143,14 @@ def draw(name: str, epochs: Sequence[dict[str, Any]], path: Path, png: bool) -> 
 def _draw_errors(axes: Axes, name: str, epochs: Sequence[dict[str, Any]]) -> None:
     peers = np.array([[s["top1_error"] for s in e["validation"]["peers"]] for e in epochs])
     smallest = 50 / epochs[0]["validation"]["images"]  # No error at all is drawn at half an image.
-    leader = peers.shape[1] - 1 if name == "okddip" else None
+    leader = peers.shape[1] - 1 if name in LEADERS else None
     lines = [i for i in range(peers.shape[1]) if i != leader]
+    others, last = LEADERS.get(name, ("students" if len(lines) > 1 else "student", ""))
     for i in lines:
-        label = "_" if i else "students" if leader is None and len(lines) > 1 else "student"
-        label = "auxiliary peers" if leader is not None and not i else label
+        label = "_" if i else others
         axes.plot(_x(epochs), np.maximum(peers[:, i], smallest), color=BLUE, linewidth=0.9, label=label)
     if leader is not None:
-        axes.plot(_x(epochs), np.maximum(peers[:, leader], smallest), color=ORANGE, linewidth=1.4, label="leader")
+        axes.plot(_x(epochs), np.maximum(peers[:, leader], smallest), color=ORANGE, linewidth=1.4, label=last)
     if peers.shape[1] > 1:
         ensemble = np.array([e["validation"]["ensemble"]["top1_error"] for e in epochs])
         axes.plot(_x(epochs), np.maximum(ensemble, smallest), color=GREEN, linewidth=1.6, label="ensemble")
@@ -153,7 +158,7 @@ def _draw_errors(axes: Axes, name: str, epochs: Sequence[dict[str, Any]]) -> Non
 
 
 def _draw_parts(axes: Axes, epochs: Sequence[dict[str, Any]]) -> None:
-    for part, colour in zip(epochs[0]["train"]["parts"], (BLUE, ORANGE, GREEN), strict=False):
+    for part, colour in zip(epochs[0]["train"]["parts"], (BLUE, ORANGE, GREEN, PURPLE), strict=False):
         values = np.array([e["train"]["parts"][part] for e in epochs])
         axes.plot(_x(epochs), np.where(values > 0, values, np.nan), color=colour, linewidth=1.4, label=part)
     _finish(axes, "parts, unweighted, nats", logarithmic=True)
@@ -161,6 +166,11 @@ def _draw_parts(axes: Axes, epochs: Sequence[dict[str, Any]]) -> None:
 
 def _draw_weights(axes: Axes, epochs: Sequence[dict[str, Any]], diagnostic: str) -> None:
     values = np.array([e["diagnostics"][diagnostic] for e in epochs])
+    if values.ndim == 1:  # a number, such as the share of steps in which a network was paused
+        axes.plot(_x(epochs), values, color=BLUE, linewidth=1.4, label=diagnostic)
+        axes.set_ylim(0, 1)
+        _finish(axes, f"{diagnostic}, share of steps", logarithmic=False)
+        return
     for i, colour in zip(range(values.shape[1]), (BLUE, ORANGE, GREEN, PURPLE), strict=False):
         axes.plot(_x(epochs), values[:, i], color=colour, linewidth=1.4, label=f"student {i}")
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1] if values.max() > 0.5 else [0, 0.1, 0.2, 0.3, 0.4, 0.5])

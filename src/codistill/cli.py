@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from codistill import commands
+from codistill.config import Config
 from codistill.console import (
     plan_table,
     print_entries,
@@ -28,7 +29,6 @@ from codistill.console import (
     score_table,
 )
 from codistill.errors import UserError
-from codistill.training.config import Config
 
 if TYPE_CHECKING:
     from codistill.training import Observer, RunResult

@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional, Suppress, UseAppendAction, arg, subcommand
 
+from codistill.config import Config
 from codistill.studies.request import StudyRequest
-from codistill.training.config import Config
 
 __all__ = ["Evaluate", "Export", "List", "Report", "Resume", "Study", "Train", "parse"]
 
@@ -133,7 +133,7 @@ def _train_defaults(arguments: Sequence[str]) -> Train:
         path = next((a.partition("=")[2] for a in arguments if a.startswith("--config=")), None)
     if path is None or arguments[0] != "train":
         return Train()
-    from codistill.training.configfile import read_config
+    from codistill.config import read_config
 
     base = read_config(Path(path))
     return Train(**{f.name: getattr(base, f.name) for f in dataclasses.fields(Config) if f.name != "out"})

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from codistill.training.dry_run import DryRun
 
 __all__ = [
-    "mean_error",
     "plain_duration",
     "plan_table",
     "print_entries",
@@ -157,11 +156,6 @@ def _text(value: Any) -> str:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def mean_error(record: Mapping[str, Any]) -> float:
-    """Return the mean top-1 error of the students, in percent."""
-    return record["mean"]["top1_error"]
 
 
 def plain_duration(seconds: float) -> str:

@@ -20,13 +20,16 @@ def import_on_use(package: str, homes: Mapping[str, str], subpackages: str = "")
 
     Args:
         package: `__name__` of the package.
-        homes: for each module of the package, the names that it defines, separated by spaces.
+        homes: for each module of the package, the names that it defines, separated by spaces; a module of another
+            package is given in full ("codistill.config").
         subpackages: modules that are attributes of the package before anything has imported them, likewise.
     """
     module = sys.modules[package]
     module.__class__ = LazyPackage
     assert isinstance(module, LazyPackage)
-    module._modules = {name: f"{package}.{home}" for home, names in homes.items() for name in names.split()}
+    top = package.partition(".")[0]
+    full = {home: home if home.startswith(f"{top}.") else f"{package}.{home}" for home in homes}
+    module._modules = {name: full[home] for home, names in homes.items() for name in names.split()}
     module._subpackages = tuple(subpackages.split())
 
 

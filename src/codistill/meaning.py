@@ -1,6 +1,6 @@
-"""What a change of a setting means, said where the setting is defined.
+"""What a change of a setting means. Each setting says so itself, in the metadata of its field.
 
-Run identity, reports and studies derive from it which settings to compare.
+A run's identity, reports and studies derive from it which settings to compare.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any
 __all__ = ["MEANINGS", "names_of", "setting", "without"]
 
 MEANINGS = ("nothing", "rounding", "seed", "experiment")
-"""A change of the setting changes no number; rounding (and the draws of random layers); which run of one experiment it
-is; or the experiment."""
+"""A change of the setting changes: no number; rounding only (and the draws of random layers); which run of an
+experiment it is; or the experiment."""
 
 
 def setting(
     default: Any = dataclasses.MISSING, changes: str = "experiment", make: Callable[[], Any] | None = None
 ) -> Any:
-    """A dataclass field with this default (or a function that makes it), of which a change means `changes`."""
+    """Return a dataclass field with a default (or a function that makes it); a change of it means `changes`."""
     assert changes in MEANINGS
     if make is not None:
         return dataclasses.field(default_factory=make, metadata={"changes": changes})
@@ -27,7 +27,7 @@ def setting(
 
 
 def names_of(config: type, *meanings: str, prefix: str = "") -> frozenset[str]:
-    """The dotted names of the settings of a dataclass, nested ones included, of which a change means one of these."""
+    """Return the dotted names of a dataclass's settings, nested ones included, whose change means one of `meanings`."""
     found: set[str] = set()
     for field in dataclasses.fields(config):
         made = field.default_factory
@@ -39,7 +39,7 @@ def names_of(config: type, *meanings: str, prefix: str = "") -> frozenset[str]:
 
 
 def without(settings: Mapping[str, Any], names: frozenset[str], prefix: str = "") -> dict[str, Any]:
-    """Nested settings without those of these dotted names."""
+    """Return nested settings without those that have these dotted names."""
     kept = {}
     for key, value in settings.items():
         if prefix + key not in names:

@@ -124,16 +124,20 @@ class PeerOutputs:
 
 def _check(name: str, layout: Mapping[str, Any], value: Any, logits: Tensor) -> None:
     (P, B), what = logits.shape[:2], name.replace("_PBC", "").replace("_KBC", "").replace("_", " ")
-    listed, batch = layout["peers"] == "listed", layout["batch"]
+    listed, stacked, batch = layout["peers"] == "listed", layout["peers"] == "stacked", layout["batch"]
     for group in value.values() if isinstance(value, Mapping) else (value,):
         if listed and group and len(group) != P:
             raise UserError(f"{len(group)} {what} for {P} peers: give one tensor per peer, or none.")
         for place, tensor in enumerate(_leaves(group)):
+            size = None
             if tensor.ndim < batch + 2 or tensor.shape[batch] != B:
-                of, wanted = (f"{what} of peer {place}" if listed else what), ", ".join([*"PK"[:batch], "B", "..."])
-                raise UserError(
-                    f"{of} have shape {list(tensor.shape)}: give [{wanted}] with B = {B} images, as in the logits."
-                )
+                size = f"B = {B} images"
+            elif stacked and tensor.shape[0] != P:
+                size = f"P = {P} peers"
+            if size is not None:
+                of = f"{what} of peer {place}" if listed else what
+                wanted = ", ".join([*("P" if stacked else "K") * batch, "B", "..."])
+                raise UserError(f"{of} have shape {list(tensor.shape)}: give [{wanted}] with {size}, as in the logits.")
     if name == "teacher_logits_KBC" and isinstance(value, Tensor) and value.shape[1:] != logits.shape[1:]:
         raise UserError(
             f"teacher logits have shape {list(value.shape)}: give [K, {', '.join(map(str, logits.shape[1:]))}], as the "

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from codistill.console import mean_error, plain_duration
+from codistill.console import plain_duration
+from codistill.rundir import Epoch, Summary
 from codistill.training.batches import leftover
-from codistill.training.config import OWN_DATA
 from codistill.training.loggers import Silent
 from codistill.training.session import Session
 
@@ -37,7 +36,7 @@ class RunProgress(Silent):
     def on_start(self, session: Session) -> None:
         """Describe the run and start the bar."""
         config, shape = session.config, session.shape
-        data = "own data" if config.data == OWN_DATA else config.data
+        data = "own data" if session.on_own_data else config.data
         self.console.print(
             f"[bold]{config.label}[/]: {shape.peers} x {', '.join(config.model)} on {data} "
             f"({len(session.splits.train_N):,} training, {len(session.splits.validation_N):,} validation, "
@@ -72,25 +71,25 @@ class RunProgress(Silent):
         assert self.task is not None
         self.bar.update(self.task, completed=session.epoch + step / steps, epoch=session.epoch + 1)
 
-    def on_epoch(self, session: Session, record: dict[str, Any]) -> None:
+    def on_epoch(self, session: Session, record: Epoch) -> None:
         """Show the validation error; print a line if there is no bar."""
         assert self.task is not None
-        validation = record["validation"]
-        error = f"validation error {validation['leader']['top1_error']:.2f} %, mean {mean_error(validation):.2f} %"
+        leader, mean = record.validation.leader.top1_error, record.validation.mean.top1_error
+        error = f"validation error {leader:.2f} %, mean {mean:.2f} %"
         self.bar.update(self.task, completed=session.epoch, error=error)
         if not self.console.is_terminal:
             done = session.epoch - self.first
             left = (time.perf_counter() - self.began) / done * (session.epochs - session.epoch)
             self.console.print(
                 f"{session.config.label}  epoch {session.epoch}/{session.epochs}  {error}  "
-                f"loss {record['train']['loss']:.4f}  {record['seconds']:.1f} s  {plain_duration(left)} left",
+                f"loss {record.train.loss:.4f}  {record.seconds:.1f} s  {plain_duration(left)} left",
                 highlight=False,
                 soft_wrap=True,
             )
-        for concern in record["concerns"]:
+        for concern in record.concerns:
             self.console.print(f"[yellow]epoch {session.epoch}:[/] {escape(concern)}", highlight=False, soft_wrap=True)
 
-    def on_end(self, session: Session, summary: dict[str, Any]) -> None:
+    def on_end(self, session: Session, summary: Summary) -> None:
         """Stop the bar."""
         self.stop()
 

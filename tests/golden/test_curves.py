@@ -24,7 +24,7 @@ def curve(name: str, out: Path, digits: data.Dataset) -> list[dict[str, float]]:
     base = Config(
         method=name,
         model="resnet8_tiny",
-        peers=1 if name in ("baseline", "kd") else 3,
+        peers=1 if name == "kd" else min(3, METHODS[name].max_peers or 3),
         group="branches" if name in NEEDS_BRANCHES else "networks",
         data="digits",
         epochs=2,

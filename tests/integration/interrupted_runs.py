@@ -25,7 +25,7 @@ def losses_of(run_dir):
     return [json.loads(line)["train"] for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
 
 
-def cut_and_resumed(config, dataset, folder):
+def cut_and_resumed(config, dataset, folder, train=train, resume=resume):
     """A run in FOLDER/whole, and one in FOLDER/cut that was interrupted: the same numbers and weights to the bit."""
     whole = train(dataclasses.replace(config, out=folder / "whole"), dataset=dataset)
     with pytest.raises(KeyboardInterrupt):

@@ -158,7 +158,7 @@ def test_help_gives_defaults(capsys):
         (["--data-memory", "nan"], "data_memory nan"),
         (["--threads", "100000"], "threads 100000"),
         (["--out", "/proc/nowhere/run"], "out /proc/nowhere/run cannot be written"),
-        (["--data", "own"], "data 'own' stands for data that a run was given from Python"),
+        (["--data", "own"], "data 'own' stands for data that were given from Python"),
         (["--method", "dml", "--peers", "1"], "needs at least 2"),
         (["--batch-size", "5000"], "batch_size 5000 with"),
         (["--batch-size", "0"], "batch_size 0"),

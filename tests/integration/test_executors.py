@@ -113,5 +113,5 @@ def test_a_compiled_run_gives_the_same_losses(short, digits, by_loop, tmp_path, 
 
 @pytest.mark.parametrize("executor", ["recompute", "processes"])
 def test_what_cannot_be_compiled_is_refused(short, digits, tmp_path, executor):
-    with pytest.raises(UserError, match=f"compile with executor '{executor}': only 'loop' and 'fused' can be"):
+    with pytest.raises(UserError, match=f"compile True with the executor '{executor}': only loop, fused, auto can"):
         train(dataclasses.replace(short, executor=executor, compile=True, out=tmp_path / "run"), dataset=digits)

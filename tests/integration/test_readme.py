@@ -28,8 +28,10 @@ def test_six_lines_are_enough_in_a_loop_of_ones_own():
 
     nets = [codistill.models.build("resnet8_tiny", 10, 1) for _ in range(4)]
     scope = {
-        "codistill": codistill, "net_a": nets[0], "net_b": nets[1], "net_c": nets[2], "net_d": nets[3],
-        "torch": torch, "images": torch.randn(4, 1, 8, 8), "labels": torch.tensor([0, 1, 2, 3]), "epoch": 0, "epochs": 10,
+        "codistill": codistill,
+        "net_a": nets[0], "net_b": nets[1], "net_c": nets[2], "net_d": nets[3],
+        "torch": torch, "images": torch.randn(4, 1, 8, 8), "labels": torch.tensor([0, 1, 2, 3]),
+        "epoch": 0, "epochs": 10,
     }  # fmt: skip
     example = python_blocks()[1]
     assert len(example.splitlines()) == 6

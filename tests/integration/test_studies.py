@@ -12,10 +12,10 @@ from concurrent.futures.process import BrokenProcessPool
 import pytest
 from rich.console import Console
 
+from codistill.config import write_config
 from codistill.studies import run_all, runner
 from codistill.studies.run_list import PlannedRun
 from codistill.training import Config, OptimConfig, Silent, train
-from codistill.training.configfile import write_config
 
 BASE = Config(
     method="baseline",

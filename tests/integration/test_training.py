@@ -2,17 +2,21 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from codistill import reports
+from codistill.config import NOTHING, identity
 from codistill.data import normalise
 from codistill.errors import UserError
-from codistill.training import OptimConfig, Silent, load_student, read_config, resume, train
+from codistill.export import export_student
+from codistill.rundir import SUMMARY, Epoch, Summary, read_epochs, read_record
+from codistill.training import OptimConfig, Silent, load_group, load_student, read_config, resume, train
 from codistill.training.checkpoint import latest
-from codistill.training.configfile import identity
 from codistill.training.evaluate import evaluate_run
 from codistill.training.reopen import _refuse_edited
 
@@ -70,8 +74,6 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(quick, dig
 
 
 def test_the_written_configuration_repeats_the_run(digits, finished_run, tmp_path):
-    from codistill.training import read_config
-
     config = read_config(finished_run / "config.yaml")
     train(dataclasses.replace(config, out=tmp_path / "again"), dataset=digits)
     assert metrics_of(tmp_path / "again") == metrics_of(finished_run)
@@ -130,6 +132,60 @@ def test_an_edited_configuration_is_not_resumed(quick, digits, tmp_path):
     with pytest.raises(UserError, match=r"was edited after the run began \(changed: batch_size") as caught:
         resume(out, dataset=digits)
     assert "64" in str(caught.value)
+    (out / "config.yaml").write_text(text.replace("lr: 0.05", "lr: 0.06"))
+    with pytest.raises(UserError, match=r"\(changed: optim; it began with .*'lr': 0.05"):
+        resume(out, dataset=digits)
+
+
+def test_settings_that_change_no_number_may_be_edited_before_a_resume(quick, digits, finished_run, tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(dataclasses.replace(quick, out=out), dataset=digits, observers=[StopAfter(1)])
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    edited = {"download": False, "data_dir": "/moved", "workers": 1, "label": "mine", "out": "elsewhere"}
+    assert edited.keys() == NOTHING
+    (out / "config.yaml").write_text(yaml.safe_dump({**config, **edited}))
+    assert resume(str(out), dataset=digits).run_dir == out
+    assert metrics_of(out) == metrics_of(finished_run)
+
+
+def test_run_directories_are_given_as_text_or_paths(finished_run, digits, tmp_path):
+    text = str(finished_run)
+    assert resume(text, dataset=digits).run_dir == finished_run
+    assert evaluate_run(text, dataset=digits)["images"] == 100
+    assert load_group(text)[1].shape == load_group(finished_run)[1].shape
+    a, b = load_student(text).state_dict(), load_student(finished_run).state_dict()
+    assert same_weights(a, b)
+    assert export_student(text, str(tmp_path / "export")) == tmp_path / "export"
+    assert read_config(f"{text}/config.yaml") == read_config(finished_run / "config.yaml")
+
+
+def test_observers_get_the_records_that_are_written(quick, digits, tmp_path):
+    epochs, ends = [], []
+
+    class Note(Silent):
+        def on_epoch(self, session, record):
+            epochs.append(record)
+
+        def on_end(self, session, summary):
+            ends.append(summary)
+
+    result = train(dataclasses.replace(quick, out=tmp_path / "run"), dataset=digits, observers=[Note()])
+    assert tuple(epochs) == read_epochs(tmp_path / "run", complete=True)
+    assert ends == [read_record(tmp_path / "run" / SUMMARY, Summary)]
+    assert result.summary == json.loads((tmp_path / "run" / "summary.json").read_text())
+
+
+def test_files_have_their_entries_in_the_order_of_the_documentation(finished_run):
+    line = json.loads((finished_run / "metrics.jsonl").read_text().splitlines()[0])
+    assert list(line) == [f.name for f in dataclasses.fields(Epoch)]
+    text = (Path(__file__).parents[2] / "docs" / "run-directory.md").read_text()
+    for name, heading in (("summary.json", "## summary.json"), ("input.json", "| `input.json` |")):
+        documented = text.partition(heading)[2]
+        names = list(json.loads((finished_run / name).read_text()))[2 if name == "summary.json" else 1 :]
+        places = [documented.find(f'"{key}"' if name == "summary.json" else f"`{key}`") for key in names]
+        assert places == sorted(places), name
+        assert min(places) >= 0, name
 
 
 def test_a_damaged_checkpoint_is_refused_by_name(quick, digits, tmp_path):
@@ -261,7 +317,7 @@ def test_diverged_training_stops_in_one_sentence_and_keeps_the_last_good_epoch(q
 
 
 @pytest.mark.parametrize("method", ["ind", "kdcl_general"])
-def test_a_divergence_in_the_last_step_of_an_epoch_is_told_as_one(method, quick, digits, tmp_path):
+def test_a_divergence_in_the_last_step_of_an_epoch_is_reported_as_one(method, quick, digits, tmp_path):
     class Diverge(Silent):
         def on_step(self, session, step, steps):
             if session.epoch == 1 and step == steps:
@@ -287,14 +343,14 @@ def test_mixed_precision_trains_the_networks_in_bfloat16_and_the_method_in_fp32(
 
     class Kinds(Silent):
         def on_start(self, session):
-            plain = session.executor._forward
+            plain = session.executor._run
 
             def watched(*args):
                 outputs = plain(*args)
                 kinds.add(outputs.logits_PBC.dtype)
                 return outputs
 
-            session.executor._forward = watched
+            session.executor._run = watched
 
     config = dataclasses.replace(quick, out=tmp_path / "run", amp="bf16")
     result = train(config, dataset=digits, observers=[Kinds()])
@@ -341,10 +397,8 @@ def test_a_run_scores_again_as_its_summary_says(finished_run, digits, checkpoint
 
 
 def test_a_loaded_student_is_the_plain_network_and_predicts_as_in_the_group(finished_run, digits):
-    from codistill.training import load_group
-
     _, group, _, facts = load_group(finished_run)
-    images = torch.randn(9, facts["channels"], facts["height"], facts["width"])
+    images = torch.randn(9, facts.channels, facts.height, facts.width)
     with torch.no_grad():
         logits = group(images).logits_PBC
         assert torch.equal(load_student(finished_run)(images), logits[2])
@@ -392,8 +446,6 @@ def test_images_held_out_are_taken_from_the_subset_that_every_method_learns_from
 
 
 def test_kd_learns_from_a_finished_run_and_from_an_exported_student_alike(quick, digits, finished_run, tmp_path):
-    from codistill.export import export_student
-
     exported = export_student(finished_run, tmp_path / "export")
     ends = []
     for name, teacher in (("a", finished_run), ("b", exported)):

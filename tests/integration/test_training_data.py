@@ -8,14 +8,14 @@ import torch
 from safetensors.torch import load_file
 from torch.utils.data import TensorDataset
 
-from codistill.data import Dataset, LazyImages
+from codistill.config import default_label
+from codistill.data import AugmentPolicy, Dataset, LazyImages
 from codistill.errors import UserError
-from codistill.training import AugmentConfig, Config, OptimConfig, Silent, apply_settings, resume, train
+from codistill.training import Config, OptimConfig, Silent, apply_settings, resume, train
 from codistill.training.batches import training_batches
 from codistill.training.check import check_config
 from codistill.training.checkpoint import latest
 from codistill.training.evaluate import evaluate_run
-from codistill.training.naming import default_label
 from codistill.training.session import build_session
 
 
@@ -61,7 +61,7 @@ def test_policies_and_files_repeat_and_resume_to_the_bit(kind, mix, quick, digit
     dataset = digits if kind == "memory" else lazy_digits
     policies = (mix, f"randaugment+{mix}", f"trivialaugment+cutout+{mix}")
     config = dataclasses.replace(
-        quick, method="ind", epochs=2, workers=0, icl=True, augment=AugmentConfig(policies=policies)
+        quick, method="ind", epochs=2, workers=0, icl=True, augment=AugmentPolicy(policies=policies)
     )
     train(dataclasses.replace(config, out=tmp_path / "whole"), dataset=dataset)
     with pytest.raises(KeyboardInterrupt):
@@ -83,7 +83,7 @@ def test_the_number_of_loader_processes_changes_nothing_not_even_after_a_resume(
 
 
 def test_under_icl_mixed_labels_are_one_for_all_students_and_views_differ(quick, digits, tmp_path):
-    config = dataclasses.replace(quick, out=tmp_path, icl=True, augment=AugmentConfig(policies="mixup"))
+    config = dataclasses.replace(quick, out=tmp_path, icl=True, augment=AugmentPolicy(policies="mixup"))
     session = build_session(config, digits)
     batch = next(training_batches(session))
     assert batch.labels.shape == (64, 10)
@@ -112,16 +112,16 @@ def test_an_image_folder_in_files_trains_with_loader_processes_and_scores_again(
     assert (facts["channels"], facts["height"], facts["width"], facts["classes"]) == (3, 16, 16, ["a", "b"])
     assert evaluate_run(tmp_path / "run") == result.summary["last"]["test"]
     with pytest.raises(UserError) as caught:
-        build_session(dataclasses.replace(config, augment=AugmentConfig(crop_padding=2)))
+        build_session(dataclasses.replace(config, augment=AugmentPolicy(crop_padding=2)))
     assert str(caught.value) == (
-        "augment.crop_padding 2 with images that are decoded anew in every step: these get random resized crops; leave "
-        "it out (augment.crop_min_area says how small they may be)."
+        "augment.crop_padding 2 with images that are decoded again in every step: these get random resized crops; "
+        "leave it out (augment.crop_min_area says how small they may be)."
     )
 
 
 def test_a_torch_dataset_trains_like_the_same_images_in_codistills_own_form(quick, digits, tmp_path):
     pair = tuple(TensorDataset(part.images_NCHW, part.labels_N) for part in (digits.train, digits.test))
-    given = AugmentConfig(crop_padding=1, flip=False)
+    given = AugmentPolicy(crop_padding=1, flip=False)
     config = dataclasses.replace(quick, epochs=1, augment=given)
     train(dataclasses.replace(config, out=tmp_path / "torch"), dataset=pair)
     own = build_session(dataclasses.replace(config, out=tmp_path / "x"), pair).dataset
@@ -136,14 +136,14 @@ def test_labels_that_skip_an_index_are_refused_before_training(quick, tmp_path):
     with pytest.raises(UserError) as caught:
         train(dataclasses.replace(quick, out=tmp_path / "run"), dataset=skipping)
     assert str(caught.value) == (
-        "label 2 ('2') has no training image: labels are 0 to 4 without a gap; number the classes anew or add images."
+        "label 2 ('2') has no training image: labels are 0 to 4 without a gap; number the classes again or add images."
     )
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("method", ["kdcl_minlogit", "kdcl_linear"])
 def test_methods_that_need_the_true_class_refuse_mixed_labels_before_any_data_is_read(quick, method):
-    config = dataclasses.replace(quick, method=method, data="cifar10", augment=AugmentConfig(policies="cutmix"))
+    config = dataclasses.replace(quick, method=method, data="cifar10", augment=AugmentPolicy(policies="cutmix"))
     with pytest.raises(UserError) as caught:
         check_config(config)
     assert str(caught.value) == (
@@ -179,7 +179,7 @@ def test_settings_of_the_data_that_make_no_sense_are_refused(quick, settings, sa
 
 def test_policies_stand_in_the_label_and_places_of_data_in_no_folder_name(quick):
     config = dataclasses.replace(quick, label=None, out=None, icl=True, data="parquet:my/data", model=("resnet20",))
-    config = dataclasses.replace(config, augment=AugmentConfig(policies="mixup+cutout"))
+    config = dataclasses.replace(config, augment=AugmentPolicy(policies="mixup+cutout"))
     assert default_label(config) == "okddip, ICL, mixup+cutout"
     out = check_config(config).out
     assert out.parent.name == "runs"

@@ -65,9 +65,7 @@ class Case:
 
     @property
     def outputs(self) -> PeerOutputs:
-        return PeerOutputs(
-            self.logits, self.features, self.trunk, self.teachers, averaged_logits_PBC=self.averaged
-        )
+        return PeerOutputs(self.logits, self.features, self.trunk, self.teachers, averaged_logits_PBC=self.averaged)
 
     def leaves(self) -> dict[str, Tensor]:
         named = {f"feature {p}": h for p, h in enumerate(self.features)}

@@ -81,7 +81,7 @@ def paused(z: Vectors, y: list[Label], r: list[float], teacher: int) -> bool:
 
 
 def switokd(z: Vectors, y: list[Label], r: list[float], teacher: int) -> Reference:
-    """L_i = CE_i + KL(p_j, p_i), targets detached; a paused teacher's term is left out of the loss, not of the parts."""
+    """L_i = CE_i + KL(p_j, p_i), targets detached. The loss leaves out a paused network, the parts do not."""
     ce = all_ce(z, y, r)
     soft = []
     for i in (0, 1):

@@ -65,23 +65,29 @@ def number(text: str) -> object:
     return float(over) / float(under) if slash else ast.literal_eval(text)
 
 
+def shape_for(name: str, peers: int) -> GroupShape:
+    """The sizes of a group of `peers` students, or of the most that the method takes."""
+    method = METHODS[name]
+    peers = min(peers, method.max_peers or peers)
+    shares = method.needs.trunk or method.needs.rescale_shared_gradients
+    return GroupShape(peers, 5, (8,) * peers, 6, shares_trunk=shares, teachers=1)
+
+
 def usual(name: str) -> codistill.methods.Method:
     """The method with its default options."""
-    peers = 1 if name == "baseline" else 4
-    shape = GroupShape(peers, 5, (8,) * peers, 6, shares_trunk=True, teachers=1)
-    return codistill.methods.build(name, shape)
+    return codistill.methods.build(name, shape_for(name, 4))
 
 
 def emitted(name: str) -> tuple[set[str], set[str]]:
     """The parts and diagnostics of a method, on random outputs, over its variants."""
-    peers = 1 if name == "baseline" else 3
-    draw = torch.Generator().manual_seed(0)
-    shape = GroupShape(peers, 5, (8,) * peers, 6, shares_trunk=True, teachers=1)
+    draw, shape = torch.Generator().manual_seed(0), shape_for(name, 3)
+    peers = shape.peers
     outputs = PeerOutputs(
         torch.randn(peers, 4, 5, generator=draw),
         tuple(torch.randn(4, 8, generator=draw) for _ in range(peers)),
         torch.randn(4, 6, generator=draw),
         torch.randn(1, 4, 5, generator=draw),
+        averaged_logits_PBC=torch.randn(peers, 4, 5, generator=draw),
     )
     parts, diagnostics = set(), set()
     for keywords in VARIANTS.get(name, [{}]):
@@ -197,8 +203,9 @@ def test_lines_of_python_run(name):
         "held_out_probs": torch.randn(2, 6, 100, generator=draw).softmax(-1),
         "held_out_labels": torch.randint(100, (6,), generator=draw),
     }
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("error")
+        torch.manual_seed(0)
         exec(snippet, names)
     gradients = [p.grad for p in names["group"].parameters()]
     assert all(g is not None and g.isfinite().all() for g in gradients)

@@ -80,7 +80,7 @@ def test_a_training_step_moves_every_network(executor, monkeypatch):
 
 def test_an_evaluation_scores_every_image_of_every_batch():
     size = steps.Size("small", steps.TINY.make, (1, 8, 8), 8, 10)
-    assert steps.evaluation(size, 2, batches=3)()["images"] == 3 * 512
+    assert steps.evaluation(size, 2, batches=3)().images == 3 * 512
     assert len(steps.bare_predictions(size, 2, batches=3)()) == 6
 
 

@@ -263,10 +263,10 @@ def test_both_sides_see_the_same_images():
 def test_our_epoch_trains_and_our_evaluation_scores_every_image():
     task = tasks.Task(SMALL, tasks.TINY_MODEL, 8, 2, "dml", executor="fused")
     before = [p.detach().clone() for p in task.session.executor.group.parameters() if p.ndim > 1]
-    assert len(task.our_epoch()["train"]["loss_by_peer"]) == 2
+    assert len(task.our_epoch().train.loss_by_peer) == 2
     after = [p for p in task.session.executor.group.parameters() if p.ndim > 1]
     assert not any(torch.equal(p, q) for p, q in zip(before, after, strict=True))
-    assert task.our_evaluation()["images"] == 32
+    assert task.our_evaluation().images == 32
 
 
 def test_top_k_accuracy_in_percent():

@@ -9,6 +9,7 @@ from codistill.training.concerns import new_concerns
 from codistill.types import GroupShape
 
 FOUR = GroupShape(4, 10, (16,) * 4)
+ALIKE = (5.0, 5.0, 5.0, 5.0)
 
 
 def session(name="okddip", epoch=30, **options):
@@ -16,19 +17,19 @@ def session(name="okddip", epoch=30, **options):
     return SimpleNamespace(executor=SimpleNamespace(method=method), epoch=epoch, epochs=60, concerns={})
 
 
-def record(error_by_peer=(5.0, 5.0, 5.0, 5.0), diagonal=0.4):
+def attending(diagonal):
     rest = (1 - diagonal) / 2
     attention = [[diagonal if a == b else rest for b in range(3)] for a in range(3)]
-    return {"train": {"error_by_peer": list(error_by_peer)}, "diagnostics": {"attention": attention}}
+    return ALIKE, {"attention": attention}
 
 
 def test_an_attention_near_the_identity_is_said_once_per_run():
     run = session()
-    assert new_concerns(run, record(diagonal=0.95)) == []
-    (said,) = new_concerns(run, record(diagonal=0.951))
+    assert new_concerns(run, *attending(0.95)) == ()
+    (said,) = new_concerns(run, *attending(0.951))
     assert said.startswith("okddip's attention is 0.95 on its diagonal: each auxiliary peer attends to itself")
     assert said.endswith("--set method_options.include_self=false prevents it")
-    assert new_concerns(run, record(diagonal=0.99)) == []
+    assert new_concerns(run, *attending(0.99)) == ()
     assert run.concerns["method 0"] == {"epoch": 30, "text": said}
 
 
@@ -50,11 +51,11 @@ def test_one_auxiliary_peer_has_only_itself_and_is_not_warned_of_again():
 )
 def test_a_student_far_behind_the_others_is_named(errors, who):
     run = session("ind")
-    said = new_concerns(run, record(errors) | {"diagnostics": {}})
+    said = new_concerns(run, errors, {})
     assert [int(text.split()[1]) for text in said] == who
     assert all("training error where the others have" in text and "lower optim.lr" in text for text in said)
 
 
 def test_students_may_differ_early_in_the_run():
-    assert new_concerns(session("ind", epoch=19), record((4.0, 5.0, 90.0, 6.0)) | {"diagnostics": {}}) == []
-    assert new_concerns(session("ind", epoch=20), record((4.0, 5.0, 90.0, 6.0)) | {"diagnostics": {}}) != []
+    assert new_concerns(session("ind", epoch=19), (4.0, 5.0, 90.0, 6.0), {}) == ()
+    assert new_concerns(session("ind", epoch=20), (4.0, 5.0, 90.0, 6.0), {}) != ()

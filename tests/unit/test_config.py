@@ -1,15 +1,18 @@
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from codistill.config import NOTHING, REPEATS, ROUNDING, config_digest, config_to_dict, default_label
+from codistill.data import AugmentPolicy
 from codistill.errors import UserError
-from codistill.training import AugmentConfig, Config, OptimConfig, apply_settings, read_config, write_config
+from codistill.meaning import MEANINGS, names_of, without
+from codistill.reports.settings import SAME_EXPERIMENT
+from codistill.training import Config, OptimConfig, apply_settings, read_config, write_config
 from codistill.training.check import check_config
-from codistill.training.configfile import config_digest
-from codistill.training.naming import default_label
 
 
 def test_a_written_configuration_reads_back_equal(tmp_path):
@@ -132,8 +135,8 @@ def test_a_configuration_that_makes_no_sense_is_refused(change, says):
         ({"model": 3}, "model=3: it takes a value of type str."),
         ({"data_dir": 3}, "data_dir=3: it takes a value of type Path."),
         ({"optim": None}, "optim=None: it takes a value of type OptimConfig."),
-        ({"augment": AugmentConfig(policies=3)}, "augment.policies=3: it takes a value of type str."),
-        ({"augment": AugmentConfig(policies=(3,))}, "augment.policies=3: it takes a value of type str."),
+        ({"augment": AugmentPolicy(policies=3)}, "augment.policies=3: it takes a value of type str."),
+        ({"augment": AugmentPolicy(policies=(3,))}, "augment.policies=3: it takes a value of type str."),
         ({"method_options": [2]}, "method_options=[2]: it takes a value of type dict."),
     ],
 )
@@ -231,3 +234,35 @@ def test_the_digest_ignores_where_a_run_lies_and_sees_everything_else():
     assert config_digest(Config(out=Path("elsewhere"), label="x")) == base
     assert config_digest(Config(seed=1)) != base
     assert config_digest(Config(method_options={"temperature": 2.0})) != base
+
+
+def settings_classes(config):
+    nested = [f.default_factory for f in dataclasses.fields(config) if dataclasses.is_dataclass(f.default_factory)]
+    return [config, *(found for one in nested for found in settings_classes(one))]
+
+
+def test_every_setting_says_what_a_change_of_it_means():
+    assert settings_classes(Config) == [Config, OptimConfig, AugmentPolicy]
+    for kind in settings_classes(Config):
+        for field in dataclasses.fields(kind):
+            assert field.metadata["changes"] in MEANINGS, field.name
+    everything = names_of(Config, *MEANINGS)
+    assert {"optim.lr", "augment.flip", "method_options", "seed", "out", "threads"} <= everything
+    assert sum(len(names_of(Config, meaning)) for meaning in MEANINGS) == len(everything)
+    assert REPEATS == NOTHING | ROUNDING | {"seed"} == SAME_EXPERIMENT
+
+
+def test_settings_without_a_change_of_numbers_are_left_out_by_dotted_name():
+    settings = {"a": 1, "b": {"a": 2, "c": {"d": 3}}, "d": 4}
+    assert without(settings, frozenset({"d", "b.c.d", "c"})) == {"a": 1, "b": {"a": 2, "c": {}}}
+    assert without(settings, frozenset({"b"})) == {"a": 1, "d": 4}
+
+
+@pytest.mark.parametrize("name", sorted(names_of(Config, *MEANINGS) - {"method_options", "augment.policies"}))
+def test_the_digest_changes_with_every_setting_that_changes_numbers_and_with_no_other(name):
+    data = config_to_dict(Config())
+    place, key = (data[name.partition(".")[0]], name.partition(".")[2]) if "." in name else (data, name)
+    place[key] = "another value"
+    assert (json.dumps(without(data, NOTHING)) == json.dumps(without(config_to_dict(Config()), NOTHING))) == (
+        name in NOTHING
+    )

@@ -196,14 +196,11 @@ def test_the_share_of_mixup_follows_the_beta_distribution():
         ({"cutout_size": 0}, "cutout_size 0: give at least 1 pixel."),
         ({"mix_alpha": 0.0}, "mix_alpha 0.0: give a finite number above 0."),
         ({"mix_alpha": math.inf}, "mix_alpha inf: give a finite number above 0."),
-        (
-            {"policies": "standard, x"},
-            "policies 'standard, x': give a tuple of names, one for all views or one per view.",
-        ),
-        ({"policies": (1,)}, "policies (1,): give a tuple of names, one for all views or one per view."),
+        ({"policies": "standard, x"}, "unknown augmentation policy 'x'"),
+        ({"policies": (1,)}, "policies (1,): give names, one for all views or one per view."),
     ],
 )
 def test_a_wrong_policy_is_refused_in_one_sentence(fields, says):
     with pytest.raises(UserError) as caught:
-        AugmentPolicy(0, False, **fields)
+        AugmentPolicy(0, False, **fields).check()
     assert says in str(caught.value)

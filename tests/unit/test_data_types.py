@@ -91,7 +91,7 @@ def test_a_dataset_refuses_a_label_without_a_class(label):
 
 
 def test_a_policy_refuses_negative_padding():
-    assert message(lambda: AugmentPolicy(-1, False)) == "crop_padding -1: give 0 or more pixels."
+    assert message(lambda: dataset(augment=AugmentPolicy(-1, False))) == "crop_padding -1: give 0 or more pixels."
 
 
 def test_batches_are_full_disjoint_and_random_by_generator_alone():

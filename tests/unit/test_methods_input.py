@@ -1,5 +1,6 @@
 """What methods refuse, in one sentence each, and what they accept beyond images."""
 
+import dataclasses
 import inspect
 
 import pytest
@@ -30,6 +31,26 @@ def outputs(seed=0, positions=(), **changes):
 
 def method_of(name, **options):
     return methods.build(name, SHAPE, generator=torch.Generator().manual_seed(3), **options)
+
+
+def any_method(name):
+    """The method in evaluation mode, for three students or the most that it takes."""
+    kind = methods.METHODS[name]
+    peers, shares = min(P, kind.max_peers or P), kind.needs.trunk or kind.needs.rescale_shared_gradients
+    shape = dataclasses.replace(SHAPE, peers=peers, feature_widths=(D,) * peers, shares_trunk=shares)
+    return methods.build(name, shape, generator=torch.Generator().manual_seed(3)).eval()
+
+
+def outputs_for(method, positions=()):
+    """All that a method may read, of as many students as it has."""
+    peers, whole = method.shape.peers, outputs(positions=positions)
+    averaged = torch.randn(P, B, *positions, C, generator=torch.Generator().manual_seed(1))
+    return dataclasses.replace(
+        whole,
+        logits_PBC=whole.logits_PBC[:peers],
+        features=whole.features[:peers],
+        averaged_logits_PBC=averaged[:peers],
+    )
 
 
 def test_a_peer_with_nan_is_named():
@@ -114,8 +135,14 @@ def test_outputs_of_the_wrong_kind_are_refused(make, says):
         ),
         (lambda: methods.build("nowhere.py:Mine", SHAPE), "there is no file nowhere.py"),
         (lambda: method_of("ind")(PeerOutputs(torch.zeros(2, B, C)), LABELS, PROGRESS), "logits of 2 peers"),
-        (lambda: method_of("okddip")(outputs(features=()), LABELS, PROGRESS), "needs features, and got none: give one tensor [B, D] per peer"),
-        (lambda: method_of("one")(outputs(trunk_features=None), LABELS, PROGRESS), "needs the shared trunk's features, and got none: give [B, D]"),
+        (
+            lambda: method_of("okddip")(outputs(features=()), LABELS, PROGRESS),
+            "needs features, and got none: give one tensor [B, D] per peer",
+        ),
+        (
+            lambda: method_of("one")(outputs(trunk_features=None), LABELS, PROGRESS),
+            "needs the shared trunk's features, and got none: give [B, D]",
+        ),
         (lambda: method_of("kd")(outputs(teacher_logits_KBC=None), LABELS, PROGRESS), "reads the teachers' logits"),
         (lambda: method_of("ind")(outputs(), LABELS, PROGRESS, torch.ones(3)), "sample weights have shape [3]"),
         (lambda: method_of("ind")(outputs(), LABELS, PROGRESS, -torch.ones(B)), "sample weights that are below 0"),
@@ -156,14 +183,15 @@ def test_okddip_with_two_peers_works_and_warns():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_positions_of_a_dense_prediction_count_like_images(name):
-    method = method_of(name).eval()
-    dense = outputs(positions=(2, 3))
+    method = any_method(name)
+    dense = outputs_for(method, positions=(2, 3))
     labels = torch.randint(C, (B, 2, 3), generator=torch.Generator().manual_seed(9))
     rows = PeerOutputs(
-        dense.logits_PBC.reshape(P, -1, C),
+        dense.logits_PBC.reshape(len(dense.logits_PBC), -1, C),
         tuple(h.reshape(-1, D) for h in dense.features),
         dense.trunk_features.repeat_interleave(6, 0),
         dense.teacher_logits_KBC.reshape(1, -1, C),
+        averaged_logits_PBC=dense.averaged_logits_PBC.reshape(len(dense.logits_PBC), -1, C),
     )
     a, b = method(dense, labels, PROGRESS), method(rows, labels.reshape(-1), PROGRESS)
     assert a.loss.item() == pytest.approx(b.loss.item(), rel=1e-5)
@@ -171,10 +199,14 @@ def test_positions_of_a_dense_prediction_count_like_images(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_ignored_rows_and_rows_of_weight_zero_count_for_nothing(name):
-    method = method_of(name).eval()
-    out = outputs()
+    method = any_method(name)
+    out = outputs_for(method)
     kept = PeerOutputs(
-        out.logits_PBC[:, :4], tuple(h[:4] for h in out.features), out.trunk_features[:4], out.teacher_logits_KBC[:, :4]
+        out.logits_PBC[:, :4],
+        tuple(h[:4] for h in out.features),
+        out.trunk_features[:4],
+        out.teacher_logits_KBC[:, :4],
+        averaged_logits_PBC=out.averaged_logits_PBC[:, :4],
     )
     expected = method(kept, LABELS[:4], PROGRESS).loss.item()
     ignored = torch.cat([LABELS[:4], torch.tensor([-100])])
@@ -186,24 +218,24 @@ def test_ignored_rows_and_rows_of_weight_zero_count_for_nothing(name):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", [n for n in NAMES if methods.METHODS[n].soft_labels])
 def test_smoothed_labels_and_sample_weights_in_half_precision_are_what_they_are_in_fp32(name, dtype):
-    method = method_of(name).eval()
+    method = any_method(name)
     soft = torch.nn.functional.one_hot(LABELS, C) * 0.8 + 0.05
     weights = torch.tensor([1, 0.1, 0, 2, 0.7])
-    expected = method(outputs(), soft, PROGRESS, weights).loss.item()
-    found = method(outputs(), soft.to(dtype), PROGRESS, weights.to(dtype)).loss
+    expected = method(outputs_for(method), soft, PROGRESS, weights).loss.item()
+    found = method(outputs_for(method), soft.to(dtype), PROGRESS, weights.to(dtype)).loss
     assert found.dtype == torch.float32
     assert found.item() == pytest.approx(expected, rel=1e-2)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_hot_labels_as_probabilities_equal_class_indices_where_they_are_allowed(name):
-    method = method_of(name).eval()
+    method = any_method(name)
     soft = torch.nn.functional.one_hot(LABELS, C).float()
     if not method.soft_labels:
-        assert "one true class" in refusal(lambda: method(outputs(), soft, PROGRESS))
+        assert "one true class" in refusal(lambda: method(outputs_for(method), soft, PROGRESS))
         return
-    hard_loss = method(outputs(), LABELS, PROGRESS).loss.item()
-    assert method(outputs(), soft, PROGRESS).loss.item() == pytest.approx(hard_loss, rel=1e-6)
+    hard_loss = method(outputs_for(method), LABELS, PROGRESS).loss.item()
+    assert method(outputs_for(method), soft, PROGRESS).loss.item() == pytest.approx(hard_loss, rel=1e-6)
 
 
 def test_a_users_file_may_use_dataclasses_and_be_inspected(tmp_path):

@@ -16,7 +16,7 @@ def meter_of(logits_PNC, labels_N, batch):
     meter = EvaluationMeter(logits_PNC.shape[0], logits_PNC.shape[2], CPU)
     for start in range(0, len(labels_N), batch):
         meter.update(logits_PNC[:, start : start + batch], labels_N[start : start + batch])
-    return meter.result()
+    return meter.result().to_json()
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_the_methods_own_ensemble_is_scored_where_there_is_one(example):
     own = torch.randn(37, 7, generator=torch.Generator().manual_seed(2))
     for part in (slice(0, 20), slice(20, 37)):
         meter.update(logits[:, part], labels[part], own[part])
-    result = meter.result()
+    result = meter.result().to_json()
     alone = meter_of(own.unsqueeze(0), labels, 37)
     assert result["ensemble_own"] == pytest.approx(alone["peers"][0])
     assert result["ensemble_own"]["nll"] != pytest.approx(result["ensemble_logits"]["nll"])
@@ -106,8 +106,8 @@ def test_a_named_leader_is_kept_and_an_unnamed_one_has_the_lowest_error(example)
     meter = EvaluationMeter(3, 7, CPU)
     logits[1].scatter_(1, labels[:, None], 50.0)
     meter.update(logits, labels)
-    assert meter.result()["leader_peer"] == 1
-    assert meter.result(2)["leader"] == meter.result()["peers"][2]
+    assert meter.result().leader_peer == 1
+    assert meter.result(2).leader == meter.result().peers[2]
 
 
 def test_one_network_has_no_diversity_and_is_its_own_ensemble(example):
@@ -123,9 +123,9 @@ def test_training_error_counts_images_not_batches():
     meter.update(step, torch.tensor([[[1.0, 0.0]] * 8]), torch.zeros(8, dtype=torch.int64))
     meter.update(step, torch.tensor([[[1.0, 0.0]] * 2]), torch.ones(2, dtype=torch.int64))
     train, diagnostics = meter.result()
-    assert train["error_by_peer"] == pytest.approx([20.0])
-    assert train["loss"] == 2
-    assert train["parts"] == {"ce": 1}
+    assert train.error_by_peer == pytest.approx((20.0,))
+    assert train.loss == 2
+    assert train.parts == {"ce": 1}
     assert diagnostics == {"a": [[1, 1], [1, 1]]}
 
 
@@ -135,7 +135,7 @@ def test_a_smaller_last_batch_weighs_by_its_images():
         step = StepOutput(torch.tensor(loss), torch.tensor([loss]), {"ce": torch.tensor(loss)}, {})
         meter.update(step, torch.zeros(1, images, 2), torch.zeros(images, dtype=torch.int64))
     train, _ = meter.result()
-    assert (train["loss"], train["loss_by_peer"], train["parts"]) == (2.0, [2.0], {"ce": 2.0})
+    assert (train.loss, train.loss_by_peer, train.parts) == (2.0, (2.0,), {"ce": 2.0})
 
 
 def test_scores_of_diverged_students_are_nan_and_not_an_error():

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from codistill.training.config import OptimConfig
+from codistill.config import OptimConfig
 from codistill.training.schedule import learning_rate
 from codistill.training.seeds import PURPOSES, derive_seed, generator_for
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from codistill.data import AugmentPolicy
 from codistill.studies.runner import same_run
-from codistill.training import AugmentConfig, Config, OptimConfig
+from codistill.training import Config, OptimConfig
 from codistill.training.check import check_config
 
 WANTED = Config(
@@ -17,7 +18,7 @@ WANTED = Config(
 
 def found(**changes):
     """The configuration in the directory of a run: defaults are filled in."""
-    config = dataclasses.replace(check_config(WANTED), epochs=40, augment=AugmentConfig(crop_padding=1, flip=False))
+    config = dataclasses.replace(check_config(WANTED), epochs=40, augment=AugmentPolicy(crop_padding=1, flip=False))
     return dataclasses.replace(config, **changes)
 
 
@@ -46,4 +47,4 @@ def test_another_seed_or_experiment_is_another_run(changes):
 def test_what_is_asked_for_explicitly_is_compared():
     assert not same_run(found(), dataclasses.replace(WANTED, epochs=41))
     assert same_run(found(), dataclasses.replace(WANTED, epochs=40))
-    assert not same_run(found(), dataclasses.replace(WANTED, augment=AugmentConfig(flip=True)))
+    assert not same_run(found(), dataclasses.replace(WANTED, augment=AugmentPolicy(flip=True)))

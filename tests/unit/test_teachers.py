@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from codistill import models
 from codistill.errors import UserError
+from codistill.rundir import InputRecord
 from codistill.training import Config
 from codistill.training.teachers import load_teachers
 
@@ -21,7 +22,7 @@ def facts_of(classes=10, channels=3, side=8, mean=0.5):
 
 
 def load(name, facts):
-    return load_teachers(Config(method="kd", teachers=(str(name),)), facts)
+    return load_teachers(Config(method="kd", teachers=(str(name),)), InputRecord.from_json(facts))
 
 
 def refusal(name, classes=10, channels=3):
@@ -79,6 +80,6 @@ def test_a_teacher_of_as_many_but_other_classes_is_refused(exported):
     ("change", "says"),
     [({"side": 16}, "images of 8 × 8 pixels then, 16 × 16 pixels now"), ({"mean": 0.6}, "mean of the pixels")],
 )
-def test_a_teacher_that_sees_its_images_otherwise_than_it_learned_them_is_told_of(exported, change, says):
+def test_a_teacher_that_was_trained_on_other_pixels_is_used_with_a_warning(exported, change, says):
     with pytest.warns(UserWarning, match=says):
         load(exported, facts_of(**change))

@@ -94,7 +94,9 @@ def read_config(path: Path | str) -> Config:
         raise UserError(f"{path} holds no settings: it must be a mapping such as 'method: okddip'.")
     version = data.pop("version", FORMAT)
     if version != FORMAT:
-        raise UserError(f"{path} has format version {version}, this codistill reads {FORMAT}: install a newer codistill.")
+        raise UserError(
+            f"{path} has format version {version}, this codistill reads {FORMAT}: install a newer codistill."
+        )
     config = config_from_dict(data)
     return dataclasses.replace(config, label=None) if config.label == default_label(config) else config
 

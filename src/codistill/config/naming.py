@@ -1,4 +1,4 @@
-"""What a run is called where the user names neither label nor folder."""
+"""What a run is called if the user gives no label and no folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["default_label", "default_out"]
 
 
 def default_label(config: Config) -> str:
-    """Short name of the variant: the method, "branches" or "tree" where they are, "ICL" where it is on."""
+    """Return a short name of the variant: the method, and "branches" or "tree", "ICL" and policies if used."""
     parts = [_short(config.method)]
     if config.group != "networks":
         parts.append(config.group)
@@ -22,13 +22,13 @@ def default_label(config: Config) -> str:
 
 
 def default_out(config: Config, label: str) -> Path:
-    """The run directory runs/DATA-MODEL-LABEL-seedN: one folder, whatever its parts are called."""
+    """Return the run directory runs/DATA-MODEL-LABEL-seedN; a slash in a part makes no further folder."""
     parts = [config.data, *map(_short, config.model), label]
     return Path("runs") / "-".join([*map(_slug, parts), f"seed{config.seed}"])
 
 
 def _short(name: str) -> str:
-    """The name in path/to/file.py:Name, or the name itself."""
+    """Return the name in path/to/file.py:Name, or the name itself."""
     return name.rpartition(".py:")[2] or name
 
 

@@ -24,16 +24,16 @@ class OptimConfig:
     weight_decay: float = setting(5e-4)
     """L2 weight decay on all parameters."""
     schedule: Literal["step", "cosine", "constant"] = setting("step")
-    """How the learning rate falls: times gamma at every milestone, along half a cosine to 0, or not at all."""
+    """How the learning rate falls: times gamma at each milestone, along half a cosine to 0, or not at all."""
     milestones: tuple[float, ...] = setting((0.5, 0.75))
     """Where the step schedule falls, as shares of the run (0.5 0.75: epochs 150 and 225 of 300)."""
     gamma: float = setting(0.1)
-    """Factor at every milestone."""
+    """Factor at each milestone."""
     warmup_epochs: float = setting(0.0)
     """Epochs over which the learning rate rises linearly from 0."""
 
     def check(self) -> None:
-        """UserError for a value out of range."""
+        """Raise UserError for a value that is out of range."""
         check_rules(
             ("optim.lr", self.lr, self.lr > 0, "above 0"),
             ("optim.momentum", self.momentum, 0 <= self.momentum < 1, "0 or more and below 1"),
@@ -50,7 +50,7 @@ class OptimConfig:
         )
 
     def check_length(self, epochs: int) -> None:
-        """UserError where the warm-up does not end within the run."""
+        """Raise UserError if the warm-up does not end within the run."""
         if self.warmup_epochs >= epochs:
             raise UserError(
                 f"optim.warmup_epochs {self.warmup_epochs}: it must be shorter than the run of {epochs} epochs."

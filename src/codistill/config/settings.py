@@ -29,7 +29,7 @@ class Experiment:
     """Method by name ('codistill list methods'), or path/to/file.py:Name."""
     model: tuple[str, ...] = setting(("resnet32",))
     """Network by name ('codistill list models'); one for all peers, or one for each peer. In the files of a run, own
-    stands for networks that were given from Python."""
+    means networks given from Python."""
     peers: int | None = setting(None)
     """Number of students in the group (OKDDip: auxiliary peers and the leader); 4, or 1 for baseline."""
     group: Literal["networks", "branches", "tree"] = setting("networks")
@@ -38,7 +38,7 @@ class Experiment:
     """Branches: module from which on each has its own copy, such as layer3 (the network's default if left out). Tree:
     modules and their children, such as layer2:2,layer3:2 (four heads)."""
     classifier: str | None = setting(None)
-    """Path of the layer that makes the logits, where it is not the network's last linear layer."""
+    """Path of the layer that makes the logits, if it is not the network's last linear layer."""
     features: str | None = setting(None)
     """Path of the layer whose input is the feature vector that OKDDip's attention reads; the network's own choice
     (vgg16: the first layer of its head) or the classifier if left out."""

@@ -1,4 +1,4 @@
-"""Which images a run reads, and how: its settings, and the check of them."""
+"""Settings of the data: which images a run reads and how, with the check of their values."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from pathlib import Path
 from codistill.errors import check_rules
 from codistill.meaning import setting
 
-__all__ = ["OWN_DATA", "DataOptions"]
-
-OWN_DATA = "own"
-"""What stands for the data's name where `train` was given a `dataset`."""
+__all__ = ["DataOptions"]
 
 MOST_PIXELS, MOST_WORKERS = 4096, 1024
-"""Bounds that no sensible run comes near; beyond them machines fail in ways that say nothing."""
+"""Far above what any sensible run uses; beyond these, machines fail without a clear message."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +19,7 @@ class DataOptions:
     """The data set, how its images are read, and which of them are trained on."""
 
     data: str = setting("digits")
-    """Data set by name ('codistill list data'); in the files of a run, own stands for data given from Python."""
+    """Data set by name ('codistill list data'); in the files of a run, own means data given from Python."""
     data_dir: Path | None = setting(None, "nothing")
     """Folder with the data set's files."""
     download: bool = setting(True, "nothing")
@@ -33,15 +30,15 @@ class DataOptions:
     """GiB that the images may take. A folder or table that needs more, or whose images have a side of 128 pixels or
     more, is decoded again in every step, with random resized crops (0: always)."""
     workers: int | None = setting(None, "nothing")
-    """Processes that decode images which are not held in memory (0: the training process itself); one less than the
+    """Processes that decode images which are not held in memory (0: the training process itself); one fewer than the
     cores, at most 8, if left out. Changes no result."""
     train_subset: int | None = setting(None)
-    """Train on this many images only, the same share of every class (a quick look)."""
+    """Train on this many images only, the same share of each class (for a quick look)."""
     validation: float = setting(0.1)
-    """Share of the training set that is split off for validation, by class (by font face for glyphs)."""
+    """Share of each class of the training set that is set aside for validation (whole font faces for glyphs)."""
 
     def check_data(self) -> None:
-        """UserError for a value out of range, or an unknown data set."""
+        """Raise UserError for a value that is out of range."""
         check_rules(
             ("validation", self.validation, 0 < self.validation < 1, "a share above 0 and below 1"),
             ("train_subset", self.train_subset, self.train_subset is None or self.train_subset > 0, "above 0"),
@@ -59,7 +56,3 @@ class DataOptions:
                 f"0 to {MOST_WORKERS} processes",
             ),
         )
-        if self.data != OWN_DATA:
-            from codistill.data.catalog import check_name  # late: it imports torch
-
-            check_name(self.data)

@@ -1,11 +1,14 @@
-"""How training images are distorted, by name: the policy of each view, and what mixing the labels requires of all."""
+"""How training images are distorted: the settings, their check, and the named policies of each view."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from codistill.errors import UserError, unknown
+from codistill.meaning import setting
 
 __all__ = ["POLICIES", "AugmentPolicy"]
 
@@ -17,38 +20,48 @@ _EITHER = (("randaugment", "trivialaugment"), ("mixup", "cutmix"))
 
 @dataclass(frozen=True)
 class AugmentPolicy:
-    """How training images are distorted; `AugmentPolicy(0, False)` does not change images in memory.
+    """Random distortions of training images; if crop and flip are left out, each data set's own default applies.
 
-    Attributes:
-        crop_padding: black pixels added on each side before a random crop back to the image's size; 0: no crop. Images
-            that are not in memory get a random resized crop instead.
-        flip: mirror left and right with probability 1/2.
-        policies: names of `POLICIES` joined by +; one for all views, or one per view.
-        crop_min_area: smallest share of the image that a random resized crop keeps (its sides have a ratio of 3/4 to
-            4/3).
-        randaugment_ops: operations on each image.
-        randaugment_magnitude: their strength, 0 to 30.
-        cutout_size: side of cutout's square in pixels; None: half the image's side.
-        mix_alpha: λ of mixup and cutmix is drawn from Beta(α, α); None: 0.2 for mixup, 1 for cutmix.
-
-    Raises:
-        UserError: a name is unknown, names exclude each other, labels are mixed in some views only, or a number is
-            outside its range.
+    `AugmentPolicy(0, False)` does not change images in memory. Images that are not in memory get a random resized crop
+    (sides of a ratio of 3/4 to 4/3) instead of the padded one.
     """
 
-    crop_padding: int
-    flip: bool
-    policies: tuple[str, ...] = ("standard",)
-    crop_min_area: float = 0.08
-    randaugment_ops: int = 2
-    randaugment_magnitude: int = 9
-    cutout_size: int | None = None
-    mix_alpha: float | None = None
+    crop_padding: int | None = setting(None)
+    """Pixels of zero padding before a random crop of the original size (0: no crop)."""
+    flip: bool | None = setting(None)
+    """Horizontal flip with probability 1/2."""
+    policies: tuple[str, ...] = setting(("standard",))
+    """What is added to crop and flip: standard (nothing), randaugment, trivialaugment, cutout, mixup, cutmix, joined by
+    + (randaugment+cutout); one for all students, or with icl one for each, separated by commas or spaces."""
+    crop_min_area: float = setting(0.08)
+    """Images that are not held in memory: smallest share of an image that a random resized crop keeps."""
+    randaugment_ops: int = setting(2)
+    """Operations of randaugment on each image."""
+    randaugment_magnitude: int = setting(9)
+    """Strength of randaugment's operations, 0 to 30."""
+    cutout_size: int | None = setting(None)
+    """Side of cutout's square in pixels; half the image's side if left out."""
+    mix_alpha: float | None = setting(None)
+    """The share in mixup and cutmix is drawn from Beta(alpha, alpha); 0.2 for mixup, 1 for cutmix if left out."""
 
     def __post_init__(self) -> None:
-        alpha = self.mix_alpha
+        given = (self.policies,) if isinstance(self.policies, str) else self.policies
+        # A value of another type is left as it is, and refused by `check` or by whatever reads the settings.
+        if _are_names(given):
+            names = tuple(name.strip() for item in given for name in item.split(","))
+            object.__setattr__(self, "policies", names)
+
+    def resolved(self, crop_padding: int | None, flip: bool | None) -> AugmentPolicy:
+        """Return the policy with a data set's crop and flip where its own are left out (none if both are)."""
+        padding = crop_padding if self.crop_padding is None else self.crop_padding
+        mirror = flip if self.flip is None else self.flip
+        return dataclasses.replace(self, crop_padding=padding or 0, flip=bool(mirror))
+
+    def check(self) -> None:
+        """Raise UserError if a number is out of range, or the names are unknown or exclude each other."""
+        alpha, padding = self.mix_alpha, self.crop_padding
         rules: list[tuple[str, object, bool, str]] = [
-            ("crop_padding", self.crop_padding, self.crop_padding >= 0, "0 or more pixels"),
+            ("crop_padding", padding, padding is None or padding >= 0, "0 or more pixels"),
             ("crop_min_area", self.crop_min_area, 0 < self.crop_min_area <= 1, "a share above 0 and at most 1"),
             ("randaugment_ops", self.randaugment_ops, self.randaugment_ops >= 1, "at least 1 operation"),
             ("randaugment_magnitude", self.randaugment_magnitude, 0 <= self.randaugment_magnitude <= 30, "0 to 30"),
@@ -58,14 +71,16 @@ class AugmentPolicy:
         for name, value, holds, rule in rules:
             if not holds:
                 raise UserError(f"{name} {value}: give {rule}.")
-        if isinstance(self.policies, str) or not all(isinstance(policy, str) for policy in self.policies):
-            raise UserError(f"policies {self.policies!r}: give a tuple of names, one for all views or one per view.")
+        self._check_policies()
+
+    def _check_policies(self) -> None:
+        if not _are_names(self.policies):
+            raise UserError(f"policies {self.policies!r}: give names, one for all views or one per view.")
         if not self.policies:
             raise UserError(f"no augmentation policy: give one of {', '.join(POLICIES)}.")
         for policy in self.policies:
             _check_names(policy)
-        mixes = {self._mix_of(names) for names in self._names()}
-        if len(mixes) > 1:
+        if len({self._mix_of(names) for names in self._names()}) > 1:
             raise UserError(
                 f"policies {', '.join(self.policies)}: mixup and cutmix change the labels, which all students share; "
                 "name the same one in every policy, or in none."
@@ -109,3 +124,7 @@ def _check_names(policy: str) -> None:
     for first, second in _EITHER:
         if first in names and second in names:
             raise UserError(f"policy {policy!r}: {first} and {second} exclude each other; name one of them.")
+
+
+def _are_names(policies: object) -> TypeGuard[tuple[str, ...]]:
+    return isinstance(policies, tuple | list) and all(isinstance(name, str) for name in policies)

@@ -62,6 +62,7 @@ def training_views(
     Raises:
         UserError: there is more than one policy, but not one per view, or an image cannot be decoded.
     """
+    policy.check()
     policy.check_views(views)
     # Processes send uint8, a quarter of the bytes, and policies distort uint8. Otherwise crops are normalised at once.
     on_the_spot = workers == 0 and device.type == "cpu" and not policy.distorts
@@ -150,7 +151,7 @@ class _Training(_Evaluation):
             self.batches[step],
             self.views,
             self.policy.crop_min_area,
-            self.policy.flip,
+            bool(self.policy.flip),
             torch.Generator().manual_seed(self.seeds[step]),
             self.normaliser,
             self.last,

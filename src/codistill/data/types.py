@@ -76,13 +76,13 @@ class Dataset:
         classes: the classes' names, by label.
         mean: one number per channel, for images scaled to 0..1.
         std: likewise.
-        augment: a suitable distortion for these images.
+        augment: the default distortion of these images; its crop and flip apply where a run's settings leave them out.
         epochs: default length of a run.
         found_at: path, "scikit-learn" or "shipped with codistill".
 
     Raises:
-        UserError: training and test images differ in shape, a label has no class, or `mean` and `std` do not have
-            one number per channel.
+        UserError: training and test images differ in shape, a label has no class, `augment` is out of range, or `mean`
+            and `std` do not have one number per channel.
     """
 
     name: str
@@ -96,6 +96,7 @@ class Dataset:
     found_at: str
 
     def __post_init__(self) -> None:
+        self.augment.check()
         train, test = list(self.train.shape), list(self.test.shape)
         if train != test:
             raise UserError(f"training images are {train} and test images {test}: give both the same [C, H, W].")

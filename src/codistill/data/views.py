@@ -28,7 +28,7 @@ def crop_and_flip(images_BCHW: Tensor, policy: AugmentPolicy, views: int, genera
         views: V.
         generator: CPU generator; equal states give equal copies.
     """
-    frames_VBCHW = _crop(images_BCHW, policy.crop_padding, views, generator)
+    frames_VBCHW = _crop(images_BCHW, policy.crop_padding or 0, views, generator)
     if not policy.flip:
         return frames_VBCHW
     flip_VB = torch.rand(frames_VBCHW.shape[:2], generator=generator, device=generator.device) < 0.5

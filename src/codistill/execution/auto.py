@@ -86,29 +86,32 @@ class AutoExecutor(LoopExecutor):
             UserError: what `loop` itself refuses.
         """
         if self.options.micro_batch:
-            return Trial("recompute")
+            return Trial(RecomputeExecutor.name)
         device, limit, timed = labels_B.device, self.options.memory_limit, not self.options.deterministic
         free = free_bytes(device)
         allowed = int(limit * 2**30) if limit is not None else None if free is None else int(self.SHARE * free)
         shapes = [views.shape] if isinstance(views, Tensor) else [view.shape for view in views]
-        cost = forward_cost(self.group, shapes, device, self.amp)
+        dtype = views.dtype if isinstance(views, Tensor) else views[0].dtype
+        cost = forward_cost(self.group, shapes, device, self.amp, dtype)
         held, few = cost.held_bytes, cost.macs < SMALL * self.group.shape.peers
         if allowed is not None and held > allowed:
             reason = f"all activations take {held / 2**30:.2f} GiB, and {allowed / 2**30:.2f} GiB are allowed"
-            return Trial("recompute", {}, {"loop": reason}, held, allowed)
+            return Trial(RecomputeExecutor.name, {}, {LoopExecutor.name: reason}, held, allowed)
         if self.group.shape.peers == 1 or not (timed or few):
-            return Trial("loop", {}, {}, held, allowed)
+            return Trial(LoopExecutor.name, {}, {}, held, allowed)
         steps, refused = self._steps(views, labels_B, progress)
-        if "loop" in refused:
-            return Trial("recompute", {}, refused, held, allowed)
+        if LoopExecutor.name in refused:
+            return Trial(RecomputeExecutor.name, {}, refused, held, allowed)
         seconds: dict[str, float] = {}
         try:
             with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
                 seconds = _times(steps, device) if timed else {}
         except torch.OutOfMemoryError:
-            refused["fused"] = "out of memory"
-        faster = "fused" in seconds and seconds["fused"] < WORTH * seconds["loop"] if timed else True
-        return Trial("fused" if faster and not refused else "loop", seconds, refused, held, allowed)
+            refused[FusedExecutor.name] = "out of memory"
+        fused, loop = seconds.get(FusedExecutor.name), seconds.get(LoopExecutor.name)
+        faster = fused is not None and loop is not None and fused < WORTH * loop if timed else True
+        chosen = FusedExecutor if faster and not refused else LoopExecutor
+        return Trial(chosen.name, seconds, refused, held, allowed)
 
     def _steps(
         self, views: Tensor | Sequence[Tensor], labels_B: Tensor, progress: Progress

@@ -63,6 +63,11 @@ class Executor:
                 f"{len(self.teachers)} teachers for a method built for {method.shape.teachers}: build the method with "
                 f"teachers={len(self.teachers)}."
             )
+        if needs.averaged is not None and self.options.average is not None:
+            raise UserError(
+                f"average {self.options.average} with {type(method).__name__}, which averages by its own decay "
+                f"{needs.averaged}: leave --average out."
+            )
         decay = needs.averaged if needs.averaged is not None else self.options.average
         self.averages = None if decay is None else Averages(group, decay)
         self.mixed = MixedNetwork(group) if needs.mixed else None
@@ -120,31 +125,39 @@ class Executor:
         labels_B: Tensor,
         progress: Progress,
         turn: int | None = None,
+        *,
+        sample_weights: Tensor | None = None,
+        ignore_index: int | None = None,
     ) -> tuple[StepOutput, PeerOutputs]:
         """Forward, the method's loss on the outputs, and backward; gradients are added to the parameters' `.grad`.
 
-        Students that the step does not move (`StepOutput.update_P`, or all but `turn`) get no gradient: the `.grad` of
-        what they alone run through stays as it was, None where it was None, so that an optimizer passes them over.
+        Students that the step does not move (`StepOutput.update_P`, and all but `turn`) get no gradient: the `.grad` of
+        what only they run through stays as it was, None where it was None, so that an optimizer passes them over.
 
         Args:
-            views: images [B, C, H, W], one tensor for all peers or one per peer.
-            labels_B: class indices, or probabilities.
+            views: inputs [B, ...], such as images [B, C, H, W], one tensor for all peers or one per peer.
+            labels_B: class indices [B, ...], or probabilities.
             progress: position in the run.
             turn: the student whose loss alone is differentiated and who alone moves; None for the whole loss.
+            sample_weights: of the method's batch means, [B] or [B, ...]; see `Method.forward`.
+            ignore_index: label of the rows that count for nothing; see `Method.forward`.
 
         Returns:
             The method's step (detached from the networks) and the outputs it was computed from (leaves).
         """
         outputs = self.forward(views)
         boundary = outputs.at_boundary()
-        step = self.method(boundary, labels_B, progress)
+        step = self.method(boundary, labels_B, progress, sample_weights, ignore_index)
         (step.loss if turn is None else step.loss_by_peer[turn]).backward()
         paused = self._paused(step, turn)
         boundary.silence(paused)
-        untouched = [p for peer in paused for p in self.group.owned_parameters(peer) if p.grad is None]
-        self._carry_back(outputs, boundary)
-        for parameter in untouched:
+        # Taken away and put back, since the mixed network's gradient reaches every peer, and zeros are no None.
+        untouched = [(parameter, parameter.grad) for parameter in self.group.owned_parameters(paused)]
+        for parameter, _ in untouched:
             parameter.grad = None
+        self._carry_back(outputs, boundary)
+        for parameter, gradient in untouched:
+            parameter.grad = gradient
         return step, boundary
 
     def after_step(self) -> None:
@@ -190,10 +203,8 @@ class Executor:
 
     def _paused(self, step: StepOutput, turn: int | None) -> list[int]:
         peers = range(self.group.shape.peers)
-        if turn is not None:
-            return [peer for peer in peers if peer != turn]
-        moved = None if step.update_P is None else step.update_P.tolist()
-        return [] if moved is None else [peer for peer in peers if not moved[peer]]
+        moved = [True] * len(peers) if step.update_P is None else step.update_P.tolist()
+        return [peer for peer in peers if not moved[peer] or turn not in (None, peer)]
 
     def _run(self, views: Tensor | Sequence[Tensor]) -> PeerOutputs:
         """The group's own outputs; what a subclass replaces."""

@@ -48,8 +48,15 @@ def check_executor(options: ExecutionOptions, kind: str, device: str) -> None:
     Raises:
         UserError: an option that this executor does not read, or a group or device that it does not run.
     """
-    name, usual = options.executor, ExecutionOptions()
-    executor = find(name)
+    _check_taken(options.executor, options)
+    refusal = find(options.executor).refusal(kind, device)
+    if refusal is not None:
+        raise UserError(refusal)
+
+
+def _check_taken(name: str, options: ExecutionOptions) -> None:
+    """UserError for an option that this executor does not read."""
+    usual, executor = ExecutionOptions(), find(name)
     # What only the choice by trial reads stays in the settings of the executor that it has chosen.
     for option in ("compile", "micro_batch"):
         value = getattr(options, option)
@@ -58,9 +65,6 @@ def check_executor(options: ExecutionOptions, kind: str, device: str) -> None:
             raise UserError(
                 f"{option} {value} with the executor {name!r}: only {takers} can do that; leave one of them out."
             )
-    refusal = executor.refusal(kind, device)
-    if refusal is not None:
-        raise UserError(refusal)
 
 
 def build(
@@ -89,6 +93,8 @@ def build(
         if field not in vars(options):
             raise unknown("option of executors", field, vars(options))
     options = dataclasses.replace(options, **given)
+    options.check_values()
+    _check_taken(name, options)
     executor = find(name)(group, method, options, teachers)
     if options.compile:
         executor.compile()

@@ -16,6 +16,7 @@ from codistill.execution.onednn_guard import safe_convolutions
 from codistill.execution.options import ExecutionOptions
 from codistill.methods import Method
 from codistill.peers import NetworkGroup, PeerGroup, Teachers
+from codistill.peers.features import Classifier
 from codistill.peers.shared import SharedGroup
 from codistill.tracing.modes import modes_kept
 from codistill.tracing.probe import first_line
@@ -40,7 +41,7 @@ class FusedExecutor(Executor):
 
     Raises:
         UserError: peers of different architectures, a tree of more than one split, maps or heads inside the networks,
-            or an operation that cannot be fused, named.
+            inputs that are no images, logits that are not [B, C], or an operation that cannot be fused, named.
     """
 
     name = "fused"
@@ -68,13 +69,15 @@ class FusedExecutor(Executor):
         else:
             what = "a tree of several splits" if isinstance(self.students, SharedGroup) else type(group).__name__
             raise UserError(f"executor 'fused' cannot fuse {what}: give networks or branches, or use 'loop'.")
+        _refuse_all_but_images_and_logits(group, classifier)
         # An operation that mixes channels would mix peers, by broadcasting for one; a list of operations is no proof.
         first = next(self.students.parameters())
         images = torch.randn(2, *self.students.image_shape, generator=torch.Generator().manual_seed(0)).to(first)
         # Before their weights lie in those of the fused network, in its layout.
         expected = _evaluated([self.students], partial(self.students, images))
         self.network = FusedNetwork(networks, classifier)
-        self._safe = safe_convolutions(self.network, self.teachers, *unfused)
+        # The mixed network is no part of the fused one.
+        self._safe = safe_convolutions(self.network, self.teachers, *unfused, *([group] if self.mixed else []))
         self._refuse_unless_same(images, expected)
 
     def compile(self, backend: str = "inductor") -> None:
@@ -120,6 +123,21 @@ class FusedExecutor(Executor):
             f"executor 'fused' cannot fuse peers of this architecture ({reason}): use the executor 'loop' (auto does "
             "so by itself)."
         )
+
+
+def _refuse_all_but_images_and_logits(group: PeerGroup, classifier: Classifier) -> None:
+    if not group.input_dtype.is_floating_point:
+        what = f"inputs of {group.input_dtype}"
+    elif classifier.positions:
+        what = "logits that have positions"
+    elif group.reader.output is not None:
+        what = f"the output {group.reader.output!r}"
+    else:
+        return
+    raise UserError(
+        f"executor 'fused' cannot fuse networks with {what}: it takes networks that make logits [B, C] of images; use "
+        "the executor 'loop'."
+    )
 
 
 @torch.no_grad()

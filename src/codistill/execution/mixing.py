@@ -46,6 +46,14 @@ class MixedNetwork:
         each = [self.group.peer_parameters(peer) for peer in range(self.group.shape.peers)]
         mean = {name: torch.stack([own[name] for own in each]).mean(0) for name in each[0]}
         plain = self.group.plain_network(0)
-        buffers = {name: buffer.detach().clone().to(view.device) for name, buffer in plain.named_buffers()}
-        plain.train(self.group.training)
+        like = next(iter(mean.values()))
+        buffers = {name: _like(buffer.detach().clone(), like) for name, buffer in plain.named_buffers()}
+        # A peer's own network keeps the modes of its layers; the plain one of a trunk follows the group.
+        if plain.training != self.group.training:
+            plain.train(self.group.training)
         return self.group.reader(functional_call(plain, {**mean, **buffers}, (view,)), view)
+
+
+def _like(buffer: Tensor, parameter: Tensor) -> Tensor:
+    """On the parameter's device, and in its precision: the plain network of a trunk does not move with its group."""
+    return buffer.to(parameter) if buffer.is_floating_point() else buffer.to(parameter.device)

@@ -1,6 +1,6 @@
 """How the networks of a run are executed: its settings, and the check of their values.
 
-Which executor takes which of them is said by the executors: `Executor.takes`.
+`Executor.takes` says which executor reads which of them.
 """
 
 from __future__ import annotations
@@ -23,32 +23,40 @@ class ExecutionOptions:
     device: str = setting("auto", "rounding")
     """cpu, cuda, cuda:1, mps; auto takes a GPU where there is one."""
     amp: Literal["auto", "off", "bf16"] = setting("auto")
-    """Mixed precision of the networks; auto: bfloat16 on CUDA devices that have it, off elsewhere."""
+    """Mixed precision of the networks; auto: bfloat16 on CUDA devices that support it, otherwise off."""
     executor: Literal["loop", "fused", "recompute", "processes", "auto"] = setting("auto", "rounding")
-    """How the students run: one after the other; as one network (small ones, faster); again for the backward pass
-    (memory of one student); side by side in processes of their own (networks on a CPU of many cores); or what a short
-    trial finds fastest, which is then stored in the run (auto)."""
+    """How the students run: one after the other; fused into one network (faster for small ones); with a second forward
+    pass for the backward pass (memory of one student); in parallel in processes of their own (on a CPU of many cores);
+    or what a short trial finds fastest, which is then stored in the run (auto)."""
     deterministic: bool = setting(False, "rounding")
-    """Auto: choose by a rule, never by the clock, so that every start with the same seed gives the same numbers."""
+    """Auto: choose by a rule, not by measured times, so that each start with the same seed gives the same numbers."""
     compile: bool = setting(False, "rounding")
-    """Compile the networks with torch.compile (loop, fused): minutes at the start; measure first whether it pays."""
+    """Compile the networks with torch.compile (loop, fused): takes minutes at the start, so measure whether it pays."""
     micro_batch: int | None = setting(None)
-    """Recompute: images that pass at once. The method sees the whole batch, batch norm only these images."""
+    """Recompute: images in one pass. The method sees the whole batch, batch norm only these images."""
     memory_limit: float | None = setting(None, "rounding")
     """Auto: GiB that the students' activations may take; 80 percent of what is free if left out."""
     channels_last: bool | None = setting(None, "rounding")
-    """Channels-last layout of the networks in memory, faster where they run on a CPU and the default there; networks
-    whose forward needs planar activations keep them. Changes results by rounding only."""
+    """Channels-last layout of the networks in memory: faster on a CPU, and the default there; networks whose forward
+    needs planar activations keep that layout. Changes results by rounding only."""
     threads: int | None = setting(None, "rounding")
-    """CPU threads of this run; PyTorch's choice if left out. Results repeat exactly for the same number only."""
+    """CPU threads of this run; PyTorch's choice if left out. Results repeat exactly only with the same number."""
     average: float | None = setting(None)
-    """Decay of an exponential moving average of every student's weights, such as 0.999; what is scored and handed back
-    is then the average. None if left out."""
+    """Decay of an exponential moving average of each student's weights, such as 0.999; the average is then scored and
+    handed back. No average if left out."""
 
     def check_execution(self, batch_size: int) -> None:
-        """UserError for a value out of range."""
+        """Raise UserError for a value that is out of range."""
+        self.check_values()
+        size = self.micro_batch
+        if size is not None and (size < 2 or batch_size % size):
+            raise UserError(f"micro_batch {size} of a batch of {batch_size}: give a divisor of it, 2 or more.")
+
+    def check_values(self) -> None:
+        """UserError for a value that is out of range whatever the batch."""
         size, average = self.micro_batch, self.average
         check_rules(
+            ("micro_batch", size, size is None or size >= 1, "a number of images"),
             ("memory_limit", self.memory_limit, self.memory_limit is None or self.memory_limit > 0, "above 0 GiB"),
             (
                 "threads",
@@ -58,5 +66,3 @@ class ExecutionOptions:
             ),
             ("average", average, average is None or 0 <= average < 1, "a decay of 0 or more and below 1"),
         )
-        if size is not None and (size < 2 or batch_size % size):
-            raise UserError(f"micro_batch {size} of a batch of {batch_size}: give a divisor of it, 2 or more.")

@@ -22,7 +22,7 @@ __all__ = ["ProcessExecutor"]
 
 
 class ProcessExecutor(Executor):
-    """Networks dealt out to processes, one process per network, or one per thread of torch if these are fewer; see `Executor`.
+    """Networks dealt out to processes, one per network, or one per thread of torch if these are fewer; see `Executor`.
 
     Every process has its share of torch's threads. Parameters, buffers, images, outputs and gradients lie in shared
     memory; the method, teachers and the optimizer run here. Results equal those of `loop` to rounding. Random layers
@@ -69,6 +69,11 @@ class ProcessExecutor(Executor):
             raise UserError(
                 "executor 'processes' with a method that reads more than logits and features: only these leave the "
                 "processes; use the executor 'loop'."
+            )
+        if any(classifier.positions for classifier in group.classifiers):
+            raise UserError(
+                "executor 'processes' with logits that have positions (pixels, tokens): only logits [B, C] leave the "
+                "processes; use the executor 'loop' or 'recompute'."
             )
         self.students = group
         self._pool: Pool | None = None

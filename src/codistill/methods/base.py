@@ -60,8 +60,8 @@ class Method(nn.Module):
             raise UserError(f"{name} with {shape.peers} peer(s): it needs at least {self.min_peers}; add peers.")
         if self.max_peers is not None and shape.peers > self.max_peers:
             raise UserError(
-                f"{name} with {shape.peers} peers: it takes {self.max_peers}; for several networks without "
-                "distillation use the method 'ind'."
+                f"{name} with {shape.peers} peers: it takes {self.max_peers}; for more networks use the method "
+                "'ind' (without distillation) or 'dml'."
             )
         if self.needs.trunk and shape.trunk_width is None:
             raise UserError(f"{name} needs peers that share a trunk: use a branched group or a tree, not networks.")

@@ -27,8 +27,9 @@ def check_built(method: nn.Module, name: str, shape: GroupShape) -> None:
 
 def check_needs_met(needs: Needs, outputs: PeerOutputs, name: str) -> None:
     """UserError where the outputs lack something that the method asks for."""
-    executor = "build an executor (codistill.execution.build), which gives them in training"
+    executor = "run an executor (codistill.execution.build) after its train(), since only training has them"
     group = "build the method from the group, or call group.provide(method.needs)"
+    heads = f"{group}; in evaluation mode there are none"
     averaged = needs.averaged is not None and outputs.averaged_logits_PBC is None
     lacking = [
         (needs.features and not outputs.features, "features", "give one tensor [B, D] per peer"),
@@ -36,7 +37,7 @@ def check_needs_met(needs: Needs, outputs: PeerOutputs, name: str) -> None:
         (needs.mixed and outputs.mixed_logits is None, "the mixed network's logits", executor),
         (averaged, "the averaged peers' logits", executor),
         *((path not in outputs.maps, f"the map {path!r}", group) for path in needs.maps),
-        *((path not in outputs.head_logits, f"the head {path!r}", group) for path in needs.heads),
+        *((path not in outputs.head_logits, f"the head {path!r}", heads) for path in needs.heads),
     ]
     for lacks, what, remedy in lacking:
         if lacks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ class PeerGroup(nn.Module):
     Attributes:
         shape: the sizes that methods need, known from construction on.
         image_shape: [C, H, W] of images on which the peers have been tried.
+        input_dtype: of these inputs, an integer type for tokens.
         reader: makes logits of what a peer returns.
         rescale_shared_gradients: whether, at every split, the gradient that flows back into the shared part is divided
             by the number of children (ILR of Song & Chai 2018); without effect where the peers share nothing.
@@ -32,6 +33,7 @@ class PeerGroup(nn.Module):
 
     shape: GroupShape
     image_shape: tuple[int, ...]
+    input_dtype: torch.dtype
     reader: LogitsReader
 
     def __init__(self) -> None:
@@ -39,6 +41,7 @@ class PeerGroup(nn.Module):
         self.rescale_shared_gradients = False
         self.maps: dict[str, tuple[str, ...]] = {}
         self.heads = nn.ModuleDict()
+        self._axes: dict[str, tuple[int, ...]] = {}
 
     def forward(self, views: Tensor | Sequence[Tensor]) -> PeerOutputs:
         """Return all peers' outputs.
@@ -74,11 +77,13 @@ class PeerGroup(nn.Module):
         """The module whose `forward` a peer's is; only its structure and buffers are to be used."""
         raise AssertionError(f"{type(self).__name__} defines no plain_network")
 
-    def owned_parameters(self, peer: int) -> list[nn.Parameter]:
-        """The parameters that this peer runs through and no other one, its extra heads among them."""
-        others = {id(p) for q in range(self.shape.peers) if q != peer for p in self.peer_parameters(q).values()}
-        own = [p for p in self.peer_parameters(peer).values() if id(p) not in others]
-        return own + [p for of_peers in self.heads.values() for p in list(of_peers.children())[peer].parameters()]
+    def owned_parameters(self, peers: Collection[int]) -> list[nn.Parameter]:
+        """The parameters that these peers run through and no other one, their extra heads among them."""
+        rest = [peer for peer in range(self.shape.peers) if peer not in peers]
+        others = {id(p) for peer in rest for p in self.peer_parameters(peer).values()}
+        own = {id(p): p for peer in peers for p in self.peer_parameters(peer).values() if id(p) not in others}
+        heads = [list(of_peers.children())[peer] for of_peers in self.heads.values() for peer in peers]
+        return [*own.values(), *(p for head in heads for p in head.parameters())]
 
     def provide(self, needs: Needs, generator: torch.Generator | None = None) -> None:
         """Put out what `needs` ask for from now on; `codistill.methods.build` calls this.
@@ -101,8 +106,12 @@ class PeerGroup(nn.Module):
         source = draw_generator(generator)
         like = next(self.parameters())
         for path in needs.heads:
-            widths = [shape[channel_axis((0, *shape)) - 1] for shape in shapes[path]]
-            of_peers = [initialise(nn.Linear(D, self.shape.num_classes), source).to(like) for D in widths]
+            # Of the images on which the group was tried: others may have as many rows as the map has channels.
+            self._axes[path] = tuple(channel_axis((0, *shape)) for shape in shapes[path])
+            widths = [shape[axis - 1] for shape, axis in zip(shapes[path], self._axes[path], strict=True)]
+            # Without values at first: a layer's own would be drawn from torch's default generator.
+            empty = [nn.Linear(D, self.shape.num_classes, device="meta").to_empty(device="cpu") for D in widths]
+            of_peers = [initialise(head, source).to(like) for head in empty]
             self.heads[_key(path)] = nn.ModuleList(of_peers).train(self.training)
         self.shape = dataclasses.replace(self.shape, map_shapes=shapes)
 
@@ -121,7 +130,7 @@ class PeerGroup(nn.Module):
         for path in maps:
             if _key(path) in self.heads:
                 heads = self.heads[_key(path)].children()
-                pooled = [pool(x, channel_axis(x.shape)) for x in maps[path]]
+                pooled = [pool(x, axis) for x, axis in zip(maps[path], self._axes[path], strict=True)]
                 found[path] = torch.stack([head(h) for head, h in zip(heads, pooled, strict=True)])
         return found
 
@@ -145,5 +154,5 @@ class PeerGroup(nn.Module):
 
 
 def _key(path: str) -> str:
-    """The path as a name of a submodule, which must have no dot."""
-    return path.replace(".", "_")
+    """The path as a name of a submodule, which must have no dot and be no method of a dictionary ("values")."""
+    return "after_" + path.replace(".", "/")

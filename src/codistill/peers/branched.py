@@ -17,8 +17,8 @@ class BranchedGroup(SharedGroup):
     """All that runs before `split` is shared; every branch owns copies of everything from it on, classifier included.
 
     Trunk and one branch together are exactly the plain network: the same modules, state-dict names, parameters and
-    outputs. The trunk keeps the given weights; all branches get new initial weights (`codistill.models.initialise`). The network
-    that is given stays as it is.
+    outputs. The trunk keeps the given weights; all branches get new initial weights (`codistill.models.initialise`).
+    The network that is given stays as it is.
 
     Args:
         net: any classification network that torch.fx can follow around the split; modules that do not hold the split

@@ -7,6 +7,7 @@ A 1x1 convolution is a linear layer at every position, and counts as one; featur
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -30,6 +31,7 @@ class Classifier:
             otherwise.
         width: D of the features.
         axis: of the channels in the features.
+        positions: number of axes between batch and classes in the logits, 0 for [B, C].
         per_position: whether the features have the logits' positions, and keep them: [B, ..., D] instead of [B, D].
     """
 
@@ -38,6 +40,7 @@ class Classifier:
     features: str
     width: int
     axis: int
+    positions: int = 0
     per_position: bool = False
 
     def features_of(self, x: Tensor) -> Tensor:
@@ -103,7 +106,7 @@ def _look(
     ran = [path for path, _ in calls]
     if name is None:
         layers = [layer for layer in ran if _could_be_linear(ghost.get_submodule(layer))]
-        _refuse_other_heads(ghost, layers, classes)
+        _refuse_other_heads(ghost, layers, logits.shape, reader.class_axis)
         name = next(layer for layer in reversed(layers) if _is_linear(ghost.get_submodule(layer)))
     features = features or name
     for what, layer in (("classifier", name), ("feature layer", features)):
@@ -113,10 +116,9 @@ def _look(
             )
     x = next(x for layer, x in reversed(calls) if layer == features)
     axis = _axis_of(ghost.get_submodule(features), x)
-    positions = x.movedim(axis, -1).shape[1:-1]
-    return Classifier(
-        name, classes, features, x.shape[axis], axis, logits.ndim > 2 and positions == logits.shape[1:-1]
-    ), images
+    places = logits.ndim - 2
+    per_position = places > 0 and x.movedim(axis, -1).shape[1:-1] == logits.shape[1:-1]
+    return Classifier(name, classes, features, x.shape[axis], axis, places, per_position), images
 
 
 def _axis_of(layer: nn.Module, x: Tensor) -> int:
@@ -135,13 +137,21 @@ def _is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or (conv and set(module.kernel_size) == {1} and module.groups == 1)
 
 
-def _refuse_other_heads(ghost: nn.Module, ran: list[str], classes: int) -> None:
-    """UserError unless the last linear layer that ran gives one output per class."""
+def _refuse_other_heads(ghost: nn.Module, ran: list[str], shape: Sequence[int], class_axis: int) -> None:
+    """UserError unless the last linear layer that ran gives one output per class; `shape` has the classes last."""
+    classes = shape[-1]
     modules = {path: ghost.get_submodule(path) for path in ran}
     outputs = {path: getattr(m, "out_features", getattr(m, "out_channels", None)) for path, m in modules.items()}
     linear = [path for path in ran if _is_linear(modules[path])]
     if linear and outputs[linear[-1]] == classes:
         return
+    # Where the network itself has the other axis on which classes may lie.
+    other = shape[1 if class_axis == -1 else -2]
+    if linear and len(shape) > 2 and outputs[linear[-1]] == other:
+        raise UserError(
+            f"class_axis {class_axis} of {type(ghost).__name__} has {classes} entries, but its last linear layer "
+            f"{linear[-1]!r} gives {other} classes: set class_axis={1 if class_axis == -1 else -1}."
+        )
     likely = [path for path in ran if outputs[path] == classes]
     what = "no linear layer runs"
     if linear:

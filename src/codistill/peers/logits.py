@@ -45,7 +45,7 @@ class LogitsReader:
         if not isinstance(logits, Tensor):
             raise UserError(
                 f"a network returned {type(logits).__name__}: a peer must return one tensor of logits [B, C]; name "
-                'the entry that holds them, output="logits", switch auxiliary outputs off, or wrap the network.'
+                f"the entry that holds them, {_naming(logits)}, switch auxiliary outputs off, or wrap the network."
             )
         if logits.ndim < 2 or len(logits) != B or (C is not None and logits.shape[self.class_axis] != C):
             raise self._refusal(logits, B)
@@ -57,9 +57,12 @@ class LogitsReader:
     def _refusal(self, logits: Tensor, B: int) -> UserError:
         C = self.num_classes or "C"
         wanted = f"[{B}, {C}]" if self.class_axis == -1 else f"[{B}, {C}, ...]"
+        if self.class_axis == -1 and self.output is not None:
+            wanted = f"[{B}, ..., {C}]"
         return UserError(
             f"a network returned shape {list(logits.shape)}: a peer must return logits {wanted}, one row per image "
-            f"(dense predictions: class_axis=1); wrap it in a module that does."
+            "(dense predictions: class_axis=1; positions before the classes: output=lambda logits: logits); wrap it in "
+            "a module that does."
         )
 
     def _entry(self, returned: Any) -> Any:
@@ -71,5 +74,15 @@ class LogitsReader:
             return returned[self.output]
         if hasattr(returned, self.output):
             return getattr(returned, self.output)
-        there = list(returned) if isinstance(returned, Mapping) else type(returned).__name__
-        raise UserError(f"output {self.output!r}: the network returned {there}; name an entry that is there.")
+        there = list(returned) if isinstance(returned, Mapping) else f"a {type(returned).__name__}"
+        raise UserError(
+            f"output {self.output!r}: the network returned {there}; name an entry that is there, {_naming(returned)}."
+        )
+
+
+def _naming(returned: object) -> str:
+    """How a user would name the logits in what a network has returned."""
+    if isinstance(returned, list | tuple) and not hasattr(returned, "_fields"):
+        return "output=lambda returned: returned[0]"
+    names = [str(name) for name in returned] if isinstance(returned, Mapping) else []
+    return f'output="{names[0]}"' if names and "logits" not in names else 'output="logits"'

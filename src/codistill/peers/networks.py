@@ -62,7 +62,7 @@ class NetworkGroup(PeerGroup):
         found = [find_classifier(net, classifier, example, features, reader) for net in networks]
         self.classifiers = tuple(its_classifier for its_classifier, _ in found)
         self._examples = tuple(images.to("meta") for _, images in found)
-        self.image_shape = tuple(self._examples[0].shape[1:])
+        self.image_shape, self.input_dtype = tuple(self._examples[0].shape[1:]), self._examples[0].dtype
         classes = [c.num_classes for c in self.classifiers]
         if len(set(classes)) > 1:
             raise UserError(f"networks of {classes} classes: peers must agree; build all with the same num_classes.")
@@ -98,20 +98,26 @@ class NetworkGroup(PeerGroup):
         return self.networks[self._check_peer(peer)]
 
     def _find_map(self, name: str) -> tuple[str, ...]:
-        pairs = zip(self.networks, self._examples, strict=True)
         if name == LAST_MAP:
-            return tuple(find_last_map(net, images) for net, images in pairs)
-        for net, _ in pairs:
-            if name not in dict(net.named_modules()):
+            return tuple(find_last_map(net, self._example_of(peer)) for peer, net in enumerate(self.networks))
+        for net in self.networks:
+            if not name or name not in dict(net.named_modules()):
                 raise unknown("map", name, [path for path, _ in net.named_modules() if path])
         return (name,) * len(self.networks)
 
     def _map_shapes(self) -> dict[str, tuple[tuple[int, ...], ...]]:
         each = []
-        for peer, (net, images) in enumerate(zip(self.networks, self._examples, strict=True)):
-            watched = {name: paths[peer] for name, paths in self.maps.items()}
+        for peer, net in enumerate(self.networks):
+            watched, images = {name: paths[peer] for name, paths in self.maps.items()}, self._example_of(peer)
             each.append(probe(net, images, lambda ghost, x, watched=watched: shapes_of_maps(ghost, watched, x)))
         return {name: tuple(shapes[name] for shapes in each) for name in self.maps}
+
+    def _example_of(self, peer: int) -> Tensor:
+        """The example in the network's precision, which may have changed since the example was given."""
+        images, like = self._examples[peer], next(self.networks[peer].parameters(), None)
+        if like is None or not like.is_floating_point() or not images.is_floating_point():
+            return images
+        return images.to(like.dtype)
 
 
 def _refuse_twins(networks: Sequence[nn.Module]) -> None:

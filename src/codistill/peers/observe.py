@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -54,16 +54,33 @@ def run_observed(
 
 def shapes_of_maps(module: nn.Module, watched: Mapping[str, str], *inputs: object) -> dict[str, tuple[int, ...]]:
     """The shapes of some layers' outputs without the batch; UserError where a layer does not run or gives no tensor."""
+    versions: dict[str, int] = {}
+    for name, path in watched.items():
+
+        def note(_: nn.Module, args: object, output: object, name: str = name) -> None:
+            versions[name] = output._version if isinstance(output, Tensor) else 0
+
+        module.get_submodule(path).register_forward_hook(note)
     _, _, maps = run_observed(module, watched, None, *inputs)
     for name in watched:
         if not isinstance(maps.get(name), Tensor):
             what = f"puts out a {type(maps[name]).__name__}" if name in maps else "never runs as a module of its own"
             raise UserError(f"map {name!r} {what}: name a module that the forward calls and that puts out one tensor.")
+        if maps[name]._version != versions[name]:
+            raise UserError(
+                f"map {name!r} is changed in place by a later layer: name that layer instead, or build it with "
+                "inplace=False."
+            )
     return {name: tuple(maps[name].shape[1:]) for name in watched}
 
 
-def find_last_map(net: nn.Module, example: Tensor) -> str:
+def find_last_map(net: nn.Module, example: Tensor, among: Collection[str] | None = None) -> str:
     """The path of the module that puts out the last activation with positions, [B, D, H, W] or [B, T, D], not pooled.
+
+    Args:
+        net: the network; not changed.
+        example: a batch of images that it takes.
+        among: the paths that come into question; all if None.
 
     Raises:
         UserError: no module puts out such an activation.
@@ -72,7 +89,7 @@ def find_last_map(net: nn.Module, example: Tensor) -> str:
     def look(ghost: nn.Module, images: Tensor) -> str:
         left: list[str] = []
         for path, part in ghost.named_modules():
-            if path and not isinstance(part, _NO_MAP):
+            if path and not isinstance(part, _NO_MAP) and (among is None or path in among):
 
                 def keep(_: nn.Module, args: object, output: object, path: str = path) -> None:
                     if isinstance(output, Tensor) and output.ndim >= 3:

@@ -64,10 +64,10 @@ class SharedGroup(PeerGroup):
         self.classifier, images = find_classifier(net, classifier, example, features, reader)
         self.reader = dataclasses.replace(reader, num_classes=self.classifier.num_classes)
         self._example = images.to("meta")
-        self.image_shape = tuple(images.shape[1:])
+        self.image_shape, self.input_dtype = tuple(images.shape[1:]), images.dtype
         # In a tuple, so that the plain network is not a submodule: it only lends its class and its unused parts.
         self._plain = (copy.deepcopy(net),)
-        order, segments = split_network(copy.deepcopy(net), list(splits), images)
+        order, segments = split_network(copy.deepcopy(net), list(splits), images, output is None)
         self.splits = {name: splits[name] for name in order}
         _refuse_classifier_in_trunk(segments[-1], self.classifier, order[-1])
         parts = nn.ModuleList(segments)
@@ -173,10 +173,21 @@ class SharedGroup(PeerGroup):
 
     def _find_map(self, name: str) -> tuple[str, ...]:
         plain = self._plain[0]
-        path = find_last_map(plain, self._example) if name == LAST_MAP else name
-        if path not in dict(plain.named_modules()):
-            raise unknown("map", path, [known for known, _ in plain.named_modules() if known])
+        whole = [known for known, _ in plain.named_modules() if self._is_whole(known)]
+        path = find_last_map(plain, self._example, whole) if name == LAST_MAP else name
+        if path and path in dict(plain.named_modules()) and path not in whole:
+            raise UserError(
+                f"map {path!r} is no module of its own here: it does not run, or the split {', '.join(self.splits)} "
+                "lies inside it; name a module on one side of the split."
+            )
+        if path not in whole:
+            raise unknown("map", path, whole)
         return (path,) * self.shape.peers
+
+    def _is_whole(self, path: str) -> bool:
+        """Whether a part runs the module of this path, or one that holds it, as a whole."""
+        parts = [self.trunk, *(next(level.children()) for level in self.levels)]
+        return any(part.calls(path) for part in parts)
 
     def _map_shapes(self) -> dict[str, tuple[tuple[int, ...], ...]]:
         watched = {name: paths[0] for name, paths in self.maps.items()}

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from codistill.reports.meaning import IDENTIFIES_RUN, NOTHING, ROUNDING
+from codistill.config import REPEATS, Config
+from codistill.meaning import names_of
 from codistill.rundir import Run
 
 __all__ = [
@@ -23,8 +24,11 @@ __all__ = [
     "settings_of",
 ]
 
-SAME_EXPERIMENT = IDENTIFIES_RUN | NOTHING | ROUNDING
+SAME_EXPERIMENT = REPEATS
 """Settings in which two runs of one experiment may differ."""
+
+NAMES_RUN = names_of(Config, "seed") | {"out", "label"}
+"""Settings that say which run of an experiment it is, and nothing about how it was run."""
 
 METHOD_OPTIONS = "method_options."
 
@@ -48,7 +52,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def settings_of(run: Run) -> dict[str, str]:
     """Return the flat settings of the variant, without the seed, the run directory and the label."""
-    return {name: text for name, text in flatten(run.config).items() if name not in {*IDENTIFIES_RUN, "version"}}
+    return {name: text for name, text in flatten(run.config).items() if name not in {*NAMES_RUN, "version"}}
 
 
 def experiment_of(run: Run) -> dict[str, str]:

@@ -71,7 +71,7 @@ class Epoch(Record):
 
     @property
     def attention(self) -> tuple[tuple[float, ...], ...] | None:
-        """The square matrix of attention between peers, where the method gives one."""
+        """The square matrix of attention between peers, if the method gives one."""
         rows = self.diagnostics.get("attention")
         if not isinstance(rows, tuple) or not rows:
             return None

@@ -42,7 +42,7 @@ class Diversity(Record):
 
     Attributes:
         distance: mean over pairs and images of the Euclidean distance of softmax outputs.
-        disagreement: percent of (pair, image) where the predicted classes differ.
+        disagreement: percent of (pair, image) with different predicted classes.
     """
 
     distance: float
@@ -61,7 +61,7 @@ class Evaluation(Record):
         leader: its score.
         ensemble: mean of the students' softmax outputs.
         ensemble_logits: softmax of the mean of the students' logits.
-        ensemble_own: the ensemble that the method itself forms; None where it forms none.
+        ensemble_own: the ensemble that the method itself forms; None if it forms none.
         diversity: None for a single network.
         reliability: bins of "leader" and "ensemble".
     """

@@ -45,7 +45,7 @@ def read_record(path: Path, kind: type[R]) -> R:
 
 
 def parse_record(place: str, path: Path, text: bytes, kind: type[R]) -> R:
-    """Return the record in `text`, which stands at `place` in the file at `path`; UserError as `read_record`."""
+    """Return the record in `text`, found at `place` in the file at `path`; UserError as in `read_record`."""
     record = parse(place, path, text)
     try:
         return kind.from_json(record)
@@ -79,7 +79,7 @@ def check_version(path: Path, version: Any) -> None:
 def damaged(place: str, why: str) -> UserError:
     """Return the error for a file, or a line of one, that cannot be read."""
     return UserError(
-        f"{place} is damaged ({why}): it must hold whole records of format {FORMAT} (docs/run-directory.md); "
+        f"{place} is damaged ({why}): it must hold complete records of format {FORMAT} (docs/run-directory.md); "
         "restore the file, train the run again, or leave the run out."
     )
 

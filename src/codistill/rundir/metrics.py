@@ -29,9 +29,9 @@ def keep_epochs(run_dir: Path, epochs: int) -> None:
 
 
 def read_epochs(run_dir: Path, complete: bool) -> tuple[Epoch, ...]:
-    """Return the epochs by number; of one that stands there twice, the later line counts.
+    """Return the epochs by number; if one is there twice, the later line counts.
 
-    An epoch stands there twice where a run was resumed from an older checkpoint. A last line without its end is still
+    An epoch is there twice if a run was resumed from an older checkpoint. A last line without its end is still
     being written, or was cut off with the process: it is left out, unless the run is `complete`.
 
     Raises:
@@ -48,7 +48,7 @@ def read_epochs(run_dir: Path, complete: bool) -> tuple[Epoch, ...]:
 
 
 def last_epoch(run_dir: Path) -> Epoch | None:
-    """Return the epoch of the last whole line; None where there is none yet."""
+    """Return the epoch of the last complete line; None if there is none yet."""
     path = run_dir / METRICS
     if not path.is_file():
         return None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 __all__ = [
-    "CHECKPOINTS", "CONFIG", "FORMAT", "INPUT", "LOG", "METRICS", "OWN_DATA", "REPORT", "RUN_FILES", "SELECTED",
-    "STATE", "SUMMARY", "WEIGHTS", "epoch_folder",
+    "CHECKPOINTS", "CONFIG", "FORMAT", "INPUT", "LOG", "METRICS", "OWN_DATA", "OWN_NETWORK", "REPORT", "RUN_FILES",
+    "SELECTED", "STATE", "SUMMARY", "WEIGHTS", "epoch_folder",
 ]  # fmt: skip
 
 FORMAT = 1
@@ -20,6 +20,9 @@ RUN_FILES = (CONFIG, INPUT, METRICS, SUMMARY, REPORT, CHECKPOINTS)
 
 OWN_DATA = "own"
 """The name of the data of a run that got its data from Python."""
+
+OWN_NETWORK = "own"
+"""The name of a network that a run got from Python."""
 
 
 def epoch_folder(epoch: int) -> str:

@@ -1,4 +1,4 @@
-"""A whole run directory as one value. Every fault in it is one sentence that names the file."""
+"""A complete run directory as one value. Each fault in it is reported in one sentence that names the file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Run:
     A finished run is described by its summary; of an unfinished one only the settings are known.
 
     Attributes:
-        directory: where it lies.
+        directory: its folder.
         config: config.yaml as plain data.
         metrics: its epochs, by number.
         summary: its results; None while it is unfinished.
@@ -111,7 +111,7 @@ def is_complete(directory: Path) -> bool:
 
 
 def read_run(run_dir: Path) -> Run:
-    """Read the settings, the epochs (see `read_epochs`) and, where the run is complete, the results of a run.
+    """Read the settings, the epochs (see `read_epochs`) and, if the run is complete, the results of a run.
 
     Raises:
         UserError: there is no run in `run_dir`; a file is damaged; a file has a newer format than this version reads.

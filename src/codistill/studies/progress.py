@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rich.table import Table
 
+from codistill.config import default_label
 from codistill.rundir import CONFIG, LOG, SUMMARY, Summary, is_complete, last_epoch, read_record
 from codistill.training import Config
-from codistill.training.naming import default_label
 
 __all__ = ["StudyProgress"]
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from codistill.config import default_label
 from codistill.errors import UserError, unknown
 from codistill.reports.settings import SAME_EXPERIMENT
 from codistill.studies.study import Study, Variant
 from codistill.training import Config, config_to_dict
 from codistill.training.check import check_config
-from codistill.training.naming import default_label
 
 __all__ = ["PlannedRun", "RunList", "folder_stem", "make_run_list", "select"]
 

@@ -42,7 +42,11 @@ def count_macs(forward: Callable[[], object]) -> int:
 
 
 def forward_cost(
-    net: nn.Module, shapes: Sequence[Sequence[int]], device: torch.device, amp: torch.dtype | None = None
+    net: nn.Module,
+    shapes: Sequence[Sequence[int]],
+    device: torch.device,
+    amp: torch.dtype | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Cost:
     """Return the cost of `net` in training mode; the network does not change, and no random number is drawn.
 
@@ -54,6 +58,7 @@ def forward_cost(
         shapes: the shape [B, C, H, W] of one image batch for all peers, or one shape per peer.
         device: where the training will run.
         amp: dtype of mixed precision, or None.
+        dtype: of the inputs.
     """
     # Constants that are not buffers stay real tensors.
     fake = FakeTensorMode(allow_non_fake_inputs=True)
@@ -66,11 +71,11 @@ def forward_cost(
         fake_net = without_values(net, fake_like).train()
         try:
             with fake:
-                return _run(fake_net, [torch.empty(*shape, device=device) for shape in shapes], amp)
+                return _run(fake_net, [torch.empty(*shape, device=device, dtype=dtype) for shape in shapes], amp)
         except Exception:
             # Fake tensors fail with many exceptions. If the network itself is at fault, the real run fails too.
             real = copy.deepcopy(net).to(device).train()
-            return _run(real, [torch.zeros(*shape, device=device) for shape in shapes], amp)
+            return _run(real, [torch.zeros(*shape, device=device, dtype=dtype) for shape in shapes], amp)
 
 
 def _run(net: nn.Module, views: Sequence[Tensor], amp: torch.dtype | None) -> Cost:

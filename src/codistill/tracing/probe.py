@@ -53,11 +53,24 @@ def probe(net: nn.Module, example: Tensor | None, look: Callable[[nn.Module, Ten
                 # The error of the first real run, at the size that the network itself gives, says the most.
                 failure = failure if failure and not on_meta and tries else error
                 tries += [] if on_meta else [str(list(images.shape))]
-    remedy = "pass example=, a batch of images that it accepts" if example is None else "give a network that does"
+    embedding = _first_embedding(net) if example is None else None
+    if embedding is not None:
+        raise UserError(
+            f"{type(net).__name__} takes no images (its first layer, {embedding!r}, is an embedding): pass example=, a "
+            "batch that it accepts, such as torch.zeros(2, 32, dtype=torch.long)."
+        ) from failure
+    remedy = "pass example=, a batch that it accepts" if example is None else "give an example that it accepts"
     raise UserError(
         f"{type(net).__name__} does not run on zeros of shape {' or '.join(tries)} "
         f"({type(failure).__name__}: {first_line(failure)}): {remedy}."
     ) from failure
+
+
+def _first_embedding(net: nn.Module) -> str | None:
+    """The path of the network's first layer with parameters where that is an embedding, else None."""
+    with_parameters = ((path, part) for path, part in net.named_modules() if part._parameters)
+    path, first = next(with_parameters, ("", net))
+    return path if isinstance(first, nn.Embedding) else None
 
 
 def _ghost_of(net: nn.Module, on_meta: bool) -> nn.Module:

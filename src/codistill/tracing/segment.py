@@ -67,6 +67,14 @@ class Segment(nn.Module):
                 del values[name]
         return tuple(values[name] for name in plan.outputs)
 
+    def calls(self, path: str) -> bool:
+        """Whether the module of this path, or one that holds it, runs as a whole here, in both modes."""
+        holders = {path[:end] for end in (*(i for i, letter in enumerate(path) if letter == "."), len(path))}
+        return all(
+            any(operation.op == "call_module" and operation.target in holders for operation in plan.operations)
+            for plan in self._plans.values()
+        )
+
     def _run(self, operation: Operation, values: dict[str, Any]) -> Any:
         args = _fill(operation.args, values)
         kwargs = {key: _fill(value, values) for key, value in operation.kwargs.items()}

@@ -18,7 +18,9 @@ from codistill.tracing.trace import trace
 __all__ = ["split_network"]
 
 
-def split_network(net: nn.Module, splits: Sequence[str], images: Tensor) -> tuple[list[str], list[Segment]]:
+def split_network(
+    net: nn.Module, splits: Sequence[str], images: Tensor, one_tensor: bool = True
+) -> tuple[list[str], list[Segment]]:
     """Return the splits in execution order, and the segments of `net` before, between and after them.
 
     A segment contains everything that runs from its split up to the next one. The segments use the network's modules
@@ -28,15 +30,16 @@ def split_network(net: nn.Module, splits: Sequence[str], images: Tensor) -> tupl
         net: the network.
         splits: module paths.
         images: a batch that the network accepts; only its shape is read.
+        one_tensor: whether the network must return one tensor; else it may return a dictionary or tuple of them.
 
     Raises:
         UserError: a split is unknown, never runs, cannot be traced, or is where the network begins; two splits begin at
             the same place; a cut goes through a skip connection; a layer runs on both sides of a cut; or the output is
-            not one tensor.
+            not one tensor where it must be.
     """
     with modes_kept(net):
-        train_order, train = _cut(net.train(), splits, images)
-        eval_order, evaluation = _cut(net.eval(), splits, images)
+        train_order, train = _cut(net.train(), splits, images, one_tensor)
+        eval_order, evaluation = _cut(net.eval(), splits, images, one_tensor)
     if train_order != eval_order:
         raise UserError(f"splits {train_order} run in a different order in evaluation: choose others.")
     segments = [Segment(net, {True: t, False: e}) for t, e in zip(train, evaluation, strict=True)]
@@ -46,8 +49,10 @@ def split_network(net: nn.Module, splits: Sequence[str], images: Tensor) -> tupl
     return train_order, segments
 
 
-def _cut(net: nn.Module, splits: Sequence[str], images: Tensor) -> tuple[list[str], list[SegmentPlan]]:
-    traced = trace(net, splits)
+def _cut(
+    net: nn.Module, splits: Sequence[str], images: Tensor, one_tensor: bool
+) -> tuple[list[str], list[SegmentPlan]]:
+    traced = trace(net, splits, one_tensor)
     order = sorted(splits, key=traced.starts.__getitem__)
     for first, second in itertools.pairwise(order):
         if traced.starts[first] == traced.starts[second]:

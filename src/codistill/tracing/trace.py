@@ -30,8 +30,13 @@ class Traced:
     positions: dict[fx.Node, int]
 
 
-def trace(net: nn.Module, splits: Sequence[str]) -> Traced:
+def trace(net: nn.Module, splits: Sequence[str], one_tensor: bool = True) -> Traced:
     """Trace the forward of `net` in its current mode, down to the splits.
+
+    Args:
+        net: the network.
+        splits: module paths.
+        one_tensor: whether the output stays as it is; else a dictionary or tuple of tensors becomes one value.
 
     Raises:
         UserError: a split is not a module, never runs, or is inside a forward that torch.fx cannot trace.
@@ -55,6 +60,8 @@ def trace(net: nn.Module, splits: Sequence[str]) -> Traced:
                 f"split {split!r} never runs as a module of its own in {type(net).__name__}: choose one that its "
                 f"forward calls, such as {', '.join(list(tracer.entered)[:40])}."
             )
+    if not one_tensor:
+        _return_one_value(graph)
     positions = {node: at for at, node in enumerate(graph.nodes)}
     starts = {split: tracer.entered[split] for split in splits}
     return Traced(graph, starts, positions)
@@ -75,6 +82,18 @@ def trace_layers(net: nn.Module) -> fx.Graph:
             f"torch.fx cannot trace the forward of {type(net).__name__} down to its layers ({_reason(error)}): "
             f"{_remedy(error)}."
         ) from error
+
+
+def _return_one_value(graph: fx.Graph) -> None:
+    """Let a node of its own put out the dictionary or tuple that the forward returns, since a segment ends in one."""
+    output = next(node for node in graph.nodes if node.op == "output")
+    if not isinstance(output.args[0], fx.Node):
+        with graph.inserting_before(output):
+            output.args = (graph.call_function(_itself, (output.args[0],)),)
+
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 def _remedy(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Training: configuration, loop, run directory."""
+"""Training: from a configuration and data to a run directory."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from codistill.lazy import import_on_use
 
 if TYPE_CHECKING:
-    from codistill.training.config import AugmentConfig, Config, OptimConfig
-    from codistill.training.configfile import (
+    from codistill.config import (
+        Config,
+        OptimConfig,
         apply_settings,
         config_from_dict,
         config_to_dict,
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from codistill.training.student import load_group, load_student
 
 __all__ = [
-    "AugmentConfig",
     "Config",
     "Observer",
     "OptimConfig",
@@ -41,8 +41,9 @@ __all__ = [
 import_on_use(
     __name__,
     {
-        "config": "AugmentConfig Config OptimConfig",
-        "configfile": "apply_settings config_from_dict config_to_dict read_config write_config",
+        "codistill.config": (
+            "Config OptimConfig apply_settings config_from_dict config_to_dict read_config write_config"
+        ),
         "loggers": "Silent",
         "loop": "Observer",
         "run": "RunResult resume train",

@@ -1,4 +1,4 @@
-"""What the loop reads: batches of views with their labels for training, plain images for evaluation."""
+"""What the loop reads: batches of views and labels for training, undistorted images for evaluation."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Batch:
     """One step's images and labels, on the run's device.
 
     Attributes:
-        views: float [B, C, H, W] for all students, or with icl a tuple of one such tensor a student.
-        labels: class indices [B], or probabilities [B, C] where mixup or cutmix has mixed them.
-        classes_B: class indices for counting errors; of mixed images the class of the larger share.
+        views: float [B, C, H, W] for all students, or with icl a tuple of one such tensor per student.
+        labels: what is learned, in the form of the run's task.
+        classes_B: class indices for counting errors.
     """
 
     views: Tensor | tuple[Tensor, ...]
@@ -33,17 +33,17 @@ class Batch:
 
 
 def training_batches(session: Session) -> Iterator[Batch]:
-    """One epoch in its random order; draws from the generators "order" and "augmentation".
+    """Yield one epoch in its random order; draws from the generators "order" and "augmentation".
 
-    A batch's views hold until the next batch is asked for.
+    The views of a batch are overwritten by the next one.
     """
-    s, part, dataset = session, session.splits.train_N, session.dataset
+    s, part, dataset, policy = session, session.splits.train_N, session.dataset, session.config.augment
     order = data.batches(len(part), s.config.batch_size, s.generators["order"], s.config.last_batch)
     generator = s.generators["augmentation"]
     steps = data.training_views(
         dataset.train,
         [part[index_B] for index_B in order],
-        s.policy,
+        policy,
         dataset.mean,
         dataset.std,
         views=s.shape.peers if s.config.icl else 1,
@@ -53,24 +53,20 @@ def training_batches(session: Session) -> Iterator[Batch]:
     )
     for views, classes_B in steps:
         classes_B = classes_B.to(s.device, non_blocking=True)
-        labels = classes_B
-        if s.policy.mix is not None:
-            alpha, count = s.policy.mix_alpha, len(dataset.classes)
-            views, labels = data.mix_views(views, classes_B, count, s.policy.mix, alpha, generator)
-            classes_B = labels.argmax(-1)
+        views, labels, classes_B = s.task.mix(views, classes_B, policy, generator)
         yield Batch(views if s.config.icl else views[0], labels, classes_B)
 
 
 def leftover(session: Session) -> int:
-    """How many training images an epoch leaves out, since they fill no whole batch."""
+    """Return how many training images an epoch leaves out because they do not fill a whole batch."""
     images, size = len(session.splits.train_N), session.config.batch_size
     return images % size if session.config.last_batch == "drop" else 0
 
 
 def evaluation_batch(image: Sequence[int], device: torch.device) -> int:
-    """How many images of [C, H, W] pass at once; on a CPU so few that a layer's activations stay in its cache.
+    """Return how many images [C, H, W] to evaluate at once: on a CPU, so few that a layer's activations fit its cache.
 
-    An image took ResNet-32 half the time with 64 of 32 x 32 at once as with 512; 512 of 8 x 8 were best for tiny ones.
+    Measured per image of 32 x 32, ResNet-32 took half as long with 64 at once as with 512. For 8 x 8, 512 were best.
     """
     _, height, width = image
     fitting = _CACHED_PIXELS // (height * width) if device.type == "cpu" else _MOST
@@ -78,7 +74,7 @@ def evaluation_batch(image: Sequence[int], device: torch.device) -> int:
 
 
 def evaluation_images(session: Session, images: Images) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images in order, normalised but not distorted, [n, C, H, W], and their labels, on the run's device."""
+    """Yield all images in order, normalised but not distorted, [n, C, H, W], and their labels, on the run's device."""
     mean, std, device = session.dataset.mean, session.dataset.std, session.device
     size = evaluation_batch(images.shape, device)
     for pixels, labels in data.evaluation_batches(images, size, session.workers, device):

@@ -1,4 +1,4 @@
-"""Refuses a configuration that makes no sense, before any data is read."""
+"""Checks of a configuration before any data are read: each mistake is refused in one sentence."""
 
 from __future__ import annotations
 
@@ -8,29 +8,33 @@ import math
 import torch
 import yaml
 
-from codistill import methods
+from codistill import data, methods
+from codistill.config import Config, config_from_dict, config_to_dict, default_label, default_out
 from codistill.errors import UserError, check_rules
 from codistill.execution import check_executor
 from codistill.peers.tree import check_splits
-from codistill.training.config import Config
-from codistill.training.configfile import config_from_dict, config_to_dict
-from codistill.training.naming import default_label, default_out
+from codistill.rundir import OWN_DATA, OWN_NETWORK
 
 __all__ = ["check_config", "parse_splits", "resolve_device"]
 
-# A bound that no sensible run comes near; beyond it machines fail in ways that say nothing.
 MOST_EPOCHS = 1_000_000
+"""Far above what any sensible run uses; beyond it, machines fail without a clear message."""
+
 LAST_SEED = 2**63 - 1
-"""The last one that every torch generator takes."""
+"""The largest that all torch generators take."""
 
 
 def check_config(config: Config) -> Config:
     """Return the configuration with everything filled in that does not depend on the data.
 
+    `peers`, `device`, `amp`, `label` and `out` are then known; `build_session` adds `epochs`, and `crop_padding` and
+    `flip` of `augment`.
+
     Raises:
         UserError: an unknown name or a value outside its range, with the rule and the remedy.
     """
-    # From Python a value may be of any type; from here on it is of its own.
+    _refuse_modules(config)
+    # From Python, a value may have any type; after this it has the declared one.
     config = config_from_dict(config_to_dict(config))
     method = methods.find(config.method)
     _check_options(config)
@@ -43,7 +47,7 @@ def check_config(config: Config) -> Config:
             raise UserError(f"peers {peers} with the tree {config.split!r} of {heads} heads: leave --peers out.")
         peers = heads
     if peers is None:
-        peers = len(config.model) if len(config.model) > 1 else (1 if method.max_peers == 1 else 4)
+        peers = len(config.model) if len(config.model) > 1 else min(4, method.max_peers or 4)
     _check_peers(config, peers)
     _check_numbers(config)
     _check_augmentation(config, peers)
@@ -58,7 +62,7 @@ def check_config(config: Config) -> Config:
 
 
 def parse_splits(text: str | None) -> dict[str, int]:
-    """The splits of a tree, "layer2:2,layer3:2" -> {"layer2": 2, "layer3": 2}; UserError for any other form."""
+    """Return the splits of a tree, "layer2:2,layer3:2" -> {"layer2": 2, "layer3": 2}; UserError for any other form."""
     splits: dict[str, int] = {}
     for item in (text or "").split(","):
         name, _, children = item.strip().rpartition(":")
@@ -72,7 +76,7 @@ def parse_splits(text: str | None) -> dict[str, int]:
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of that name; "auto" takes a GPU where there is one. UserError for a device that is not there."""
+    """Return the device of that name; "auto" takes a GPU if there is one. UserError for a device that is not there."""
     if name == "auto":
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         return accelerator if accelerator is not None else torch.device("cpu")
@@ -87,6 +91,14 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def _refuse_modules(config: Config) -> None:
+    models = config.model if isinstance(config.model, list | tuple) else (config.model,)
+    if any(isinstance(model, torch.nn.Module) for model in models):
+        raise UserError(
+            "model is an nn.Module: a configuration holds names only; give the network to train as network=..."
+        )
+
+
 def _check_peers(config: Config, peers: int) -> None:
     if peers < 1:
         raise UserError(f"peers {peers}: a group has at least one student.")
@@ -98,11 +110,12 @@ def _check_peers(config: Config, peers: int) -> None:
         )
     if method.max_peers is not None and peers > method.max_peers:
         raise UserError(
-            f"peers {peers}: the method {config.method!r} trains {method.max_peers}; use 'ind' for several."
+            f"peers {peers}: the method {config.method!r} trains {method.max_peers}; use 'ind' for several, "
+            "or 'dml' to let them learn from each other."
         )
     if len(config.model) not in (1, peers):
         raise UserError(f"{len(config.model)} models for {peers} peers: give one model for all, or one for each peer.")
-    if config.group != "networks" and len(set(config.model)) > 1:
+    if config.group != "networks" and (len(set(config.model)) > 1 or config.model.count(OWN_NETWORK) > 1):
         raise UserError(f"{config.group} with several models: they share one network's trunk; give one model.")
     if config.split is not None and config.group == "networks":
         raise UserError(f"split {config.split!r} without branches: add --group branches (or tree).")
@@ -132,7 +145,8 @@ def _check_options(config: Config) -> None:
 
 
 def _check_augmentation(config: Config, peers: int) -> None:
-    policy, method = config.augment.policy(), methods.find(config.method)
+    policy, method = config.augment, methods.find(config.method)
+    policy.check()
     count = len(policy.policies)
     if count not in (1, peers):
         raise UserError(f"{count} augmentation policies for {peers} students: give one for all, or one for each.")
@@ -164,6 +178,8 @@ def _check_numbers(config: Config) -> None:
         ),
     )
     config.check_data()
+    if config.data != OWN_DATA:
+        data.check_name(config.data)
     config.check_execution(config.batch_size)
     optim.check()
     if config.epochs is not None:

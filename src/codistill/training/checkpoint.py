@@ -12,23 +12,22 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from codistill.errors import UserError
+from codistill.errors import UserError, one_line
+from codistill.rundir import CHECKPOINTS, SELECTED, STATE, WEIGHTS, epoch_folder
 
 __all__ = ["checkpoint_folder", "latest", "load_state", "load_weights", "save_checkpoint", "save_selected", "unshared"]
 
-WEIGHTS, STATE = "weights.safetensors", "state.pt"
-
 
 def save_checkpoint(run_dir: Path, epoch: int, modules: dict[str, nn.Module], state: dict[str, Any]) -> None:
-    """Write checkpoints/epoch_NNNN, then remove the older ones; a fault in between leaves the older one whole.
+    """Write checkpoints/epoch_NNNN, then remove the older ones; a fault at any moment leaves one complete.
 
     Args:
         run_dir: the run directory.
         epoch: finished epochs.
         modules: name -> module; the names become prefixes of the weights.
-        state: what else is needed to go on: tensors, numbers, strings, lists and dicts of them.
+        state: what else is needed to continue: tensors, numbers, strings, lists and dicts of them.
     """
-    folder = run_dir / "checkpoints" / f"epoch_{epoch:04d}"
+    folder = run_dir / CHECKPOINTS / epoch_folder(epoch)
     partial = _fresh(folder)
     save_file(_weights(modules), partial / WEIGHTS)
     torch.save(state, partial / STATE)
@@ -40,7 +39,7 @@ def save_checkpoint(run_dir: Path, epoch: int, modules: dict[str, nn.Module], st
 
 def save_selected(run_dir: Path, modules: dict[str, nn.Module], epoch: int) -> None:
     """Write checkpoints/selected, the weights of the epoch with the best validation error so far."""
-    folder = run_dir / "checkpoints" / "selected"
+    folder = run_dir / CHECKPOINTS / SELECTED
     partial = _fresh(folder)
     save_file(_weights(modules), partial / WEIGHTS, metadata={"epoch": str(epoch)})
     if folder.exists():
@@ -49,16 +48,16 @@ def save_selected(run_dir: Path, modules: dict[str, nn.Module], epoch: int) -> N
 
 
 def latest(run_dir: Path) -> Path | None:
-    """The folder of the newest whole checkpoint, or None."""
-    whole = [f for f in (run_dir / "checkpoints").glob("epoch_*") if (f / STATE).is_file()]
+    """Return the folder of the newest complete checkpoint, or None."""
+    whole = [f for f in (run_dir / CHECKPOINTS).glob("epoch_*") if (f / STATE).is_file()]
     return max(whole, key=lambda f: int(f.name.partition("_")[2]), default=None)
 
 
 def checkpoint_folder(run_dir: Path, checkpoint: str) -> Path:
-    """The folder of "last" (the newest whole checkpoint) or "selected"; UserError for another name or where none is."""
-    if checkpoint not in ("last", "selected"):
+    """Return the folder of "last" (the newest complete checkpoint) or "selected"; UserError if there is none."""
+    if checkpoint not in ("last", SELECTED):
         raise UserError(f"checkpoint {checkpoint!r}: choose 'last' or 'selected'.")
-    folder = latest(run_dir) if checkpoint == "last" else run_dir / "checkpoints" / "selected"
+    folder = latest(run_dir) if checkpoint == "last" else run_dir / CHECKPOINTS / SELECTED
     if folder is None or not folder.is_dir():
         raise UserError(f"{run_dir} has no {checkpoint} checkpoint: train it first.")
     return folder
@@ -72,7 +71,9 @@ def load_weights(folder: Path, modules: dict[str, nn.Module]) -> None:
     """
     path = folder / WEIGHTS
     if not path.is_file():
-        raise UserError(f"no weights at {path}: the run has not got there; finish it with 'codistill resume'.")
+        raise UserError(
+            f"no weights at {path}: the run has not reached this checkpoint; finish it with 'codistill resume'."
+        )
     try:
         weights = load_file(path)
     except SafetensorError as error:
@@ -82,13 +83,13 @@ def load_weights(folder: Path, modules: dict[str, nn.Module]) -> None:
         try:
             module.load_state_dict(own)
         except RuntimeError as error:
-            raise UserError(f"{path} does not fit the run's configuration: {error}") from error
+            raise UserError(f"{path} does not fit the run's configuration: {one_line(error)}") from error
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """Load what `save_checkpoint` got as `state`; no code of the file is run."""
+    """Load the `state` that `save_checkpoint` wrote; no code in the file is run."""
     try:
-        # On the CPU first: a run of a GPU may be scored on a machine without one.
+        # On the CPU first: a run from a GPU may be scored on a machine without one.
         return torch.load(folder / STATE, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(f"{folder / STATE} is damaged: train the run again with --overwrite.") from error
@@ -100,7 +101,7 @@ def _weights(modules: dict[str, nn.Module]) -> dict[str, Tensor]:
 
 
 def unshared(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as safetensors takes them: dense, and what two names share (tied weights) written under both."""
+    """Return tensors as safetensors takes them: dense, and tied weights as one copy per name."""
     first: dict[int, str] = {}
     dense = {k: v.detach().contiguous() for k, v in named.items()}
     owner = {k: first.setdefault(v.data_ptr(), k) for k, v in dense.items()}

@@ -1,4 +1,4 @@
-"""What a run would take, without running it: `codistill train --dry-run`."""
+"""What a run would cost, without running it: `codistill train --dry-run`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 
 from codistill import data, methods
+from codistill.config import Config
 from codistill.peers.shared import SharedGroup
 from codistill.tracing.cost import forward_cost, trainable
 from codistill.training.check import check_config
-from codistill.training.config import Config
 from codistill.training.groups import build_group
 from codistill.training.session import load_data
 
@@ -24,20 +24,20 @@ TRAINING_FORWARDS = 3
 
 @dataclass(frozen=True)
 class DryRun:
-    """The group of a configuration, and what a step of training takes.
+    """The group of a configuration, and what one training step costs.
 
     Attributes:
         config: filled in, as far as the data need not be read for it.
         image: channels, height and width.
         classes: C.
-        models: the network of every student.
-        splits: where branches or a tree begin, with the children of each; empty where students share nothing.
-        deployed: trainable parameters of every student as the plain network.
+        models: the network of each student.
+        splits: where branches or a tree begin, with the number of children of each; empty if students share nothing.
+        deployed: trainable parameters of each student as the plain network.
         training: trainable parameters of the group (shared ones once) and the method.
         method_parameters: the method's among them.
-        held_bytes: what autograd keeps for the backward pass of one batch, all students at once, parameters left out.
+        held_bytes: what autograd keeps for the backward pass of one batch of all students, without parameters.
         forward_macs: multiply-accumulates of one forward pass of all students on one batch.
-        updates: of the students in one step: one of all, or one of each where they take turns.
+        updates: optimizer updates in one step: one for all students, or one per student if they take turns.
     """
 
     config: Config
@@ -54,7 +54,7 @@ class DryRun:
 
     @property
     def step_macs(self) -> int:
-        """Multiply-accumulates of a step of training, counted as three forward passes an update."""
+        """Multiply-accumulates of a step of training, counted as three forward passes per update."""
         return TRAINING_FORWARDS * self.forward_macs * self.updates
 
 

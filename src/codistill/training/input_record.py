@@ -1,86 +1,87 @@
-"""What a run's networks expect, give and were trained on: the content of input.json, and whether other data fit it."""
+"""The input record: what a run's networks expect, give and were trained on, and whether other data fit it."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 from codistill.data import Dataset
 from codistill.errors import UserError
+from codistill.rundir import DataRecord, InputRecord
 
-__all__ = ["input_facts", "pixels_differ", "refuse_other_data"]
+__all__ = ["input_record", "pixels_differ", "refuse_other_data"]
 
 GREY_LEVEL = 1 / 255
-"""What means and deviations of pixels may differ by: files are decoded a little differently from machine to machine."""
+"""How far means and deviations of pixels may differ: machines decode files a little differently."""
 
 
-def input_facts(dataset: Dataset) -> dict[str, Any]:
-    """The content of input.json (docs/run-directory.md); no image is read for it."""
+def input_record(dataset: Dataset) -> InputRecord:
+    """Return the content of input.json (docs/run-directory.md); no image is read for it."""
     channels, height, width = dataset.train.shape
     digest = hashlib.sha256()
     for part in (dataset.train, dataset.test):
         digest.update(part.labels_N.numpy().astype("<i8").tobytes())
-    return {
-        "version": 1,
-        "channels": channels,
-        "height": height,
-        "width": width,
-        "mean": list(dataset.mean),
-        "std": list(dataset.std),
-        "classes": list(dataset.classes),
-        "data": {
-            "training_images": len(dataset.train),
-            "test_images": len(dataset.test),
-            "labels_sha256": digest.hexdigest(),
-        },
-    }
+    data = DataRecord(
+        training_images=len(dataset.train), test_images=len(dataset.test), labels_sha256=digest.hexdigest()
+    )
+    return InputRecord(
+        channels=channels,
+        height=height,
+        width=width,
+        mean=tuple(dataset.mean),
+        std=tuple(dataset.std),
+        classes=tuple(dataset.classes),
+        data=data,
+    )
 
 
-def refuse_other_data(recorded: Mapping[str, Any], dataset: Dataset, run_dir: Path, of_same_kind: bool = False) -> None:
-    """UserError where `dataset` is not what the run's input.json describes; older runs recorded less.
+def refuse_other_data(recorded: InputRecord, dataset: Dataset, run_dir: Path, of_same_kind: bool = False) -> None:
+    """Raise UserError if `dataset` is not what the run's input.json describes; older runs recorded less.
 
     Args:
         recorded: the content of input.json.
         dataset: the data now.
         run_dir: the run directory.
-        of_same_kind: other images will do where the networks can be scored on them: the same classes, channels, size,
-            mean and deviation.
+        of_same_kind: accept other images that the networks can be scored on: the same classes, channels, size, mean
+            and deviation.
     """
-    now = input_facts(dataset)
-    difference = _difference({**recorded, "data": now["data"]} if of_same_kind else recorded, now)
+    now = input_record(dataset)
+    difference = _difference(replace(recorded, data=now.data) if of_same_kind else recorded, now)
     if difference is not None:
         raise UserError(
-            f"{run_dir} was trained on other data ({difference}): put the data back as they were, or for data from "
-            "Python give the same dataset=; for new data begin a new run."
+            f"{run_dir} was trained on other data ({difference}): restore the data, or for data from Python give "
+            "the same dataset=; for new data start a new run."
         )
 
 
-def pixels_differ(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """What differs between two records in the images' size or in what is subtracted from and divides their pixels."""
-    sizes = [f"{facts['height']} × {facts['width']} pixels" for facts in (recorded, now)]
+def pixels_differ(recorded: InputRecord, now: InputRecord) -> str | None:
+    """Return how two records differ in the images' size, or in the mean and deviation of their pixels."""
+    sizes = [f"{record.height} × {record.width} pixels" for record in (recorded, now)]
     if sizes[0] != sizes[1]:
         return _then_now("images of", *sizes)
-    for name in ("mean", "std"):
-        if any(abs(a - b) > GREY_LEVEL for a, b in zip(recorded[name], now[name], strict=True)):
-            before, after = ([round(value, 4) for value in facts[name]] for facts in (recorded, now))
+    for name, *both in (("mean", recorded.mean, now.mean), ("std", recorded.std, now.std)):
+        if any(abs(a - b) > GREY_LEVEL for a, b in zip(*both, strict=True)):
+            before, after = ([round(value, 4) for value in values] for values in both)
             return _then_now(f"{name} of the pixels", before, after)
     return None
 
 
-def _difference(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    if recorded["classes"] != now["classes"]:
-        return _other_class(recorded["classes"], now["classes"])
-    if recorded["channels"] != now["channels"]:
-        return _then_now("channels", recorded["channels"], now["channels"])
-    before, after = recorded.get("data", now["data"]), now["data"]
-    for name in ("training_images", "test_images"):
-        if before[name] != after[name]:
-            return f"{before[name]} {name.replace('_', ' ')} then, {after[name]} now"
-    if before["labels_sha256"] != after["labels_sha256"]:
-        return "other labels, or in another order"
+def _difference(recorded: InputRecord, now: InputRecord) -> str | None:
+    if recorded.classes != now.classes:
+        return _other_class(recorded.classes, now.classes)
+    if recorded.channels != now.channels:
+        return _then_now("channels", recorded.channels, now.channels)
+    before, after = recorded.data, now.data
+    if before is not None and after is not None:
+        for name in ("training_images", "test_images"):
+            then, there = getattr(before, name), getattr(after, name)
+            if then != there:
+                return f"{then} {name.replace('_', ' ')} then, {there} now"
+        if before.labels_sha256 != after.labels_sha256:
+            return "other labels, or in another order"
     return pixels_differ(recorded, now)
 
 

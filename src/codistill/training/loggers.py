@@ -1,19 +1,15 @@
-"""metrics.jsonl: one line an epoch, written as the run goes."""
+"""Observers of a run: one that does nothing, and one that writes metrics.jsonl while the run trains."""
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
-from typing import Any
-
+from codistill.rundir import Epoch, Summary, append_epoch
 from codistill.training.session import Session
 
-__all__ = ["JsonLines", "Silent"]
+__all__ = ["MetricsFile", "Silent"]
 
 
 class Silent:
-    """An observer that does nothing; a base for those that care about some events only."""
+    """An observer that does nothing; a base class for those that need some of the events only."""
 
     def on_start(self, session: Session) -> None:
         """Nothing."""
@@ -21,25 +17,16 @@ class Silent:
     def on_step(self, session: Session, step: int, steps: int) -> None:
         """Nothing."""
 
-    def on_epoch(self, session: Session, record: dict[str, Any]) -> None:
+    def on_epoch(self, session: Session, record: Epoch) -> None:
         """Nothing."""
 
-    def on_end(self, session: Session, summary: dict[str, Any]) -> None:
+    def on_end(self, session: Session, summary: Summary) -> None:
         """Nothing."""
 
 
-class JsonLines(Silent):
-    """Appends every epoch's record to the run's metrics.jsonl."""
+class MetricsFile(Silent):
+    """Appends the record of each epoch to the run's metrics.jsonl."""
 
-    def on_epoch(self, session: Session, record: dict[str, Any]) -> None:
-        """Append one line, and make sure that it is on disk."""
-        with (session.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-    @staticmethod
-    def cut(path: Path, epochs: int) -> None:
-        """Keep the first `epochs` lines: a resumed run writes the later ones again."""
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        path.write_text("".join(lines[:epochs]), encoding="utf-8")
+    def on_epoch(self, session: Session, record: Epoch) -> None:
+        """Append one line."""
+        append_epoch(session.out, record)

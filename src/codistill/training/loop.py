@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -14,19 +15,18 @@ from torch import Tensor
 from codistill import data
 from codistill.data import Images
 from codistill.errors import UserError
+from codistill.rundir import Epoch, Evaluation, Summary, TrainingMeans
 from codistill.training.batches import evaluation_images, training_batches
 from codistill.training.checkpoint import save_checkpoint, save_selected
 from codistill.training.concerns import new_concerns
-from codistill.training.metrics import EpochMeter, EvaluationMeter
 from codistill.training.schedule import learning_rate
 from codistill.training.seeds import derive_seed
 from codistill.training.session import Session
 from codistill.types import PeerOutputs, Progress
 
-__all__ = ["Observer", "evaluate", "layer_randomness", "train_epoch", "train_epochs"]
+__all__ = ["Observer", "Trained", "evaluate", "layer_randomness", "train_epoch", "train_epochs"]
 
-
-# The weights after the last step of an epoch are seen first by these.
+# These images are the first to see the weights after the last step of an epoch.
 KEPT = " on images kept aside"
 
 
@@ -39,39 +39,57 @@ class Observer(Protocol):
     def on_step(self, session: Session, step: int, steps: int) -> None:
         """After every training step; must not wait for the device."""
 
-    def on_epoch(self, session: Session, record: dict[str, Any]) -> None:
+    def on_epoch(self, session: Session, record: Epoch) -> None:
         """After every epoch; `record` is its line of metrics.jsonl."""
 
-    def on_end(self, session: Session, summary: dict[str, Any]) -> None:
+    def on_end(self, session: Session, summary: Summary) -> None:
         """After the summary is written."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What one pass over the training images gave; the attributes are those of `Epoch`."""
+
+    lr: float
+    images_per_second: float
+    train: TrainingMeans
+    diagnostics: dict[str, Any]
 
 
 def train_epochs(session: Session, observers: Sequence[Observer]) -> None:
     """Train from the session's epoch to the end, with a checkpoint after every epoch."""
     while session.epoch < session.epochs:
         start = time.perf_counter()
-        record = train_epoch(session, observers)
+        trained = train_epoch(session, observers)
         if session.executor.method.needs.held_out > 0:
             _renew_method(session)
-        record["validation"] = evaluate(session, _part(session, session.splits.validation_N), session.leader)
-        _refuse_divergence(session, sum(peer["nll"] for peer in record["validation"]["peers"]), KEPT)
+        validation = evaluate(session, _part(session, session.splits.validation_N), session.leader)
+        _refuse_divergence(session, session.task.likelihood(validation), KEPT)
         session.epoch += 1
         elapsed = time.perf_counter() - start
         session.seconds += elapsed
-        record = {"version": 1, "epoch": session.epoch, "seconds": elapsed, **record}
-        record["concerns"] = new_concerns(session, record)
-        _select(session, record["validation"])
+        record = Epoch(
+            epoch=session.epoch,
+            lr=trained.lr,
+            seconds=elapsed,
+            images_per_second=trained.images_per_second,
+            train=trained.train,
+            validation=validation,
+            diagnostics=trained.diagnostics,
+            concerns=new_concerns(session, trained.train.error_by_peer, trained.diagnostics),
+        )
+        _select(session, validation)
         for observer in observers:
             observer.on_epoch(session, record)
         save_checkpoint(session.out, session.epoch, session.executor.modules(), session.state())
 
 
-def train_epoch(session: Session, observers: Sequence[Observer]) -> dict[str, Any]:
-    """One pass over the training part; its learning rate, speed, metrics and diagnostics. Writes nothing."""
+def train_epoch(session: Session, observers: Sequence[Observer]) -> Trained:
+    """Make one pass over the training part and return what it gave; nothing is written."""
     s, part, start = session, session.splits.train_N, time.perf_counter()
     # The mode is set here, where the epoch starts, since evaluation has changed it.
     s.executor.train()
-    meter = EpochMeter(s.shape.peers, s.device)
+    meter = s.task.training_meter(s.device)
     steps = data.batch_count(len(part), s.config.batch_size, s.config.last_batch)
     rate = 0.0
     for step, batch in enumerate(training_batches(s)):
@@ -86,23 +104,17 @@ def train_epoch(session: Session, observers: Sequence[Observer]) -> dict[str, An
         for observer in observers:
             observer.on_step(s, step + 1, steps)
     train, diagnostics = meter.result()
-    _refuse_divergence(s, train["loss"])
-    return {
-        "lr": rate,
-        "images_per_second": meter.images / (time.perf_counter() - start),
-        "train": train,
-        "diagnostics": diagnostics,
-    }
+    _refuse_divergence(s, train.loss)
+    return Trained(rate, meter.images / (time.perf_counter() - start), train, diagnostics)
 
 
 @torch.no_grad()
-def evaluate(session: Session, images: Images, leader: int | None) -> dict[str, Any]:
-    """Score all peers and ensembles on `images` in evaluation mode; the record of docs/run-directory.md."""
+def evaluate(session: Session, images: Images, leader: int | None) -> Evaluation:
+    """Score all peers and ensembles on `images` in evaluation mode; `leader` as in `EvaluationMeter.result`."""
     session.executor.train(False)
-    shape = session.shape
-    meter = EvaluationMeter(shape.peers, shape.num_classes, session.device)
+    meter = session.task.evaluation_meter(session.device)
     for outputs, labels_B in _predictions(session, images):
-        meter.update(outputs.logits_PBC, labels_B, session.executor.method.own_ensemble(outputs))
+        session.task.score(meter, outputs, labels_B, session.executor.method)
     return meter.result(leader)
 
 
@@ -114,7 +126,7 @@ def _predictions(session: Session, images: Images) -> Iterator[tuple[PeerOutputs
 def _renew_method(session: Session) -> None:
     session.executor.train(False)
     held_out = _part(session, session.splits.held_out_N)
-    prob = [outputs.logits_PBC.softmax(-1) for outputs, _ in _predictions(session, held_out)]
+    prob = [session.task.probabilities(outputs) for outputs, _ in _predictions(session, held_out)]
     prob_PNC = torch.cat(prob, dim=1)
     _refuse_divergence(session, float(prob_PNC.sum()), KEPT)
     session.executor.method.renew(prob_PNC, held_out.labels_N.to(session.device))
@@ -130,17 +142,12 @@ def _set_rate(session: Session, rate: float) -> float:
     return rate
 
 
-def _select(session: Session, validation: dict[str, Any]) -> None:
+def _select(session: Session, validation: Evaluation) -> None:
     """Keep the weights of the epoch with the lowest validation error; the test set has no say in it."""
-    score = validation["leader" if has_leader(session) else "mean"]
-    if not session.best or (score["top1_error"], score["nll"]) < (session.best["error"], session.best["nll"]):
-        session.best = {"epoch": session.epoch, "error": score["top1_error"], "nll": score["nll"]}
+    error, nll = session.task.rank(validation, session.headline)
+    if not session.best or (error, nll) < (session.best["error"], session.best["nll"]):
+        session.best = {"epoch": session.epoch, "error": error, "nll": nll}
         save_selected(session.out, session.executor.modules(), session.epoch)
-
-
-def has_leader(session: Session) -> bool:
-    """Whether the headline is one student's score (the leader's, or that of the only one), not the mean of all."""
-    return session.leader is not None or session.shape.peers == 1
 
 
 def _refuse_divergence(session: Session, loss: float, images: str = "") -> None:
@@ -153,10 +160,10 @@ def _refuse_divergence(session: Session, loss: float, images: str = "") -> None:
 
 @contextmanager
 def layer_randomness(session: Session) -> Iterator[None]:
-    """A scope in which dropout and the like draw from the run's own seed; the caller's random state is put back.
+    """Let dropout and the like draw from the run's own seed; the caller's random state is put back afterwards.
 
-    Layers such as dropout can draw from torch's default generator only, so the run borrows it. Convolutions of CUDA
-    are held to repeatable algorithms, and the number of threads is the configured one, for the same reason.
+    Layers such as dropout can draw from torch's default generator only, so the run borrows it. To repeat results,
+    convolutions on CUDA also use repeatable algorithms, and the number of threads is the configured one.
     """
     s = session
     threads = torch.get_num_threads()

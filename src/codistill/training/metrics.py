@@ -1,12 +1,14 @@
-"""Scores of every peer, their mean and ensembles, diversity and calibration, gathered on the device in one pass."""
+"""Scores of all peers, of their mean and of ensembles, diversity and calibration, summed on the device in one pass."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from codistill.rundir import Bins, Diversity, Evaluation, Score, TrainingMeans
 from codistill.types import StepOutput
 
 __all__ = ["BINS", "EpochMeter", "EvaluationMeter"]
@@ -62,7 +64,7 @@ class EvaluationMeter:
 
     def _add_bins(self, confidence_MB: Tensor, right_MB: Tensor) -> None:
         # Bin k holds confidences in (k/15, (k+1)/15].
-        # A diverged student has no confidence, and NaN is no index; its NLL tells of it.
+        # A diverged student has no confidence, and NaN is no index; its NLL shows it.
         index_MB = ((confidence_MB.nan_to_num() * BINS).ceil() - 1).clamp(0, BINS - 1).long()
         for row, values in enumerate((torch.ones_like(confidence_MB), confidence_MB, right_MB)):
             self.bins_3MK[row].scatter_add_(1, index_MB, values.to(self.bins_3MK.dtype))
@@ -73,8 +75,8 @@ class EvaluationMeter:
         pairs = self.P * (self.P - 1)
         self.pairs_2 += torch.stack([distance_BPP.sum(), differ_PPB.sum()]) / pairs
 
-    def result(self, leader: int | None = None) -> dict[str, Any]:
-        """The record; `leader` names the peer, or None for the peer with the lowest error here (then lowest NLL)."""
+    def result(self, leader: int | None = None) -> Evaluation:
+        """Return the record; `leader` names the peer, None the peer with the lowest error here (then lowest NLL)."""
         N = max(self.images, 1)
         count_MK, confidence_MK, right_MK = self.bins_3MK.cpu()
         ece_M = ((right_MK - confidence_MK).abs().sum(-1) / N * 100).tolist()
@@ -82,39 +84,45 @@ class EvaluationMeter:
         error5_M = ((1 - self.correct5_M.cpu() / N) * 100).tolist()
         nll_M = (self.nll_M.cpu() / N).tolist()
         scores = [
-            {"top1_error": e, "top5_error": e5 if self.has_top5 else None, "nll": n, "ece": c}
+            Score(top1_error=e, top5_error=e5 if self.has_top5 else None, nll=n, ece=c)
             for e, e5, n, c in zip(error_M, error5_M, nll_M, ece_M, strict=True)
         ]
-        peers = scores[: self.P]
+        peers = tuple(scores[: self.P])
         if leader is None:
-            leader = min(range(self.P), key=lambda p: (peers[p]["top1_error"], peers[p]["nll"]))
+            leader = min(range(self.P), key=lambda p: (peers[p].top1_error, peers[p].nll))
         distance, disagreement = (self.pairs_2.cpu() / N).tolist()
-        return {
-            "images": self.images,
-            "peers": peers,
-            "mean": {k: None if peers[0][k] is None else sum(s[k] for s in peers) / self.P for k in peers[0]},
-            "leader_peer": leader,
-            "leader": peers[leader],
-            "ensemble": scores[self.P],
-            "ensemble_logits": scores[self.P + 1],
-            "ensemble_own": scores[self.P + 2] if self.has_own else None,
-            "diversity": {"distance": distance, "disagreement": 100 * disagreement} if self.P > 1 else None,
-            "reliability": {
+        return Evaluation(
+            images=self.images,
+            peers=peers,
+            mean=_mean(peers),
+            leader_peer=leader,
+            leader=peers[leader],
+            ensemble=scores[self.P],
+            ensemble_logits=scores[self.P + 1],
+            ensemble_own=scores[self.P + 2] if self.has_own else None,
+            diversity=Diversity(distance=distance, disagreement=100 * disagreement) if self.P > 1 else None,
+            reliability={
                 "leader": _bins(count_MK[leader], confidence_MK[leader], right_MK[leader]),
                 "ensemble": _bins(count_MK[self.P], confidence_MK[self.P], right_MK[self.P]),
             },
-        }
+        )
 
 
-def _bins(count_K: Tensor, confidence_K: Tensor, right_K: Tensor) -> dict[str, list[float | None]]:
-    def shares(sum_K: Tensor) -> list[float | None]:
-        return [s / n if n else None for s, n in zip(sum_K.tolist(), count_K.tolist(), strict=True)]
+def _mean(scores: tuple[Score, ...]) -> Score:
+    """Return the mean of each figure, None if the scores do not have it."""
+    means: dict[str, Any] = {}
+    for field in fields(Score):
+        values = [getattr(score, field.name) for score in scores]
+        means[field.name] = None if values[0] is None else sum(values) / len(values)
+    return Score(**means)
 
-    return {
-        "count": [int(n) for n in count_K.tolist()],
-        "confidence": shares(confidence_K),
-        "accuracy": shares(right_K),
-    }
+
+def _bins(count_K: Tensor, confidence_K: Tensor, right_K: Tensor) -> Bins:
+    def shares(sum_K: Tensor) -> tuple[float | None, ...]:
+        return tuple(s / n if n else None for s, n in zip(sum_K.tolist(), count_K.tolist(), strict=True))
+
+    count = tuple(int(n) for n in count_K.tolist())
+    return Bins(count=count, confidence=shares(confidence_K), accuracy=shares(right_K))
 
 
 class EpochMeter:
@@ -136,21 +144,21 @@ class EpochMeter:
         for kind, values in (("parts", step.parts), ("diagnostics", step.diagnostics)):
             for name, value in values.items():
                 key = (kind, name)
-                # Detached, for a user's own method that forgets to: a graph would keep every batch of the epoch.
+                # Detached, since a user's own method may forget to: a graph would keep all batches of the epoch alive.
                 weighted = B * value.detach()
                 self.named[key] = self.named[key] + weighted if key in self.named else weighted
         self.images += B
 
-    def result(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The "train" and "diagnostics" entries of a line of metrics.jsonl."""
+    def result(self) -> tuple[TrainingMeans, dict[str, Any]]:
+        """Return the means for a line of metrics.jsonl, and the method's diagnostics."""
 
         def means(kind: str) -> dict[str, Any]:
             return {name: (v / self.images).tolist() for (k, name), v in self.named.items() if k == kind}
 
-        train = {
-            "loss": self.loss.item() / self.images,
-            "loss_by_peer": (self.loss_by_peer_P / self.images).tolist(),
-            "parts": means("parts"),
-            "error_by_peer": (100.0 * self.wrong_P / self.images).tolist(),
-        }
+        train = TrainingMeans(
+            loss=self.loss.item() / self.images,
+            loss_by_peer=tuple((self.loss_by_peer_P / self.images).tolist()),
+            parts=means("parts"),
+            error_by_peer=tuple((100.0 * self.wrong_P / self.images).tolist()),
+        )
         return train, means("diagnostics")

@@ -6,49 +6,56 @@ import json
 from pathlib import Path
 from typing import Any
 
+from codistill.config import Config, config_from_dict, identity, read_config
 from codistill.errors import UserError
+from codistill.rundir import CONFIG, INPUT, InputRecord, read_record
 from codistill.training.check import check_config
 from codistill.training.checkpoint import latest, load_state
-from codistill.training.config import Config
-from codistill.training.configfile import config_from_dict, identity, read_config
-from codistill.training.facts import refuse_other_data
-from codistill.training.files import read_json
+from codistill.training.groups import NetworkSource
+from codistill.training.input_record import refuse_other_data
 from codistill.training.session import DataSource, Session, build_session, open_data
 
 __all__ = ["rebuild_session", "settings_and_state"]
 
 
 def settings_and_state(run_dir: Path) -> tuple[Config, dict[str, Any], Path]:
-    """The run's configuration, the state of its newest whole checkpoint, and that checkpoint's folder.
+    """Return the run's configuration, the state of its newest complete checkpoint, and that checkpoint's folder.
 
     Raises:
         UserError: there is no run or checkpoint, a file is damaged, or config.yaml was edited after the run began.
     """
-    config = read_config(run_dir / "config.yaml")
+    config = read_config(run_dir / CONFIG)
     folder = latest(run_dir)
     if folder is None:
-        raise UserError(f"{run_dir} has no checkpoint to go on from: start it with 'codistill train --overwrite'.")
+        raise UserError(f"{run_dir} has no checkpoint to continue from: start it with 'codistill train --overwrite'.")
     state = load_state(folder)
     _refuse_edited(config, state["config"], run_dir)
     return config, state, folder
 
 
-def rebuild_session(config: Config, dataset: DataSource | None, run_dir: Path, other_images: bool = False) -> Session:
-    """`build_session` of a run that has begun.
+def rebuild_session(
+    config: Config,
+    dataset: DataSource | None,
+    run_dir: Path,
+    other_images: bool = False,
+    network: NetworkSource | None = None,
+) -> Session:
+    """Build the session of a run that has begun, with the weights of its start.
 
     Args:
         config: the run's configuration.
-        dataset: the data again, where `train` was given them.
+        dataset: the data again, if `train` was given them.
         run_dir: the run directory.
-        other_images: whether other images of the same classes will do.
+        other_images: accept other images of the same classes.
+        network: the networks again, if `train` was given them; only their structure counts.
 
     Raises:
         UserError: the data are not those that the run began with, and whatever `build_session` refuses.
     """
     opened = open_data(check_config(config), dataset)
-    # Before any part is built, which other data could make fail with less to say.
-    refuse_other_data(read_json(run_dir / "input.json"), opened, run_dir, other_images)
-    return build_session(config, opened)
+    # Before any part is built: with other data, building could fail with a message that explains less.
+    refuse_other_data(read_record(run_dir / INPUT, InputRecord), opened, run_dir, other_images)
+    return build_session(config, opened, network)
 
 
 def _refuse_edited(config: Config, began_with: str, run_dir: Path) -> None:
@@ -60,5 +67,5 @@ def _refuse_edited(config: Config, began_with: str, run_dir: Path) -> None:
         old = {k: before[k] for k in changed}
         raise UserError(
             f"{run_dir / 'config.yaml'} was edited after the run began (changed: {', '.join(changed)}; it began with "
-            f"{old}): put it back, or start a new run with 'codistill train --config ... --out ...'."
+            f"{old}): undo the change, or start a new run with 'codistill train --config ... --out ...'."
         )

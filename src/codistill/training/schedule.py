@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from codistill.training.config import OptimConfig
+from codistill.config import OptimConfig
 
 __all__ = ["learning_rate"]
 
 
 def learning_rate(optim: OptimConfig, epoch: float, epochs: int) -> float:
-    """The learning rate at `epoch` (0.5: half of the first epoch is done) of a run of `epochs`.
+    """Return the learning rate at `epoch` (0.5: half of the first epoch is done) of a run of `epochs`.
 
     "step": lr · gamma^(number of milestones passed), milestones as shares of the run (the papers' 150 and 225 of 300
     epochs are 0.5 and 0.75). "cosine": from lr to 0 along half a cosine after the warm-up. "constant": lr.

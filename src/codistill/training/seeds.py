@@ -1,4 +1,4 @@
-"""One seed for a run, and from it one for every purpose, so that no two random things share a stream."""
+"""One seed for a run, from which each purpose gets its own, so that no two random choices share a stream."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import torch
 __all__ = ["PURPOSES", "derive_seed", "generator_for"]
 
 PURPOSES = ("split", "subset", "order", "augmentation", "initialisation", "method", "layers")
-"""split: validation part. subset: --train-subset. order: of the images. augmentation: crops and flips. initialisation:
-one a peer. method: its parameters and random choices. layers: dropout and other random layers."""
+"""split: validation part. subset: --train-subset. order: of the images. augmentation: random distortions.
+initialisation: one seed per peer. method: its parameters and random choices. layers: dropout and the like."""
 
 
 def derive_seed(seed: int, purpose: str, index: int = 0) -> int:
-    """A seed of 63 bits for `purpose` (one of PURPOSES) and `index` (a peer), the same on every machine."""
+    """Return a seed of 63 bits for `purpose` (one of PURPOSES) and `index` (a peer), the same on every machine."""
     assert purpose in PURPOSES, purpose
     digest = hashlib.sha256(f"{seed}/{purpose}/{index}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 
 def generator_for(seed: int, purpose: str, index: int = 0) -> torch.Generator:
-    """A CPU generator seeded by `derive_seed`; torch's global generator is not touched."""
+    """Return a CPU generator seeded by `derive_seed`; torch's global generator is not touched."""
     return torch.Generator().manual_seed(derive_seed(seed, purpose, index))

@@ -12,17 +12,18 @@ import torch
 from torch import Tensor
 
 from codistill import data, execution, methods
-from codistill.data import AugmentPolicy, Dataset, LazyImages, MapDataset
+from codistill.config import Config, filled, identity
+from codistill.data import Dataset, LazyImages, MapDataset
 from codistill.errors import UserError
 from codistill.execution import Executor, Trial
 from codistill.peers import Teachers
+from codistill.rundir import OWN_DATA
 from codistill.training.check import check_config
-from codistill.training.config import OWN_DATA, Config
-from codistill.training.configfile import identity
-from codistill.training.facts import input_facts
-from codistill.training.groups import build_group
+from codistill.training.groups import NetworkSource, build_group
+from codistill.training.input_record import input_record
 from codistill.training.optimizer import make_optimizer
 from codistill.training.seeds import generator_for
+from codistill.training.task import Classification
 from codistill.training.teachers import load_teachers
 from codistill.types import GroupShape, Progress
 
@@ -49,7 +50,6 @@ class Session:
     config: Config
     dataset: Dataset
     splits: Splits
-    policy: AugmentPolicy
     device: torch.device
     executor: Executor
     optimizer: torch.optim.Optimizer
@@ -63,14 +63,12 @@ class Session:
     @property
     def out(self) -> Path:
         """The run directory."""
-        assert self.config.out is not None
-        return self.config.out
+        return filled(self.config.out)
 
     @property
     def epochs(self) -> int:
         """Length of the run."""
-        assert self.config.epochs is not None
-        return self.config.epochs
+        return filled(self.config.epochs)
 
     @property
     def workers(self) -> int:
@@ -81,6 +79,21 @@ class Session:
     def shape(self) -> GroupShape:
         """The sizes of the group."""
         return self.executor.group.shape
+
+    @property
+    def task(self) -> Classification:
+        """What depends on the kind of output."""
+        return Classification(self.shape)
+
+    @property
+    def headline(self) -> str:
+        """Whose score stands for the run: the "leader" or the "mean" of the students."""
+        return self.task.headline(self.leader)
+
+    @property
+    def on_own_data(self) -> bool:
+        """Whether the data were given from Python."""
+        return self.config.data == OWN_DATA
 
     @property
     def leader(self) -> int | None:
@@ -94,7 +107,7 @@ class Session:
         self.executor.close()
 
     def settle(self) -> None:
-        """Take the executor that a trial on random images finds best, where the configuration leaves the choice open.
+        """Choose the executor by a trial on random images, if the configuration leaves the choice open.
 
         The chosen name is what config.yaml and the checkpoints hold, so that a resumed or repeated run uses the same
         executor; what the trial measured goes to summary.json.
@@ -106,13 +119,13 @@ class Session:
         shape = (self.config.batch_size, *self.dataset.train.shape)
         count = self.shape.peers if self.config.icl else 1
         views = [torch.randn(shape, generator=own).to(self.device) for _ in range(count)]
-        labels_B = torch.randint(self.shape.num_classes, shape[:1], generator=own).to(self.device)
+        labels_B = self.task.random_labels(self.config.batch_size, own).to(self.device)
         progress = Progress(self.epochs / 2, self.epochs)
         self.executor, self.trial = self.executor.settled(views if self.config.icl else views[0], labels_B, progress)
         self.config = dataclasses.replace(self.config, executor=self.executor.name)
 
     def state(self) -> dict[str, Any]:
-        """Everything but the weights that the next epoch depends on."""
+        """Return everything but the weights that the next epoch depends on."""
         state = {
             "config": identity(self.config),
             "epoch": self.epoch,
@@ -130,7 +143,7 @@ class Session:
         return state
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to where `state` was taken; the caller loads the weights."""
+        """Return to the point at which `state` was taken; the caller loads the weights."""
         self.epoch, self.seconds, self.best = state["epoch"], state["seconds"], state["best"]
         self.concerns = state.get("concerns", {})
         self.trial = Trial(**state["trial"]) if state.get("trial") else None
@@ -144,18 +157,18 @@ class Session:
 
 
 def load_data(config: Config) -> Dataset:
-    """The data set that the configuration names; see `codistill.data.load` for the errors."""
+    """Load the data set that the configuration names; see `codistill.data.load` for the errors."""
     if config.data == OWN_DATA:
         raise UserError(
-            f"data {OWN_DATA!r} stands for data that a run was given from Python, and none are given here: pass the "
-            "same dataset= from Python (to train, resume or evaluate_run), or name a data set."
+            f"data {OWN_DATA!r} stands for data that were given from Python, and none are given here: pass the same "
+            "dataset= from Python (to train, resume or evaluate_run), or name a data set."
         )
     size, memory = config.image_size, config.data_memory
     return data.load(config.data, config.data_dir, image_size=size, download=config.download, memory=memory)
 
 
 def open_data(config: Config, dataset: DataSource | None = None) -> Dataset:
-    """`dataset` in the form that a run needs, or the data set that the configuration names where it is None."""
+    """Return `dataset` in the form that a run needs; if it is None, the data set that the configuration names."""
     if dataset is None:
         return load_data(config)
     if isinstance(dataset, Dataset):
@@ -164,7 +177,7 @@ def open_data(config: Config, dataset: DataSource | None = None) -> Dataset:
 
 
 def split_data(config: Config, dataset: Dataset, held_out: float) -> Splits:
-    """Training, validation and held-out parts of the training images, each by seed and class (or group).
+    """Split the training images by seed and class (or group) into training, validation and held-out parts.
 
     Raises:
         UserError: the training part is smaller than a batch, or than `train_subset`.
@@ -188,12 +201,13 @@ def split_data(config: Config, dataset: Dataset, held_out: float) -> Splits:
     return Splits(train_N, validation_N, held_N)
 
 
-def build_session(config: Config, dataset: DataSource | None = None) -> Session:
+def build_session(config: Config, dataset: DataSource | None = None, network: NetworkSource | None = None) -> Session:
     """Check the configuration, load the data and build all parts; nothing is written.
 
     Args:
         config: the run.
-        dataset: data to use instead of the one that `config.data` names.
+        dataset: data to use instead of the data set that `config.data` names.
+        network: networks to use where `config.model` says "own".
 
     Raises:
         UserError: anything that the user can put right, before any training.
@@ -201,19 +215,21 @@ def build_session(config: Config, dataset: DataSource | None = None) -> Session:
     config = check_config(config)
     device = torch.device(config.device)
     dataset = open_data(config, dataset)
-    config, policy = _fill_from_data(config, dataset)
-    executor, generator = build_executor(config, device, dataset)
+    config = _fill_from_data(config, dataset)
+    executor, generator = build_executor(config, device, dataset, network)
     splits = split_data(config, dataset, executor.method.needs.held_out)
     optimizer = make_optimizer(config.optim, executor.parameters())
     generators = {name: generator_for(config.seed, name) for name in ("order", "augmentation")}
     generators["method"] = generator
-    return Session(config, dataset, splits, policy, device, executor, optimizer, generators)
+    return Session(config, dataset, splits, device, executor, optimizer, generators)
 
 
-def build_executor(config: Config, device: torch.device, dataset: Dataset) -> tuple[Executor, torch.Generator]:
-    """The executor of a run with all that it owns, and the generator that its method draws from."""
-    group = build_group(config, len(dataset.classes), dataset.train.shape)
-    teachers = Teachers(load_teachers(config, input_facts(dataset)))
+def build_executor(
+    config: Config, device: torch.device, dataset: Dataset, network: NetworkSource | None = None
+) -> tuple[Executor, torch.Generator]:
+    """Build the executor of a run with all that it owns, and the generator that its method draws from."""
+    group = build_group(config, len(dataset.classes), dataset.train.shape, network)
+    teachers = Teachers(load_teachers(config, input_record(dataset)))
     generator = generator_for(config.seed, "method")
     options = config.method_options
     method = methods.build(config.method, group, generator=generator, teachers=len(teachers), **options)
@@ -225,18 +241,17 @@ def build_executor(config: Config, device: torch.device, dataset: Dataset) -> tu
     return execution.build(config.executor, group, method, config, teachers), generator
 
 
-def _fill_from_data(config: Config, dataset: Dataset) -> tuple[Config, AugmentPolicy]:
+def _fill_from_data(config: Config, dataset: Dataset) -> Config:
     _refuse_gaps(dataset)
-    policy = config.augment.policy(dataset.augment.crop_padding, dataset.augment.flip)
-    if isinstance(dataset.train, LazyImages) and policy.crop_padding > 0:
+    augment = config.augment.resolved(dataset.augment.crop_padding, dataset.augment.flip)
+    if isinstance(dataset.train, LazyImages) and augment.crop_padding:
         raise UserError(
-            f"augment.crop_padding {policy.crop_padding} with images that are decoded again in every step: these get "
+            f"augment.crop_padding {augment.crop_padding} with images that are decoded again in every step: these get "
             "random resized crops; leave it out (augment.crop_min_area says how small they may be)."
         )
     epochs = config.epochs or dataset.epochs
     config.optim.check_length(epochs)
-    augment = dataclasses.replace(config.augment, crop_padding=policy.crop_padding, flip=policy.flip)
-    return dataclasses.replace(config, epochs=epochs, augment=augment), policy
+    return dataclasses.replace(config, epochs=epochs, augment=augment)
 
 
 def _refuse_gaps(dataset: Dataset) -> None:

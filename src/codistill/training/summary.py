@@ -6,76 +6,99 @@ import dataclasses
 import platform
 import resource
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy
 import torch
 
+from codistill.config import config_digest, filled
+from codistill.rundir import (
+    CHECKPOINTS,
+    SELECTED,
+    Concern,
+    ExecutorUsed,
+    ImageCounts,
+    Leader,
+    Machine,
+    Outcome,
+    Parameters,
+    Seconds,
+    Summary,
+    TrialRecord,
+    epoch_folder,
+)
 from codistill.tracing.cost import trainable
 from codistill.training.checkpoint import load_weights
-from codistill.training.configfile import config_digest
-from codistill.training.loop import evaluate, has_leader
+from codistill.training.loop import evaluate
 from codistill.training.seeds import PURPOSES, derive_seed
 from codistill.training.session import Session
 
 __all__ = ["summarise"]
 
 
-def summarise(session: Session) -> dict[str, Any]:
-    """Score the last and the selected weights on the test set; the session is left with the last ones."""
-    config, shape = session.config, session.shape
-    selected = _score(session, "selected", session.best["epoch"])
-    last = _score(session, f"epoch_{session.epoch:04d}", session.epoch)
-    leader = last["validation"]["leader_peer"]
-    splits = session.splits
-    return {
-        "version": 1,
-        "kind": "codistill-run",
-        "label": config.label,
-        "method": config.method,
-        "models": list(config.model),
-        "peers": shape.peers,
-        "group": config.group,
-        "data": config.data,
-        "seed": config.seed,
-        "icl": config.icl,
-        "classes": list(session.dataset.classes),
-        "leader": {"peer": leader, "rule": _rule(session)},
-        "headline": "leader" if has_leader(session) else "mean",
-        "epochs": session.epochs,
-        "last": last,
-        "selected": selected,
-        "parameters": {
-            "training": trainable(session.executor.group) + trainable(session.executor.method),
-            "deployed": trainable(session.executor.group.student(leader)),
-        },
-        "concerns": list(session.concerns.values()),
-        "peak_memory": _peak_memory(session.device),
-        "executor": {
-            "name": config.executor,
-            "trial": None if session.trial is None else dataclasses.asdict(session.trial),
-        },
-        "images": {
-            "train": len(splits.train_N),
-            "validation": len(splits.validation_N),
-            "held_out": len(splits.held_out_N),
-            "test": len(session.dataset.test),
-        },
-        "seeds": {"run": config.seed, **{purpose: derive_seed(config.seed, purpose) for purpose in PURPOSES}},
-        "versions": _versions(),
-        "machine": _machine(session.device),
-        "config_sha256": config_digest(config),
-    }
+def summarise(session: Session, started: float) -> Summary:
+    """Score the last and the selected weights on the test set; the session is left with the last ones.
+
+    Args:
+        session: a run that has trained to its end.
+        started: `time.perf_counter()` when this process took up the run.
+    """
+    config, splits = session.config, session.splits
+    selected = _score(session, SELECTED, session.best["epoch"])
+    last = _score(session, epoch_folder(session.epoch), session.epoch)
+    leader = last.validation.leader_peer
+    counts = (splits.train_N, splits.validation_N, session.dataset.test, splits.held_out_N)
+    train, validation, test, held_out = map(len, counts)
+    return Summary(
+        label=filled(config.label),
+        method=config.method,
+        models=config.model,
+        peers=session.shape.peers,
+        group=config.group,
+        data=config.data,
+        seed=config.seed,
+        icl=config.icl,
+        classes=tuple(session.dataset.classes),
+        leader=Leader(peer=leader, rule=_rule(session)),
+        headline=session.headline,
+        epochs=session.epochs,
+        last=last,
+        selected=selected,
+        concerns=tuple(Concern(**concern) for concern in session.concerns.values()),
+        parameters=_parameters(session, leader),
+        peak_memory=_peak_memory(session.device),
+        executor=_executor(session),
+        images=ImageCounts(train=train, validation=validation, test=test, held_out=held_out),
+        seeds={"run": config.seed, **{purpose: derive_seed(config.seed, purpose) for purpose in PURPOSES}},
+        versions=_versions(),
+        machine=_machine(session.device),
+        config_sha256=config_digest(config),
+        # Last, so that the total includes the scoring.
+        seconds=Seconds(training=session.seconds, total=time.perf_counter() - started),
+    )
 
 
-def _score(session: Session, checkpoint: str, epoch: int) -> dict[str, Any]:
-    load_weights(session.out / "checkpoints" / checkpoint, session.executor.modules())
+def _score(session: Session, checkpoint: str, epoch: int) -> Outcome:
+    load_weights(session.out / CHECKPOINTS / checkpoint, session.executor.modules())
     validation = evaluate(session, session.dataset.train.take(session.splits.validation_N), session.leader)
-    # The validation part names the student to deploy where the method does not; the test set never does.
-    test = evaluate(session, session.dataset.test, validation["leader_peer"])
-    return {"epoch": epoch, "validation": validation, "test": test}
+    # The validation part names the student to deploy if the method does not; the test set never does.
+    test = evaluate(session, session.dataset.test, validation.leader_peer)
+    return Outcome(epoch=epoch, validation=validation, test=test)
+
+
+def _parameters(session: Session, leader: int) -> Parameters:
+    executor = session.executor
+    return Parameters(
+        training=trainable(executor.group) + trainable(executor.method),
+        deployed=trainable(executor.group.student(leader)),
+    )
+
+
+def _executor(session: Session) -> ExecutorUsed:
+    trial = None if session.trial is None else TrialRecord(**dataclasses.asdict(session.trial))
+    return ExecutorUsed(name=session.config.executor, trial=trial)
 
 
 def _rule(session: Session) -> str:
@@ -85,7 +108,7 @@ def _rule(session: Session) -> str:
 
 
 def _peak_memory(device: torch.device) -> int:
-    """Bytes: allocated on a CUDA device, else the resident set of this process since it started."""
+    """Return bytes: the most allocated on a CUDA device, else the largest resident set of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -102,9 +125,9 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _machine(device: torch.device) -> dict[str, Any]:
+def _machine(device: torch.device) -> Machine:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
-    return {"device": str(device), "processor": name, "threads": torch.get_num_threads()}
+    return Machine(device=str(device), processor=name, threads=torch.get_num_threads())
 
 
 def _processor() -> str:

@@ -1,80 +1,92 @@
-"""Frozen teachers for kd, from where a user has them: a run, an exported student, or torchvision with its weights."""
+"""Frozen teachers: from a run, from an exported student, or from torchvision with its weights."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import load_file
 from torch import nn
 
 from codistill import models
+from codistill.config import Config, read_config
 from codistill.errors import UserError
 from codistill.peers.features import find_classifier
-from codistill.training.config import Config
-from codistill.training.facts import pixels_differ
-from codistill.training.files import read_json
+from codistill.rundir import CONFIG, INPUT, OWN_NETWORK, InputRecord, read_json, read_record
+from codistill.training.input_record import pixels_differ
 from codistill.training.student import load_student
 
 __all__ = ["load_teachers"]
 
 PRETRAINED = "torchvision:"
 
+EXPORTED = "student.json"
+"""What `codistill export` writes next to the weights."""
 
-def load_teachers(config: Config, data: Mapping[str, Any]) -> list[nn.Module]:
-    """Build every teacher that the configuration names.
+
+def load_teachers(config: Config, data: InputRecord) -> list[nn.Module]:
+    """Build all teachers that the configuration names.
 
     A name is a run directory (its leader teaches), a folder that `codistill export` wrote, or "torchvision:NAME", which
     torchvision loads with its default weights.
 
     Args:
         config: the run.
-        data: what its networks expect and give (`input_facts`). A teacher that learned on images of another size, mean
-            or deviation gets these all the same, with a warning.
+        data: what the run's networks expect and give. A teacher that was trained on images of another size, mean or
+            deviation is used as it is, with a warning.
 
     Raises:
-        UserError: nothing of these kinds is there, or the teacher has other classes or channels than the data.
+        UserError: a name is none of these, or the teacher has other classes or channels than the data.
     """
     return [_load(name, data) for name in config.teachers]
 
 
-def _load(name: str, data: Mapping[str, Any]) -> nn.Module:
-    num_classes, in_channels = len(data["classes"]), data["channels"]
+def _load(name: str, data: InputRecord) -> nn.Module:
     if name.startswith(PRETRAINED):
-        return _from_torchvision(name.removeprefix(PRETRAINED), num_classes, in_channels)
+        return _from_torchvision(name.removeprefix(PRETRAINED), len(data.classes), data.channels)
     folder = Path(name)
-    facts_file = next((f for f in (folder / "student.json", folder / "input.json") if f.is_file()), None)
-    if facts_file is None:
+    file = next((f for f in (folder / EXPORTED, folder / INPUT) if f.is_file()), None)
+    if file is None:
         raise UserError(f"teacher {name!r} is no finished run and no exported student: give the folder of either.")
-    facts = read_json(facts_file)
-    if len(facts["classes"]) != num_classes or facts["channels"] != in_channels:
+    taught = read_record(file, InputRecord)
+    _refuse_other_classes(name, taught, data)
+    _warn_of_other_pixels(name, taught, data)
+    exported = file.name == EXPORTED
+    names = (read_json(file)["model"],) if exported else read_config(folder / CONFIG).model
+    if OWN_NETWORK in names:
         raise UserError(
-            f"teacher {name!r} knows {len(facts['classes'])} classes in images of {facts['channels']} channels, the "
-            f"data has {num_classes} in {in_channels}: choose a teacher that was trained on this data."
+            f"teacher {name!r} is a network that was given from Python, and its folder does not hold the network's "
+            "code: choose a teacher whose network has a name (a function in a file will do)."
         )
-    # Data that name no classes call them "0", "1" and so on.
-    unnamed = [str(label) for label in range(num_classes)]
-    named = unnamed not in (facts["classes"], data["classes"]) or set(facts["classes"]) & set(data["classes"])
-    for label, (taught, wanted) in enumerate(zip(facts["classes"], data["classes"], strict=True) if named else ()):
-        if taught != wanted:
+    if not exported:
+        return load_student(folder)
+    network = models.build(names[0], len(data.classes), data.channels)
+    network.load_state_dict(load_file(folder / "student.safetensors"))
+    return network
+
+
+def _refuse_other_classes(name: str, taught: InputRecord, data: InputRecord) -> None:
+    if len(taught.classes) != len(data.classes) or taught.channels != data.channels:
+        raise UserError(
+            f"teacher {name!r} knows {len(taught.classes)} classes in images of {taught.channels} channels, the data "
+            f"has {len(data.classes)} in {data.channels}: choose a teacher that was trained on this data."
+        )
+    # Data without names for their classes call them "0", "1" and so on.
+    unnamed = tuple(str(label) for label in range(len(data.classes)))
+    if unnamed in (taught.classes, data.classes) and not set(taught.classes) & set(data.classes):
+        return
+    for label, (theirs, wanted) in enumerate(zip(taught.classes, data.classes, strict=True)):
+        if theirs != wanted:
             raise UserError(
-                f"teacher {name!r} knows other classes than the data: its class {label} is {taught!r}, that of the "
+                f"teacher {name!r} knows other classes than the data: its class {label} is {theirs!r}, that of the "
                 f"data {wanted!r}; choose a teacher that was trained on these classes, in this order."
             )
-    _warn_of_other_pixels(name, facts, data)
-    if facts_file.name == "student.json":
-        network = models.build(facts["model"], num_classes, in_channels)
-        network.load_state_dict(load_file(folder / "student.safetensors"))
-        return network
-    return load_student(folder)
 
 
-def _warn_of_other_pixels(name: str, facts: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-    difference = pixels_differ(facts, data)
+def _warn_of_other_pixels(name: str, taught: InputRecord, data: InputRecord) -> None:
+    difference = pixels_differ(taught, data)
     if difference is not None:
-        warnings.warn(f"teacher {name!r} did not learn on such images ({difference}): it may teach badly", stacklevel=2)
+        warnings.warn(f"teacher {name!r} was trained on other images ({difference}): it may teach badly", stacklevel=2)
 
 
 def _from_torchvision(name: str, num_classes: int, in_channels: int) -> nn.Module:
