@@ -235,3 +235,14 @@ def test_a_map_that_is_not_there_is_refused(own, kind, path, sentence):
     found = refusal(lambda: made(own, probes.group_of(kind), "Maps", path))
     assert repr(path) in found
     assert "map" in found
+
+
+def test_the_mixed_network_of_fused_peers_keeps_away_from_the_wrong_kernel(own):
+    def net():
+        return nn.Sequential(nn.Conv2d(3, 8, 1, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+
+    scopes = []
+    for probe in ("Averaged", "Mixed"):
+        group = NetworkGroup([net(), net()], example=torch.zeros(2, 3, 8, 8)).double()
+        scopes.append(type(made(own, group, probe, executor="fused")._safe).__name__)
+    assert scopes == ["nullcontext", "_Safe"]

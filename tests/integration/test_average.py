@@ -11,7 +11,7 @@ from interrupted_runs import cut_and_resumed, weights_of
 
 from codistill.data import normalise
 from codistill.errors import UserError
-from codistill.training import load_student, read_config, train
+from codistill.training import Silent, load_student, read_config, train
 from codistill.training.evaluate import evaluate_run
 from codistill.training.student import load_group
 
@@ -61,6 +61,29 @@ def test_the_average_is_scored_and_handed_back(averaged, digits, tmp_path):
         error, nll = scores_of(student, digits)
         assert test["peers"][peer]["top1_error"] == pytest.approx(error, abs=1e-4)
         assert test["peers"][peer]["nll"] == pytest.approx(nll, rel=1e-5)
+
+
+class ByHand(Silent):
+    """Follows the weights after every step."""
+
+    def __init__(self):
+        self.mean, self.steps = {}, 0
+
+    def on_step(self, session, step, steps):
+        decay = min(1 - 1 / (self.steps + 1), 0.9)
+        for name, now in session.executor.group.state_dict().items():
+            old = self.mean.get(name, torch.zeros_like(now))
+            self.mean[name] = decay * old + (1 - decay) * now if now.is_floating_point() else now.clone()
+        self.steps += 1
+
+
+def test_the_average_of_a_run_follows_every_step(averaged, digits, tmp_path):
+    by_hand = ByHand()
+    train(dataclasses.replace(averaged, out=tmp_path / "run"), dataset=digits, observers=[by_hand])
+    weights = weights_of(tmp_path / "run")
+    assert by_hand.steps == 2 * 5
+    for name, value in by_hand.mean.items():
+        torch.testing.assert_close(weights[f"averages.{name}"], value, msg=name)
 
 
 @pytest.mark.parametrize("average", [1.0, -0.5, float("nan")])

@@ -57,6 +57,8 @@ def test_a_run_with_needs_resumes_to_the_bit(settings, digits, tmp_path, probe, 
     assert any(name.startswith("averages.") for name in names) == (probe in ("Averaged", "Everything"))
     assert any(".heads." in name for name in names) == (probe in ("Heads", "Everything"))
     assert whole.summary["images"]["held_out"] == (72 if probe in ("HeldOut", "Everything") else 0)
+    renewed = not torch.equal(names["method.held"], torch.ones_like(names["method.held"]))
+    assert renewed == (probe in ("HeldOut", "Everything"))
     # What is trained only is no part of a student.
     student = load_student(tmp_path / "whole", 0)
     assert sorted(dict(student.named_children())) == ["fc", "flat", "pool", "stage1", "stage2", "stem"]

@@ -1,9 +1,9 @@
-"""Every method once more, slowly: float64, Python loops over students and rows, the equations of papers/METHODS.md.
+"""Every method once more, slowly: float64, Python loops over students and rows, the equations of the papers.
 
 Written from the equations alone, without a look at src/codistill/methods or src/codistill/targets. A row is one image
 (or one position of a dense prediction). Gradients come from autograd through these scalar operations; `.detach()`
-stands exactly where METHODS.md puts a stop-gradient. Target rules are in reference_targets.py, OKDDip in
-reference_okddip.py.
+stands exactly where the method cards (docs/methods) put a stop-gradient. Target rules are in reference_targets.py,
+OKDDip in reference_okddip.py.
 
     z[i][n]  logits of student i on row n, a vector [C]        h[i][n]  its features, a vector [D_i]
     y[n]     the label of row n: an int, or probabilities [C]   r[n]    the row's weight in every mean (0: ignored)

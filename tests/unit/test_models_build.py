@@ -11,7 +11,7 @@ from codistill.models.resnet import BasicBlock, Bottleneck, ResNet
 from codistill.models.vgg import VGG
 from codistill.models.wide_resnet import WideResNet
 
-# METHODS.md section 2 for the papers' networks; the others follow from the definitions of their own papers.
+# As printed or implied by the papers for their networks; the others follow from the definitions of their own papers.
 PARAMETERS = {
     "resnet8_tiny": (44_230, 48_640, 48),
     "resnet20": (272_474, 278_324, 64),

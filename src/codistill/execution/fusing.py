@@ -13,6 +13,7 @@ from codistill.peers.features import Classifier
 from codistill.peers.pooling import pool
 from codistill.tracing.modes import modes_kept
 from codistill.tracing.recording import has_hooks
+from codistill.tracing.segment import holder_of
 from codistill.tracing.trace import trace_layers
 
 __all__ = ["FusedNetwork", "channels_last"]
@@ -45,7 +46,8 @@ class FusedNetwork(nn.Module):
         self._shared: list[tuple[nn.Parameter, list[nn.Parameter]]] = []
         for path, layer in wide.items():
             self._share(layer, [net.get_submodule(path) for net in networks])
-            _install(layers, path, layer)
+            holder, name = holder_of(layers, path)
+            holder.add_module(name, layer)
         self._forwards = {mode: fx.GraphModule(layers, graph) for mode, graph in graphs.items()}
         self.layers = layers.train(networks[0].training)
         self.training = networks[0].training
@@ -152,12 +154,3 @@ def _refuse_unless_fused(node: fx.Node, net: nn.Module, peers: int) -> None:
 
 def _refusal(what: str) -> UserError:
     return UserError(f"executor 'fused' cannot fuse the {what}: use the executor 'loop' (auto does so by itself).")
-
-
-def _install(root: nn.Module, path: str, layer: nn.Module) -> None:
-    *parents, name = path.split(".")
-    for parent in parents:
-        if parent not in root._modules:
-            root.add_module(parent, nn.Module())
-        root = root.get_submodule(parent)
-    root.add_module(name, layer)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["Operation", "Ref", "Segment", "SegmentPlan"]
+__all__ = ["Operation", "Ref", "Segment", "SegmentPlan", "holder_of"]
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,19 @@ def _lookup(root: nn.Module, path: str) -> Any:
     return value
 
 
-def _install(root: nn.Module, net: nn.Module, path: str) -> None:
-    prefix, _, name = path.rpartition(".")
-    for parent in prefix.split(".") if prefix else ():
+def holder_of(root: nn.Module, path: str) -> tuple[nn.Module, str]:
+    """The module of `root` that holds what lies at a dotted path, and its name there; empty modules on the way."""
+    *parents, name = path.split(".")
+    for parent in parents:
         if parent not in root._modules:
             root.add_module(parent, nn.Module())
         root = root.get_submodule(parent)
-    owner = net.get_submodule(prefix)
+    return root, name
+
+
+def _install(root: nn.Module, net: nn.Module, path: str) -> None:
+    root, name = holder_of(root, path)
+    owner = net.get_submodule(path.rpartition(".")[0])
     value = getattr(owner, name)
     if hasattr(root, name):
         return
