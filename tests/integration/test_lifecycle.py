@@ -92,14 +92,12 @@ def test_an_observer_that_fails_leaves_nothing_open(config, digits, counting):
     assert (counting.alive, counting.closed) == (0, 1)
 
 
-@pytest.mark.xfail(strict=True, reason="what build_session refuses after its executor was built leaves that one open")
 def test_a_session_that_cannot_be_built_leaves_nothing_open(config, digits, counting):
     with pytest.raises(ValueError, match="batch_size"):
         train(dataclasses.replace(config, batch_size=10_000), dataset=digits)
     assert counting.alive == 0
 
 
-@pytest.mark.xfail(strict=True, reason="Session.settle drops the executor that stood for the choice without a close")
 def test_an_executor_that_gives_its_place_to_another_is_closed(config, digits, counting, monkeypatch):
     class Choosing(Counting):
         name = "loop"

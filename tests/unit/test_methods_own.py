@@ -78,6 +78,7 @@ def test_what_a_step_gives_is_checked(given, says, tmp_path):
             "def __init__(self, shape):\n        super().__init__(shape)\n        self.leader = 2",
             "names the student 2 as leader of 2: give an int from 0 to 1, or None.",
         ),
+        ("deploys_average = True", "deploys averages and has none: set needs = Needs(averaged=0.999)."),
         (
             "@classmethod\n    def needs_of(cls, options):\n        return Needs(held_out=1.5)",
             "needs.held_out 1.5: it is a share of the training images; give 0 to below 1.",

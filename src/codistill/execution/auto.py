@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from codistill.execution.fused import FusedExecutor
 from codistill.execution.loop import LoopExecutor
 from codistill.execution.recompute import RecomputeExecutor
 from codistill.tracing.cost import forward_cost
-from codistill.types import Progress
+from codistill.types import PeerOutputs, Progress, StepOutput
 
 __all__ = ["AutoExecutor", "Trial", "free_bytes"]
 
@@ -68,6 +68,22 @@ class AutoExecutor(LoopExecutor):
     takes: ClassVar[frozenset[str]] = frozenset({"compile", "micro_batch", "memory_limit", "deterministic"})
     SHARE: ClassVar[float] = 0.8
     """Of the free memory, where no limit is given."""
+
+    def compile(self, backend: str = "inductor") -> None:
+        """Nothing yet: the executor that is chosen will be compiled."""
+
+    def train_step(self, *args: Any, **kwargs: Any) -> tuple[StepOutput, PeerOutputs]:
+        """See `Executor.train_step`; as `loop`, so not with micro-batches before `settled`.
+
+        Raises:
+            UserError: `micro_batch` is set, which `loop` cannot do.
+        """
+        if self.options.micro_batch:
+            raise UserError(
+                f"micro_batch {self.options.micro_batch} with executor {self.name!r} before its choice: call settled() "
+                "first, or build 'recompute'."
+            )
+        return super().train_step(*args, **kwargs)
 
     def settled(self, views: Tensor | Sequence[Tensor], labels_B: Tensor, progress: Progress) -> tuple[Executor, Trial]:
         """See `Executor.settled`."""

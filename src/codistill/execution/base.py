@@ -212,6 +212,11 @@ class Executor:
 
     def _with_others(self, outputs: PeerOutputs, views: Tensor | Sequence[Tensor]) -> PeerOutputs:
         """The outputs with those of teachers, averages and the mixed network."""
+        if len(self.teachers) != self.method.shape.teachers:
+            raise UserError(
+                f"{len(self.teachers)} teachers for a method built for {self.method.shape.teachers}: give "
+                "codistill.execution.build the teachers."
+            )
         outputs = self.teachers.add_to(outputs, views)
         if self.mixed is not None:
             outputs = dataclasses.replace(outputs, mixed_logits=self.mixed.run(views))

@@ -150,7 +150,7 @@ def build(
         raise UserError(f"method {name!r} defines no step: write step(self, rows, progress) -> StepOutput.")
     own = ".py:" in name
     method = call(name, method_class, shape, **keywords) if own else method_class(shape, **keywords)
-    check_built(method, name, shape)
+    check_built(method, name, shape, needs)
     method.needs = needs
     return method
 

@@ -13,11 +13,13 @@ from codistill.types import GroupShape, Needs, PeerOutputs, StepOutput
 __all__ = ["check_built", "check_step"]
 
 
-def check_built(method: nn.Module, name: str, shape: GroupShape) -> None:
+def check_built(method: nn.Module, name: str, shape: GroupShape, needs: Needs) -> None:
     """UserError where the constructor left out what the base class sets, or set it out of range."""
     if not all(hasattr(method, attribute) for attribute in ("shape", "leader", "_unmoved")):
         raise UserError(f"method {name!r} is not set up: call super().__init__(shape) first in its constructor.")
     leader = method.leader
+    if getattr(method, "deploys_average", False) and needs.averaged is None:
+        raise UserError(f"method {name!r} deploys averages and has none: set needs = Needs(averaged=0.999).")
     if leader is not None and not (isinstance(leader, int) and 0 <= leader < shape.peers):
         raise UserError(
             f"method {name!r} names the student {leader!r} as leader of {shape.peers}: give an int from 0 to "

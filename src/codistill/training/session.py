@@ -121,7 +121,10 @@ class Session:
         views = [torch.randn(shape, generator=own).to(self.device) for _ in range(count)]
         labels_B = self.task.random_labels(self.config.batch_size, own).to(self.device)
         progress = Progress(self.epochs / 2, self.epochs)
-        self.executor, self.trial = self.executor.settled(views if self.config.icl else views[0], labels_B, progress)
+        chosen, self.trial = self.executor.settled(views if self.config.icl else views[0], labels_B, progress)
+        if chosen is not self.executor:
+            self.executor.close()
+        self.executor = chosen
         self.config = dataclasses.replace(self.config, executor=self.executor.name)
 
     def state(self) -> dict[str, Any]:
@@ -216,8 +219,9 @@ def build_session(config: Config, dataset: DataSource | None = None, network: Ne
     device = torch.device(config.device)
     dataset = open_data(config, dataset)
     config = _fill_from_data(config, dataset)
+    splits = split_data(config, dataset, methods.needs_of(config.method, config.method_options).held_out)
+    # The executor last, since nothing that is refused after it would close it.
     executor, generator = build_executor(config, device, dataset, network)
-    splits = split_data(config, dataset, executor.method.needs.held_out)
     optimizer = make_optimizer(config.optim, executor.parameters())
     generators = {name: generator_for(config.seed, name) for name in ("order", "augmentation")}
     generators["method"] = generator
