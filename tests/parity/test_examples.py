@@ -172,7 +172,7 @@ def test_okddip_is_the_library_s_with_its_attention(m: int, options: dict, fract
 
 def test_okddip_s_include_self_is_the_library_s_by_default() -> None:
     stated = inspect.signature(example("okddip").okddip_loss).parameters["include_self"].default
-    assert stated is methods.options("okddip")["include_self"] is False
+    assert stated is build("okddip", make_case(m=4)).include_self is False
 
 
 @pytest.mark.parametrize("teachers", [1, 3])
