@@ -55,26 +55,25 @@ class FusedExecutor(Executor):
         teachers: Sequence[nn.Module] | Teachers = (),
     ) -> None:
         super().__init__(group, method, options, teachers)
-        self.students = group
         if group.maps:
             raise UserError(
                 f"executor 'fused' with a method that reads {', '.join(group.maps)}: it gives logits and features "
                 "only; use the executor 'loop'."
             )
-        if isinstance(self.students, NetworkGroup):
-            networks, classifier, unfused = list(self.students.networks), self.students.classifiers[0], []
-        elif isinstance(self.students, SharedGroup) and len(self.students.splits) == 1:
-            networks, classifier = list(self.students.levels[0].children()), self.students.classifier
-            unfused = [self.students.trunk]
+        if isinstance(self.group, NetworkGroup):
+            networks, classifier, unfused = list(self.group.networks), self.group.classifiers[0], []
+        elif isinstance(self.group, SharedGroup) and len(self.group.splits) == 1:
+            networks, classifier = list(self.group.levels[0].children()), self.group.classifier
+            unfused = [self.group.trunk]
         else:
-            what = "a tree of several splits" if isinstance(self.students, SharedGroup) else type(group).__name__
+            what = "a tree of several splits" if isinstance(self.group, SharedGroup) else type(group).__name__
             raise UserError(f"executor 'fused' cannot fuse {what}: give networks or branches, or use 'loop'.")
         _refuse_all_but_images_and_logits(group, classifier)
         # An operation that mixes channels would mix peers, by broadcasting for one; a list of operations is no proof.
-        first = next(self.students.parameters())
-        images = torch.randn(2, *self.students.image_shape, generator=torch.Generator().manual_seed(0)).to(first)
+        first = next(self.group.parameters())
+        images = torch.randn(2, *self.group.image_shape, generator=torch.Generator().manual_seed(0)).to(first)
         # Before their weights lie in those of the fused network, in its layout.
-        expected = _evaluated([self.students], partial(self.students, images))
+        expected = _evaluated([self.group], partial(self.group, images))
         self.network = FusedNetwork(networks, classifier)
         # The mixed network is no part of the fused one.
         self._safe = safe_convolutions(self.network, self.teachers, *unfused, *([group] if self.mixed else []))
@@ -94,22 +93,22 @@ class FusedExecutor(Executor):
         return self._run_fused(views)
 
     def _run_fused(self, views: Tensor | Sequence[Tensor]) -> PeerOutputs:
-        if isinstance(self.students, SharedGroup):
-            values, trunk = self.students.run_trunk(views)
+        if isinstance(self.group, SharedGroup):
+            values, trunk = self.group.run_trunk(views)
             if any(len(value) > 1 for value in values):
                 raise UserError(
-                    f"executor 'fused' cannot fuse branches at {next(iter(self.students.splits))!r}: more than one "
+                    f"executor 'fused' cannot fuse branches at {next(iter(self.group.splits))!r}: more than one "
                     "value crosses this split; choose another one, or use the executor 'loop'."
                 )
             inputs = [value[0] for value in values]
         else:
-            inputs, trunk = self.students.view_of_each(views), None
+            inputs, trunk = self.group.view_of_each(views), None
         logits_PBC, features = self.network(channels_last(torch.cat(inputs, dim=1)))
         return PeerOutputs(logits_PBC, features, trunk)
 
     def _refuse_unless_same(self, images: Tensor, expected: PeerOutputs) -> None:
         try:
-            found = _evaluated([self.students, self.network], partial(self._run_fused, images))
+            found = _evaluated([self.group, self.network], partial(self._run_fused, images))
         except (RuntimeError, TypeError) as error:
             reason = first_line(error)
         else:

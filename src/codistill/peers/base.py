@@ -79,6 +79,8 @@ class PeerGroup(nn.Module):
 
     def owned_parameters(self, peers: Collection[int]) -> list[nn.Parameter]:
         """The parameters that these peers run through and no other one, their extra heads among them."""
+        if not peers:
+            return []  # Asked for in every step, and most steps pause nobody.
         rest = [peer for peer in range(self.shape.peers) if peer not in peers]
         others = {id(p) for peer in rest for p in self.peer_parameters(peer).values()}
         own = {id(p): p for peer in peers for p in self.peer_parameters(peer).values() if id(p) not in others}
