@@ -50,20 +50,25 @@ class StepOutput:
 class Progress:
     """Position in a run, for ramp-ups: `epoch` epochs of `epochs` are done (0.5: half of the first one).
 
+    `epoch` may be a 0-dim fp64 tensor on the method's device. A recorded step then reads the position of each replay;
+    a Python number would stay what it was in the step that was recorded.
+
     Raises:
-        UserError: `epochs` is not positive or `epoch` is negative.
+        UserError: `epochs` is not positive or `epoch` is negative (a tensor's value is not looked at).
     """
 
-    epoch: float
+    epoch: float | Tensor
     epochs: float
 
     def __post_init__(self) -> None:
-        if not self.epochs > 0 or not self.epoch >= 0:
+        if not self.epochs > 0 or not (isinstance(self.epoch, Tensor) or self.epoch >= 0):
             raise UserError(f"progress {self.epoch} of {self.epochs} epochs: give epoch >= 0 and epochs > 0.")
 
     @property
-    def fraction(self) -> float:
-        """The share of the run that is done, 0 to 1."""
+    def fraction(self) -> float | Tensor:
+        """The share of the run that is done, 0 to 1; a tensor where `epoch` is one."""
+        if isinstance(self.epoch, Tensor):
+            return (self.epoch / self.epochs).clamp(max=1.0)
         return min(self.epoch / self.epochs, 1.0)
 
 

@@ -10,6 +10,7 @@ from codistill import methods, models
 from codistill.errors import UserError
 from codistill.execution import FusedExecutor, LoopExecutor
 from codistill.execution.fusing import FusedNetwork
+from codistill.execution.layers import FirstConv2d
 from codistill.peers import BranchedGroup, NetworkGroup, TreeGroup
 from codistill.types import Progress
 
@@ -105,6 +106,27 @@ def test_deep_fused_peers_train_as_the_loop_trains_them():
 def test_fused_peers_of_a_network_of_ones_own_train_as_the_loop_trains_them():
     expected = train(LoopExecutor, group_of("views", "networks", 3), "okddip")
     assert_agree(train(FusedExecutor, group_of("views", "networks", 3), "okddip"), expected)
+
+
+@pytest.mark.parametrize("kind", ["networks", "branches"])
+def test_an_input_that_peers_share_need_not_be_repeated(monkeypatch, kind):
+    expected = train(LoopExecutor, group_of("resnet8_tiny", kind), "dml")
+    widths, forward = set(), FirstConv2d.forward
+
+    class OnGpu(FusedExecutor):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.network.repeats = False
+
+    monkeypatch.setattr(FirstConv2d, "forward", lambda self, x: widths.add(x.shape[1]) or forward(self, x))
+    assert_agree(train(OnGpu, group_of("resnet8_tiny", kind), "dml"), expected)
+    # Views of their own, in one of the steps, lie side by side.
+    assert max(widths) == PEERS * min(widths)
+
+
+def test_a_first_layer_that_cannot_take_a_shared_input_gets_it_repeated():
+    group = group_of("views", "networks")
+    assert FusedExecutor(group, methods.build("dml", group)).network.repeats
 
 
 def test_every_fused_peer_drops_units_of_its_own(monkeypatch):

@@ -26,7 +26,7 @@ def trial(group, allowed=None, method="okddip", timed=True):
 
 
 def clock(monkeypatch, **seconds):
-    monkeypatch.setattr(auto, "_times", lambda steps, device: {name: seconds[name] for name in steps})
+    monkeypatch.setattr(auto, "fastest", lambda steps, device: ({name: seconds[name] for name in steps}, {}))
 
 
 @pytest.mark.parametrize(("fused", "chosen"), [(0.5, "fused"), (0.96, "loop"), (2.0, "loop")])
@@ -47,7 +47,7 @@ def test_a_group_that_cannot_be_fused_runs_in_a_loop_and_the_reason_is_kept(monk
 
 
 def test_without_a_clock_students_of_little_work_are_fused(monkeypatch):
-    monkeypatch.setattr(auto, "_times", None)
+    monkeypatch.setattr(auto, "fastest", None)
     students = networks(*["resnet8_tiny"] * 3)
     assert trial(students, timed=False).chosen == "fused"
     found = trial(networks("resnet8_tiny", "wrn10_1", "wrn10_1"), timed=False)

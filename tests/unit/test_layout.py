@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from codistill import models
-from codistill.execution import lay_out
+from codistill.execution import lay_out, layout
 from codistill.peers import BranchedGroup, NetworkGroup
 
 IMAGE = (3, 32, 32)
@@ -70,3 +70,28 @@ def test_weights_of_five_axes_are_left_alone():
     group = NetworkGroup([net], example=torch.zeros(2, 1, 8, 8))
     assert not lay_out(group, (1, 8, 8))
     assert group(torch.zeros(2, 1, 8, 8)).logits_PBC.shape == (1, 2, 3)
+
+
+@pytest.mark.parametrize(("seconds", "faster"), [(0.5, True), (0.96, False), (2.0, False)])
+def test_a_layout_that_is_measured_must_be_clearly_faster(monkeypatch, seconds, faster):
+    run = []
+
+    def fastest(steps, device):
+        for name, step in steps.items():
+            step()
+            run.append(name)
+        return {"planar": 1.0, "channels last": seconds}, {}
+
+    monkeypatch.setattr(layout, "fastest", fastest)
+    network = models.build("resnet8_tiny", 5)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert layout.is_faster(network, (4, *IMAGE), torch.device("cpu"), torch.bfloat16) == faster
+    assert run == ["planar", "channels last"]
+    assert is_channels_last(network) == {False}
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_without_memory_for_a_measurement_the_layout_stays(monkeypatch):
+    monkeypatch.setattr(layout, "fastest", lambda steps, device: ({"planar": 1.0}, {"channels last": "out of memory"}))
+    assert not layout.is_faster(models.build("resnet8_tiny", 5), (4, *IMAGE), torch.device("cpu"), None)

@@ -44,7 +44,7 @@ def training_views(
     """Yield one epoch of training images as the networks see them.
 
     Args:
-        images: all training images.
+        images: all training images, in files, in memory or on the device.
         batches: the indices of each step, int64 [B].
         policy: how images are distorted; mixup and cutmix, which also change the labels, are applied by `mix_views`.
         mean: one number per channel, for images scaled to 0..1.
@@ -56,8 +56,8 @@ def training_views(
         device: where the views go; images in memory are cropped there.
 
     Returns:
-        (V views float32 [B, C, H, W] on the device, labels int64 [B] on the CPU) for every step. The next step
-        overwrites the views.
+        (V views float32 [B, C, H, W] on the device, labels int64 [B] where those of `images` are) for every step. The
+        next step overwrites the views.
 
     Raises:
         UserError: there is more than one policy, but not one per view, or an image cannot be decoded.
@@ -90,7 +90,9 @@ def _frames(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Cropped and flipped images [V, B, C, H, W]: uint8, or float32 from files if there is a normaliser."""
     if isinstance(images, ImageSet):
-        for index_B in batches:
+        # One copy for all steps: copying the indices of each would delay it.
+        index_M = torch.cat(list(batches)).to(images.images_NCHW.device)
+        for index_B in index_M.split([len(index_B) for index_B in batches]):
             chosen = images.images_NCHW[index_B].to(device, non_blocking=True)
             yield crop_and_flip(chosen, policy, views, generator), images.labels_N[index_B]
         return

@@ -8,7 +8,7 @@ from codistill.lazy import import_on_use
 
 if TYPE_CHECKING:
     from codistill.execution.auto import AutoExecutor, Trial, free_bytes
-    from codistill.execution.base import Executor, through_boundary
+    from codistill.execution.base import AMP, Executor, through_boundary
     from codistill.execution.catalog import EXECUTORS, build, check_executor, find
     from codistill.execution.fused import FusedExecutor
     from codistill.execution.layout import lay_out
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from codistill.execution.recompute import RecomputeExecutor
 
 __all__ = [
+    "AMP",
     "EXECUTORS",
     "AutoExecutor",
     "ExecutionOptions",
@@ -39,7 +40,7 @@ import_on_use(
     __name__,
     {
         "auto": "AutoExecutor Trial free_bytes",
-        "base": "Executor through_boundary",
+        "base": "AMP Executor through_boundary",
         "catalog": "EXECUTORS build check_executor find",
         "fused": "FusedExecutor",
         "layout": "lay_out",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,19 +16,21 @@ from codistill.execution.base import Executor
 from codistill.execution.fused import FusedExecutor
 from codistill.execution.loop import LoopExecutor
 from codistill.execution.recompute import RecomputeExecutor
+from codistill.execution.replay import CudaGraph, Recording, Replayed
+from codistill.execution.stopwatch import fastest, layers_undisturbed
 from codistill.tracing.cost import forward_cost
 from codistill.types import PeerOutputs, Progress, StepOutput
 
 __all__ = ["AutoExecutor", "Trial", "free_bytes"]
 
-WARM_UP, ROUNDS, SECONDS = 2, 7, 10.0
-"""Steps before the clock starts, timed steps of each executor, and the time after which no further round begins."""
-
 WORTH = 0.95
-"""Another executor is taken where its step takes less than this share of a step of `loop`."""
+"""Another way is taken where its step takes less than this share of a step of `loop`."""
 
 SMALL = 30_000_000
 """Multiply-accumulates of a student's forward pass on a batch, below which `fused` was faster when it was measured."""
+
+GRAPHS = " with graphs"
+"""What follows an executor's name where its step is recorded as a CUDA graph and replayed."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,12 @@ class Trial:
 
     Attributes:
         chosen: name of the executor.
-        seconds: per executor tried, the fastest of its steps (forward, method and backward).
-        refused: per executor that cannot run this group, why.
+        seconds: per way tried, the fastest of its steps (forward, method and backward); a way is the name of an
+            executor, followed by " with graphs" where its step was recorded as a CUDA graph.
+        refused: per way that cannot run this group, why.
         held_bytes: what all peers' activations take at once, as `loop` and `fused` hold them.
         allowed_bytes: what they may take; None where no limit is known.
+        cuda_graphs: whether the chosen executor's step is to be recorded as a CUDA graph.
     """
 
     chosen: str
@@ -49,23 +52,30 @@ class Trial:
     refused: Mapping[str, str] = field(default_factory=dict)
     held_bytes: int = 0
     allowed_bytes: int | None = None
+    cuda_graphs: bool = False
 
     def __str__(self) -> str:
         times = ", ".join(f"{name} {1e3 * s:.1f} ms a step" for name, s in self.seconds.items())
         why = [times] if times else []
         why += list(self.refused.values())
-        return f"executor {self.chosen}" + (f" ({'; '.join(why)})" if why else "")
+        chosen = self.chosen + (GRAPHS if self.cuda_graphs else "")
+        return f"executor {chosen}" + (f" ({'; '.join(why)})" if why else "")
 
 
 class AutoExecutor(LoopExecutor):
     """`loop`, until `settled` has found the executor to train with.
+
+    On a CUDA device the trial also records the step of each executor as a CUDA graph, where neither the options nor the
+    method forbid it, and takes the fastest way of all.
 
     `recompute` does all that `loop` does and one forward pass more, so it is taken only where the activations of all
     peers do not fit, or where micro-batches are asked for.
     """
 
     name = "auto"
-    takes: ClassVar[frozenset[str]] = frozenset({"compile", "micro_batch", "memory_limit", "deterministic"})
+    takes: ClassVar[frozenset[str]] = frozenset(
+        {"compile", "cuda_graphs", "micro_batch", "memory_limit", "deterministic"}
+    )
     SHARE: ClassVar[float] = 0.8
     """Of the free memory, where no limit is given."""
 
@@ -113,30 +123,45 @@ class AutoExecutor(LoopExecutor):
         if allowed is not None and held > allowed:
             reason = f"all activations take {held / 2**30:.2f} GiB, and {allowed / 2**30:.2f} GiB are allowed"
             return Trial(RecomputeExecutor.name, {}, {LoopExecutor.name: reason}, held, allowed)
-        if self.group.shape.peers == 1 or not (timed or few):
-            return Trial(LoopExecutor.name, {}, {}, held, allowed)
-        steps, refused = self._steps(views, labels_B, progress)
+        alone, recording = self.group.shape.peers == 1, self._recording(device)
+        graphs = bool(self.options.cuda_graphs)
+        if (alone and recording is None) or not (timed or few):
+            return Trial(LoopExecutor.name, {}, {}, held, allowed, graphs)
+        kinds = (LoopExecutor,) if alone else (LoopExecutor, FusedExecutor)
+        steps, refused = self._steps(kinds, views, labels_B, progress, recording)
         if LoopExecutor.name in refused:
             return Trial(RecomputeExecutor.name, {}, refused, held, allowed)
-        seconds: dict[str, float] = {}
-        try:
-            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-                seconds = _times(steps, device) if timed else {}
-        except torch.OutOfMemoryError:
-            refused[FusedExecutor.name] = "out of memory"
-        fused, loop = seconds.get(FusedExecutor.name), seconds.get(LoopExecutor.name)
-        faster = fused is not None and loop is not None and fused < WORTH * loop if timed else True
-        chosen = FusedExecutor if faster and not refused else LoopExecutor
-        return Trial(chosen.name, seconds, refused, held, allowed)
+        if not timed:
+            chosen = FusedExecutor.name if FusedExecutor.name in steps else LoopExecutor.name
+            return Trial(chosen, {}, refused, held, allowed, graphs)
+        with layers_undisturbed(device):
+            seconds, failed = fastest(steps, device)
+        refused |= failed
+        if LoopExecutor.name in failed:
+            return Trial(RecomputeExecutor.name, {}, refused, held, allowed)
+        chosen, graphs = self._choice(seconds)
+        return Trial(chosen, seconds, refused, held, allowed, graphs)
+
+    def _recording(self, device: torch.device) -> Callable[[], Recording] | None:
+        """What makes a recording to try; None where there is none, or it is not wanted."""
+        wanted = self.options.cuda_graphs is not False and not self.options.deterministic
+        if device.type != "cuda" or not wanted or not self.method.recordable:
+            return None
+        return lambda: CudaGraph(device)
 
     def _steps(
-        self, views: Tensor | Sequence[Tensor], labels_B: Tensor, progress: Progress
-    ) -> tuple[dict[str, Callable[[], None]], dict[str, str]]:
-        """One step of `loop` and of `fused` on copies, each run once, and why one is missing."""
-        steps: dict[str, Callable[[], None]] = {}
+        self,
+        kinds: Sequence[type[Executor]],
+        views: Tensor | Sequence[Tensor],
+        labels_B: Tensor,
+        progress: Progress,
+        recording: Callable[[], Recording] | None,
+    ) -> tuple[dict[str, Callable[[], object]], dict[str, str]]:
+        """One step in every way, on copies, each run once, and why one is missing."""
+        steps: dict[str, Callable[[], object]] = {}
         device = labels_B.device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            for kind in (LoopExecutor, FusedExecutor):
+        with layers_undisturbed(device):
+            for kind in kinds:
                 try:
                     group, method = copy.deepcopy((self.group, self.method))
                     twin = kind(group, method, self.options, self.teachers)
@@ -150,7 +175,18 @@ class AutoExecutor(LoopExecutor):
                         raise
                     return steps, {kind.name: str(error)}
                 steps[kind.name] = step
+                if recording is not None:
+                    steps[kind.name + GRAPHS] = Replayed(step, recording(), list(twin.modules().values()))
         return steps, {}
+
+    def _choice(self, seconds: Mapping[str, float]) -> tuple[str, bool]:
+        """The executor of the fastest way, and whether with graphs; `loop` unless another way is clearly faster."""
+        usual = LoopExecutor.name + (GRAPHS if self.options.cuda_graphs else "")
+        ways = {way: s for way, s in seconds.items() if not self.options.cuda_graphs or way.endswith(GRAPHS)}
+        best = min(ways, key=lambda way: ways[way], default=usual)
+        if usual in ways and ways[best] >= WORTH * ways[usual]:
+            best = usual
+        return best.removesuffix(GRAPHS), best.endswith(GRAPHS)
 
 
 def free_bytes(device: torch.device) -> int | None:
@@ -168,32 +204,10 @@ def free_bytes(device: torch.device) -> int | None:
 
 def _step(
     executor: Executor, views: Tensor | Sequence[Tensor], labels_B: Tensor, progress: Progress
-) -> Callable[[], None]:
+) -> Callable[[], object]:
     def step() -> None:
         executor.group.zero_grad(set_to_none=True)
         executor.method.zero_grad(set_to_none=True)
         executor.train_step(views, labels_B, progress)
 
     return step
-
-
-def _times(steps: Mapping[str, Callable[[], None]], device: torch.device) -> dict[str, float]:
-    """The fastest step of each; they take turns, since another process may slow the machine down for a while."""
-    best: dict[str, float] = {}
-    began = time.perf_counter()
-    for turn in range(WARM_UP + ROUNDS):
-        if turn > 1 and time.perf_counter() - began > SECONDS:
-            break
-        for name, step in steps.items():
-            _wait(device)
-            start = time.perf_counter()
-            step()
-            _wait(device)
-            elapsed = time.perf_counter() - start
-            best[name] = min(elapsed, best.get(name, elapsed))
-    return best
-
-
-def _wait(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)

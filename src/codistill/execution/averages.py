@@ -27,26 +27,37 @@ class Averages:
 
     Attributes:
         group: a copy of the peers that holds the averages.
-        steps: t, the number of steps followed.
     """
 
     def __init__(self, group: PeerGroup, decay: float) -> None:
         self.group = copy.deepcopy(group).eval().requires_grad_(False)
-        self.decay, self.steps = decay, 0
+        self.decay = decay
+        device = next(self.group.parameters()).device
+        # On the device, and never read back, so that `follow` can be part of a step that is recorded and replayed.
+        self._steps = torch.zeros((), device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
+
+    @property
+    def steps(self) -> int:
+        """t, the number of steps followed; reading it makes the host wait for the device."""
+        return int(self._steps)
+
+    @steps.setter
+    def steps(self, steps: int) -> None:
+        self._steps.fill_(steps)
 
     @torch.no_grad()
     def follow(self, group: PeerGroup) -> None:
         """Take in the weights after a step."""
-        weight = 1 - min(1 - 1 / (self.steps + 1), self.decay)
+        weight = 1 - (1 - 1 / (self._steps + 1)).clamp_max(self.decay)
         means = [*self.group.parameters(), *self.group.buffers()]
         pairs = list(zip(means, [*group.parameters(), *group.buffers()], strict=True))
         floating = [(mean, now) for mean, now in pairs if mean.is_floating_point()]
         for mean, now in floating:
-            mean.lerp_(now, weight)
+            mean.lerp_(now, weight.to(mean.dtype))
         for mean, now in pairs:
             if not mean.is_floating_point():
                 mean.copy_(now)
-        self.steps += 1
+        self._steps += 1
 
     @torch.no_grad()
     def run(self, views: Tensor | Sequence[Tensor]) -> PeerOutputs:

@@ -18,7 +18,10 @@ from codistill.methods import Method
 from codistill.peers import PeerGroup, Teachers
 from codistill.types import PeerOutputs, Progress, StepOutput
 
-__all__ = ["Executor", "through_boundary"]
+__all__ = ["AMP", "Executor", "through_boundary"]
+
+AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Name of a mixed precision -> dtype."""
 
 
 class Executor:
@@ -56,12 +59,17 @@ class Executor:
     ) -> None:
         self.group, self.method, self.options = group, method, options or ExecutionOptions()
         self.teachers = teachers if isinstance(teachers, Teachers) else Teachers(teachers)
-        self.amp = torch.bfloat16 if self.options.amp == "bf16" else None
+        self.amp = AMP.get(self.options.amp)
         needs = method.needs
         if len(self.teachers) and len(self.teachers) != method.shape.teachers:
             raise UserError(
                 f"{len(self.teachers)} teachers for a method built for {method.shape.teachers}: build the method with "
                 f"teachers={len(self.teachers)}."
+            )
+        if self.options.cuda_graphs and not method.recordable:
+            raise UserError(
+                f"cuda_graphs with {type(method).__name__}: its step needs the host, so it cannot be recorded; turn "
+                "cuda_graphs off."
             )
         if needs.averaged is not None and self.options.average is not None:
             raise UserError(
@@ -128,6 +136,7 @@ class Executor:
         *,
         sample_weights: Tensor | None = None,
         ignore_index: int | None = None,
+        scale: float | Tensor | None = None,
     ) -> tuple[StepOutput, PeerOutputs]:
         """Forward, the method's loss on the outputs, and backward; gradients are added to the parameters' `.grad`.
 
@@ -141,6 +150,7 @@ class Executor:
             turn: the student whose loss alone is differentiated and who alone moves; None for the whole loss.
             sample_weights: of the method's batch means, [B] or [B, ...]; see `Method.forward`.
             ignore_index: label of the rows that count for nothing; see `Method.forward`.
+            scale: factor on the loss that is differentiated, and so on all gradients; the returned step is without it.
 
         Returns:
             The method's step (detached from the networks) and the outputs it was computed from (leaves).
@@ -148,7 +158,8 @@ class Executor:
         outputs = self.forward(views)
         boundary = outputs.at_boundary()
         step = self.method(boundary, labels_B, progress, sample_weights, ignore_index)
-        (step.loss if turn is None else step.loss_by_peer[turn]).backward()
+        loss = step.loss if turn is None else step.loss_by_peer[turn]
+        (loss if scale is None else loss * scale).backward()
         paused = self._paused(step, turn)
         boundary.silence(paused)
         # Taken away and put back, since the mixed network's gradient reaches every peer, and zeros are no None.

@@ -49,6 +49,8 @@ def check_executor(options: ExecutionOptions, kind: str, device: str) -> None:
         UserError: an option that this executor does not read, or a group or device that it does not run.
     """
     _check_taken(options.executor, options)
+    if options.cuda_graphs and device != "cuda":
+        raise UserError(f"cuda_graphs on the device {device!r}: only CUDA devices have them; turn cuda_graphs off.")
     refusal = find(options.executor).refusal(kind, device)
     if refusal is not None:
         raise UserError(refusal)
@@ -58,9 +60,9 @@ def _check_taken(name: str, options: ExecutionOptions) -> None:
     """UserError for an option that this executor does not read."""
     usual, executor = ExecutionOptions(), find(name)
     # What only the choice by trial reads stays in the settings of the executor that it has chosen.
-    for option in ("compile", "micro_batch"):
+    for option in ("compile", "micro_batch", "cuda_graphs"):
         value = getattr(options, option)
-        if value != getattr(usual, option) and option not in executor.takes:
+        if value not in (getattr(usual, option), False) and option not in executor.takes:
             takers = ", ".join(known for known, other in EXECUTORS.items() if option in other.takes)
             raise UserError(
                 f"{option} {value} with the executor {name!r}: only {takers} can do that; leave one of them out."

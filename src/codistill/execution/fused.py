@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from codistill.errors import UserError
 from codistill.execution.base import Executor
-from codistill.execution.fusing import FusedNetwork, channels_last
+from codistill.execution.fusing import FusedNetwork
 from codistill.execution.onednn_guard import safe_convolutions
 from codistill.execution.options import ExecutionOptions
 from codistill.methods import Method
@@ -45,7 +45,7 @@ class FusedExecutor(Executor):
     """
 
     name = "fused"
-    takes: ClassVar[frozenset[str]] = frozenset({"compile"})
+    takes: ClassVar[frozenset[str]] = frozenset({"compile", "cuda_graphs"})
 
     def __init__(
         self,
@@ -79,6 +79,12 @@ class FusedExecutor(Executor):
         self._safe = safe_convolutions(self.network, self.teachers, *unfused, *([group] if self.mixed else []))
         self._refuse_unless_same(images, expected)
 
+    def train(self, mode: bool = True) -> None:
+        """See `Executor.train`; the fused layers follow the peers' own."""
+        super().train(mode)
+        self.network.train(mode)
+        self.network.follow()
+
     def compile(self, backend: str = "inductor") -> None:
         """See `Executor.compile`; what lies before the fused network stays as it is."""
         self.network.compile(backend=backend)
@@ -103,7 +109,7 @@ class FusedExecutor(Executor):
             inputs = [value[0] for value in values]
         else:
             inputs, trunk = self.group.view_of_each(views), None
-        logits_PBC, features = self.network(channels_last(torch.cat(inputs, dim=1)))
+        logits_PBC, features = self.network(inputs)
         return PeerOutputs(logits_PBC, features, trunk)
 
     def _refuse_unless_same(self, images: Tensor, expected: PeerOutputs) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, fx, nn
 
 from codistill.errors import UserError
-from codistill.execution.layers import fuse_call, widen
+from codistill.execution.layers import fuse_call, widen, widen_first
 from codistill.peers.features import Classifier
 from codistill.peers.pooling import pool
 from codistill.tracing.modes import modes_kept
@@ -16,7 +16,7 @@ from codistill.tracing.recording import has_hooks
 from codistill.tracing.segment import holder_of
 from codistill.tracing.trace import trace_layers
 
-__all__ = ["FusedNetwork", "channels_last"]
+__all__ = ["FusedNetwork"]
 
 
 class FusedNetwork(nn.Module):
@@ -29,6 +29,9 @@ class FusedNetwork(nn.Module):
         networks: of one architecture, on their device.
         classifier: where the features of each are.
 
+    Attributes:
+        repeats: whether an input that all peers share must be repeated for each.
+
     Raises:
         UserError: networks that differ, a forward that torch.fx cannot follow, or an operation that cannot be fused.
     """
@@ -40,23 +43,47 @@ class FusedNetwork(nn.Module):
         layers = nn.Module()
         used = dict.fromkeys(str(n.target) for g in graphs.values() for n in g.nodes if n.op == "call_module")
         wide = {path: _widen(networks, path) for path in used}
+        first = _first_layers(networks, graphs.values())
+        wide |= first
+        # With few input channels, a CPU's convolutions were a little faster in groups.
+        self.repeats = not first or next(networks[0].parameters()).device.type == "cpu"
         for graph in graphs.values():
             for node in graph.nodes:
                 _refuse_unless_fused(node, networks[0], self.peers)
         self._shared: list[tuple[nn.Parameter, list[nn.Parameter]]] = []
+        self._layers = {path: [net.get_submodule(path) for net in networks] for path in wide}
         for path, layer in wide.items():
-            self._share(layer, [net.get_submodule(path) for net in networks])
+            self._share(layer, self._layers[path])
             holder, name = holder_of(layers, path)
             holder.add_module(name, layer)
         self._forwards = {mode: fx.GraphModule(layers, graph) for mode, graph in graphs.items()}
         self.layers = layers.train(networks[0].training)
         self.training = networks[0].training
 
-    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """All peers' images or trunk outputs [B, P*C, ...] -> logits [P, B, C] and features P x [B, D]."""
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Each peer's images or trunk outputs [B, C, ...] -> logits [P, B, C] and features P x [B, D]."""
+        one_for_all = all(own is inputs[0] for own in inputs)
+        x = _channels_last(inputs[0] if one_for_all and not self.repeats else torch.cat(list(inputs), dim=1))
         logits, feature = self._forwards[self.training](x)
         features_BPD = pool(feature, self._axis).unflatten(1, (self.peers, -1))
         return logits.unflatten(1, (self.peers, -1)).transpose(0, 1).contiguous(), features_BPD.unbind(1)
+
+    def follow(self) -> None:
+        """Take over which layers of the peers are in training mode, and which of their parameters learn.
+
+        Raises:
+            UserError: the peers differ in it.
+        """
+        for path, layers in self._layers.items():
+            modes = {layer.training for layer in layers}
+            if len(modes) > 1:
+                raise UserError(
+                    f"executor 'fused' with {path!r} frozen in some students only: freeze alike, or use the executor "
+                    "'loop'."
+                )
+            self.layers.get_submodule(path).train(modes.pop())
+        for fused, parameters in self._shared:
+            fused.requires_grad_(parameters[0].requires_grad)
 
     def hand_gradients_over(self) -> None:
         """Add what `backward` has left to the `.grad` of the peers' own parameters."""
@@ -91,7 +118,17 @@ class FusedNetwork(nn.Module):
             setattr(wide, name, _stack(buffers, empty.shape if empty.ndim else (self.peers,)))
 
 
-def channels_last(x: Tensor) -> Tensor:
+def _first_layers(networks: Sequence[nn.Module], graphs: Iterable[fx.Graph]) -> dict[str, nn.Module]:
+    """The layers that read the input, for one input of all peers; none unless nothing else reads it."""
+    readers = [user for g in graphs for node in g.nodes if node.op == "placeholder" for user in node.users]
+    paths = dict.fromkeys(str(node.target) for node in readers)
+    if any(node.op != "call_module" for node in readers):
+        return {}
+    first = {path: widen_first(networks[0].get_submodule(path), len(networks)) for path in paths}
+    return {} if None in first.values() else {path: layer for path, layer in first.items() if layer is not None}
+
+
+def _channels_last(x: Tensor) -> Tensor:
     """Images or weights of four axes on a CPU, whose grouped convolutions run up to twice as fast in this layout."""
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 and x.device.type == "cpu" else x
 
@@ -99,7 +136,7 @@ def channels_last(x: Tensor) -> Tensor:
 def _stack(tensors: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
     """All values in one tensor of this shape, peer by peer; the tensors become views of it."""
     stacked = torch.stack([tensor.detach() for tensor in tensors]).view(*shape)
-    stacked = channels_last(stacked)
+    stacked = _channels_last(stacked)
     for tensor, part in zip(tensors, stacked.view(len(tensors), *tensors[0].shape), strict=True):
         tensor.data = part
     return stacked

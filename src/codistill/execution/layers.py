@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from codistill.errors import UserError
 
-__all__ = ["BatchedLinear", "fuse_call", "widen"]
+__all__ = ["BatchedLinear", "FirstConv2d", "fuse_call", "widen", "widen_first"]
 
 
 class BatchedLinear(nn.Module):
@@ -39,6 +39,25 @@ class BatchedLinear(nn.Module):
         weight_PIO = self.weight.transpose(1, 2)
         y_PBO = x_PBI @ weight_PIO if self.bias is None else torch.baddbmm(self.bias, x_PBI, weight_PIO)
         return y_PBO.transpose(0, 1).flatten(1)
+
+
+class FirstConv2d(nn.Conv2d):
+    """P convolutions on one input [B, C, H, W], or on one for each, [B, P*C, H, W] -> [B, P*O, H', W'].
+
+    One input needs no groups: that is one convolution of P*O kernels, and the input is not repeated.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """See the class."""
+        groups = self.groups if input.shape[1] == self.in_channels else 1
+        return F.conv2d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, groups)
+
+
+def widen_first(layer: nn.Module, peers: int) -> nn.Module | None:
+    """Return the layer that does for all peers on one input what `layer` does for one; None where there is none."""
+    if type(layer) is not nn.Conv2d or layer.groups != 1 or layer.padding_mode != "zeros":
+        return None
+    return _conv(layer, peers, FirstConv2d)
 
 
 def widen(layer: nn.Module, peers: int) -> nn.Module | None:
@@ -90,8 +109,8 @@ def _is_shape(node: Any) -> bool:
     return isinstance(node, fx.Node) and node.target is getattr
 
 
-def _conv(layer: Any, peers: int) -> nn.Module:
-    return type(layer)(
+def _conv(layer: Any, peers: int, kind: type[nn.Module] | None = None) -> nn.Module:
+    return (kind or type(layer))(
         peers * layer.in_channels,
         peers * layer.out_channels,
         layer.kernel_size,

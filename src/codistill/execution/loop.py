@@ -13,7 +13,7 @@ class LoopExecutor(Executor):
     """What the base class does; see `Executor`."""
 
     name = "loop"
-    takes: ClassVar[frozenset[str]] = frozenset({"compile"})
+    takes: ClassVar[frozenset[str]] = frozenset({"compile", "cuda_graphs"})
 
     def compile(self, backend: str = "inductor") -> None:
         """See `Executor.compile`."""

@@ -22,8 +22,11 @@ class ExecutionOptions:
 
     device: str = setting("auto", "rounding")
     """cpu, cuda, cuda:1, mps; auto takes a GPU where there is one."""
-    amp: Literal["auto", "off", "bf16"] = setting("auto")
-    """Mixed precision of the networks; auto: bfloat16 on CUDA devices that support it, otherwise off."""
+    amp: Literal["auto", "off", "bf16", "fp16"] = setting("auto")
+    """Mixed precision of the networks; auto: bfloat16 on CUDA devices that support it, otherwise off. fp16 scales the
+    loss so that small gradients survive, and is for GPUs without bfloat16."""
+    tf32: bool = setting(False, "rounding")
+    """Let CUDA round the factors of products to TensorFloat-32 where the networks compute in float32: faster."""
     executor: Literal["loop", "fused", "recompute", "processes", "auto"] = setting("auto", "rounding")
     """How the students run: one after the other; fused into one network (faster for small ones); with a second forward
     pass for the backward pass (memory of one student); in parallel in processes of their own (on a CPU of many cores);
@@ -32,6 +35,9 @@ class ExecutionOptions:
     """Auto: choose by a rule, not by measured times, so that each start with the same seed gives the same numbers."""
     compile: bool = setting(False, "rounding")
     """Compile the networks with torch.compile (loop, fused): takes minutes at the start, so measure whether it pays."""
+    cuda_graphs: bool | None = setting(None, "rounding")
+    """Record the training step once as a CUDA graph and replay it (loop, fused): many times faster for small networks
+    on a GPU. If left out, auto measures whether it pays, and all other executors go without."""
     micro_batch: int | None = setting(None)
     """Recompute: images in one pass. The method sees the whole batch, batch norm only these images."""
     memory_limit: float | None = setting(None, "rounding")

@@ -10,8 +10,8 @@ from codistill.rundir.names import FORMAT
 from codistill.rundir.record import Record, RecordError
 
 __all__ = [
-    "KIND", "Concern", "ExecutorUsed", "ImageCounts", "Leader", "Machine", "Outcome", "Parameters", "Seconds",
-    "Summary", "TrialRecord",
+    "KIND", "Concern", "ExecutorUsed", "ImageCounts", "Leader", "Machine", "MultiplyAccumulates", "Outcome",
+    "Parameters", "Seconds", "Summary", "TrialRecord",
 ]  # fmt: skip
 
 KIND = "codistill-run"
@@ -51,6 +51,14 @@ class Parameters(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MultiplyAccumulates(Record):
+    """Of one image in a forward pass: of all students together, and of the one that is handed back."""
+
+    training: int
+    deployed: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Seconds(Record):
     """Time of all epochs, and that of the process that finished the run."""
 
@@ -68,6 +76,7 @@ class TrialRecord(Record):
         refused: why each of the others cannot run the group, a sentence each.
         held_bytes: what the activations of all students take at once.
         allowed_bytes: what they may take; None where no limit is known.
+        cuda_graphs: whether the step is recorded as a CUDA graph.
     """
 
     chosen: str
@@ -75,6 +84,7 @@ class TrialRecord(Record):
     refused: Mapping[str, str]
     held_bytes: int
     allowed_bytes: int | None
+    cuda_graphs: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +118,8 @@ class Machine(Record):
 class Summary(Record):
     """summary.json; its entries are those of docs/run-directory.md, in the same order.
 
-    `headline` says whose score of the last epoch stands for the run in tables: "leader", or "mean" of the students.
+    `headline` says whose score of the last epoch stands for the run in tables: "leader", or "mean" of the students;
+    `figure`, by which figure of it epoch and leader were chosen. `stopped_early`: the run ended before its `epochs`.
     """
 
     version: int = FORMAT
@@ -124,11 +135,14 @@ class Summary(Record):
     classes: tuple[str, ...]
     leader: Leader
     headline: str
+    figure: str = "error"
     epochs: int
+    stopped_early: bool = False
     last: Outcome
     selected: Outcome
     concerns: tuple[Concern, ...] = ()
     parameters: Parameters
+    multiply_accumulates: MultiplyAccumulates | None = None
     seconds: Seconds
     peak_memory: int | None = None
     executor: ExecutorUsed | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,9 +11,10 @@ from torch import Tensor
 
 from codistill import data
 from codistill.data import Images
+from codistill.training.class_balance import balanced_draw
 from codistill.training.session import Session
 
-__all__ = ["Batch", "evaluation_batch", "evaluation_images", "leftover", "training_batches"]
+__all__ = ["Batch", "evaluation_batch", "evaluation_images", "leftover", "plain_batches", "training_batches"]
 
 _MOST, _LEAST, _CACHED_PIXELS = 512, 16, 64 * 32 * 32
 
@@ -37,12 +39,11 @@ def training_batches(session: Session) -> Iterator[Batch]:
 
     The views of a batch are overwritten by the next one.
     """
-    s, part, dataset, policy = session, session.splits.train_N, session.dataset, session.config.augment
-    order = data.batches(len(part), s.config.batch_size, s.generators["order"], s.config.last_batch)
+    s, dataset, policy = session, session.dataset, session.config.augment
     generator = s.generators["augmentation"]
     steps = data.training_views(
-        dataset.train,
-        [part[index_B] for index_B in order],
+        s.images("train"),
+        _order(s, s.generators["order"]),
         policy,
         dataset.mean,
         dataset.std,
@@ -55,6 +56,27 @@ def training_batches(session: Session) -> Iterator[Batch]:
         classes_B = classes_B.to(s.device, non_blocking=True)
         views, labels, classes_B = s.task.mix(views, classes_B, policy, generator)
         yield Batch(views if s.config.icl else views[0], labels, classes_B)
+
+
+def plain_batches(session: Session, generator: torch.Generator, most: int) -> Iterator[Tensor]:
+    """Yield up to `most` batches [B, C, H, W] of an epoch of its own, distorted but not mixed, one view for all."""
+    s, policy = session, session.config.augment
+    policy = dataclasses.replace(policy, policies=policy.policies[:1])
+    steps = data.training_views(
+        s.images("train"), _order(s, generator)[:most], policy, s.dataset.mean, s.dataset.std,
+        views=1, generator=generator, workers=s.workers, device=s.device,
+    )  # fmt: skip
+    for (view,), _ in steps:
+        yield view
+
+
+def _order(session: Session, generator: torch.Generator) -> list[Tensor]:
+    """The images of each step of an epoch."""
+    s, part_N = session, session.splits.train_N
+    if s.config.sampler == "balanced":
+        part_N = part_N[balanced_draw(s.dataset.train.labels_N[part_N], len(s.dataset.classes), generator)]
+    order = data.batches(len(part_N), s.config.batch_size, generator, s.config.last_batch)
+    return [part_N[index_B] for index_B in order]
 
 
 def leftover(session: Session) -> int:

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from codistill import execution
-from codistill.data import Images
 from codistill.errors import unknown
 from codistill.rundir import is_complete
-from codistill.training.checkpoint import checkpoint_folder, load_weights
+from codistill.training.checkpoint import checkpoint_folder, load_statistics, load_weights
 from codistill.training.groups import NetworkSource
 from codistill.training.loop import evaluate
+from codistill.training.numerics import kernels
+from codistill.training.recalibration import lent
 from codistill.training.reopen import rebuild_session, settings_and_state
-from codistill.training.session import DataSource, Session
+from codistill.training.run_data import DataSource
 from codistill.training.student import recorded_leader
 
 __all__ = ["SPLITS", "evaluate_run"]
@@ -53,19 +54,16 @@ def evaluate_run(
     folder = checkpoint_folder(run_dir, checkpoint)
     # For a single pass, an executor that starts slowly is not worth it, and compiling would take minutes.
     executor = execution.find(config.executor).evaluates_as or config.executor
-    changed = {"device": device or config.device, "executor": executor, "compile": False}
+    changed = {"device": device or config.device, "executor": executor, "compile": False, "cuda_graphs": None}
     other = dataset is not None and split == "test"
-    with rebuild_session(dataclasses.replace(config, **changed), dataset, run_dir, other, network) as session:
+    config = dataclasses.replace(config, **changed)
+    with kernels(config), rebuild_session(config, dataset, run_dir, other, network) as session:
         load_weights(folder, session.executor.modules())
         leader = session.leader
-        if leader is None and is_complete(run_dir):
-            leader = recorded_leader(run_dir, checkpoint)
-        elif leader is None and split == "test":
-            # The test set has no say in which student leads, also in an unfinished run.
-            leader = evaluate(session, _validation_part(session), None).leader_peer
-        images = session.dataset.test if split == "test" else _validation_part(session)
-        return evaluate(session, images, leader).to_json()
-
-
-def _validation_part(session: Session) -> Images:
-    return session.dataset.train.take(session.splits.validation_N)
+        with lent(session, load_statistics(folder)):
+            if leader is None and is_complete(run_dir):
+                leader = recorded_leader(run_dir, checkpoint)
+            elif leader is None and split == "test":
+                # The test set has no say in which student leads, also in an unfinished run.
+                leader = evaluate(session, session.images("validation"), None).leader_peer
+            return evaluate(session, session.images(split), leader).to_json()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from codistill.rundir import Bins, Diversity, Evaluation, Score, TrainingMeans
+from codistill.training.class_figures import ClassCounts, auroc
 from codistill.types import StepOutput
 
 __all__ = ["BINS", "EpochMeter", "EvaluationMeter"]
@@ -27,9 +29,10 @@ class EvaluationMeter:
         peers: P.
         num_classes: C.
         device: where the sums are kept; nothing leaves it before `result`.
+        figure: the headline figure, by which the leader is chosen; "auroc" keeps the predictions of all images.
     """
 
-    def __init__(self, peers: int, num_classes: int, device: torch.device) -> None:
+    def __init__(self, peers: int, num_classes: int, device: torch.device, figure: str = "error") -> None:
         M = peers + 3
         # float64 is not to be had on every device (mps); sums of counts stay exact in fp32 up to 16 million images.
         wide = torch.float32 if device.type == "mps" else torch.float64
@@ -39,6 +42,8 @@ class EvaluationMeter:
         self.pairs_2 = torch.zeros(2, device=device, dtype=wide)
         self.images = 0
         self.has_top5, self.has_own = num_classes > 5, False
+        self.figure, self.counts = figure, ClassCounts(M, peers, num_classes, self.nll_M)
+        self.kept: list[tuple[Tensor, Tensor]] = []
 
     def update(self, logits_PBC: Tensor, labels_B: Tensor, own_BC: Tensor | None = None) -> None:
         """Add a batch of fp32 logits; `own_BC` are those of the method's own ensemble, in every batch or in none."""
@@ -57,6 +62,9 @@ class EvaluationMeter:
         self.correct_M += right_MB.sum(-1)
         self.correct5_M += hit_MBK.any(-1).sum(-1)
         self.nll_M -= logp_MBC.gather(-1, labels_MB1).squeeze(-1).sum(-1)
+        self.counts.update(best_MBK[..., 0], labels_B)
+        if self.figure == "auroc":
+            self.kept.append((logp_MBC.exp(), labels_B))
         self._add_bins(logp_MBC.amax(-1).exp(), right_MB)
         if self.P > 1:
             self._add_pairs(prob_PBC, best_MBK[: self.P, :, 0])
@@ -76,20 +84,24 @@ class EvaluationMeter:
         self.pairs_2 += torch.stack([distance_BPP.sum(), differ_PPB.sum()]) / pairs
 
     def result(self, leader: int | None = None) -> Evaluation:
-        """Return the record; `leader` names the peer, None the peer with the lowest error here (then lowest NLL)."""
+        """Return the record; `leader` names the peer, None the peer with the best figure here (then lowest NLL)."""
         N = max(self.images, 1)
         count_MK, confidence_MK, right_MK = self.bins_3MK.cpu()
         ece_M = ((right_MK - confidence_MK).abs().sum(-1) / N * 100).tolist()
         error_M = ((1 - self.correct_M.cpu() / N) * 100).tolist()
         error5_M = ((1 - self.correct5_M.cpu() / N) * 100).tolist()
         nll_M = (self.nll_M.cpu() / N).tolist()
+        balanced_M, f1_M, auroc_M = self.counts.balanced_error_M(), self.counts.macro_f1_M(), self._auroc_M()
         scores = [
-            Score(top1_error=e, top5_error=e5 if self.has_top5 else None, nll=n, ece=c)
-            for e, e5, n, c in zip(error_M, error5_M, nll_M, ece_M, strict=True)
-        ]
+            Score(
+                top1_error=error_M[m], top5_error=error5_M[m] if self.has_top5 else None, nll=nll_M[m], ece=ece_M[m],
+                balanced_error=balanced_M[m], macro_f1=f1_M[m], auroc=auroc_M[m],
+            )
+            for m in range(self.P + 3)
+        ]  # fmt: skip
         peers = tuple(scores[: self.P])
         if leader is None:
-            leader = min(range(self.P), key=lambda p: (peers[p].top1_error, peers[p].nll))
+            leader = min(range(self.P), key=lambda p: (peers[p].shortfall(self.figure), peers[p].nll))
         distance, disagreement = (self.pairs_2.cpu() / N).tolist()
         return Evaluation(
             images=self.images,
@@ -105,7 +117,16 @@ class EvaluationMeter:
                 "leader": _bins(count_MK[leader], confidence_MK[leader], right_MK[leader]),
                 "ensemble": _bins(count_MK[self.P], confidence_MK[self.P], right_MK[self.P]),
             },
+            confusion=self.counts.confusion(leader),
         )
+
+    def _auroc_M(self) -> list[float | None]:
+        if not self.kept:
+            return [None] * (self.P + 3)
+        labels_N = torch.cat([labels_B for _, labels_B in self.kept])
+        prob_MNC = torch.cat([prob_MBC for prob_MBC, _ in self.kept], dim=1)
+        found = [auroc(prob_NC, labels_N) for prob_NC in prob_MNC]
+        return [None if math.isnan(area) else area for area in found]
 
 
 def _mean(scores: tuple[Score, ...]) -> Score:
@@ -126,14 +147,22 @@ def _bins(count_K: Tensor, confidence_K: Tensor, right_K: Tensor) -> Bins:
 
 
 class EpochMeter:
-    """Training metrics of one epoch: means over its images, kept on the device until `result`."""
+    """Training metrics of one epoch: means over its images, kept on the device, and in the same memory, until `result`.
+
+    So `update` can be part of a step that is recorded and replayed.
+    """
 
     def __init__(self, peers: int, device: torch.device) -> None:
         self.loss = torch.zeros((), device=device)
         self.loss_by_peer_P = torch.zeros(peers, device=device)
         self.wrong_P = torch.zeros(peers, device=device, dtype=torch.int64)
         self.named: dict[tuple[str, str], Tensor] = {}
-        self.images = 0
+        self.images = torch.zeros((), device=device, dtype=torch.int64)
+
+    def clear(self) -> None:
+        """Begin an epoch."""
+        for total in (self.loss, self.loss_by_peer_P, self.wrong_P, self.images, *self.named.values()):
+            total.zero_()
 
     def update(self, step: StepOutput, logits_PBC: Tensor, labels_B: Tensor) -> None:
         """Add one batch, by its number of images; nothing is read back from the device."""
@@ -146,19 +175,24 @@ class EpochMeter:
                 key = (kind, name)
                 # Detached, since a user's own method may forget to: a graph would keep all batches of the epoch alive.
                 weighted = B * value.detach()
-                self.named[key] = self.named[key] + weighted if key in self.named else weighted
+                if key in self.named:
+                    self.named[key] += weighted
+                else:
+                    self.named[key] = weighted
         self.images += B
 
     def result(self) -> tuple[TrainingMeans, dict[str, Any]]:
         """Return the means for a line of metrics.jsonl, and the method's diagnostics."""
 
+        images = int(self.images)
+
         def means(kind: str) -> dict[str, Any]:
-            return {name: (v / self.images).tolist() for (k, name), v in self.named.items() if k == kind}
+            return {name: (v / images).tolist() for (k, name), v in self.named.items() if k == kind}
 
         train = TrainingMeans(
-            loss=self.loss.item() / self.images,
-            loss_by_peer=tuple((self.loss_by_peer_P / self.images).tolist()),
+            loss=self.loss.item() / images,
+            loss_by_peer=tuple((self.loss_by_peer_P / images).tolist()),
             parts=means("parts"),
-            error_by_peer=tuple((100.0 * self.wrong_P / self.images).tolist()),
+            error_by_peer=tuple((100.0 * self.wrong_P / images).tolist()),
         )
         return train, means("diagnostics")

@@ -1,9 +1,9 @@
-"""Everything that one run works with, built from its configuration."""
+"""Everything that one run works with."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,36 +11,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from codistill import data, execution, methods
+from codistill import data, execution
 from codistill.config import Config, filled, identity
-from codistill.data import Dataset, LazyImages, MapDataset
-from codistill.errors import UserError
+from codistill.data import Dataset, DataSummary, Images, ImageSet
 from codistill.execution import Executor, Trial
-from codistill.peers import Teachers
 from codistill.rundir import OWN_DATA
-from codistill.training.check import check_config
-from codistill.training.groups import NetworkSource, build_group
-from codistill.training.input_record import input_record
-from codistill.training.optimizer import make_optimizer
-from codistill.training.seeds import generator_for
+from codistill.training.freezing import Freezing
+from codistill.training.optimizer import plain_state
+from codistill.training.run_data import Splits
 from codistill.training.task import Classification
-from codistill.training.teachers import load_teachers
 from codistill.types import GroupShape, Progress
 
-__all__ = ["DataSource", "Session", "Splits", "build_session", "load_data", "open_data", "split_data"]
+__all__ = ["Session"]
 
 
-DataSource = Dataset | MapDataset | Sequence[MapDataset]
-"""Data given from Python: codistill's own, a map-style torch Dataset of (image, label), or a pair (train, test)."""
-
-
-@dataclass(frozen=True)
-class Splits:
-    """Indices into the training images, and nothing of the test set."""
-
-    train_N: Tensor
-    validation_N: Tensor
-    held_out_N: Tensor
+RESIDENT = 0.25
+"""Share of a GPU's free memory that a part of the images may take there."""
 
 
 @dataclass
@@ -54,11 +40,16 @@ class Session:
     executor: Executor
     optimizer: torch.optim.Optimizer
     generators: dict[str, torch.Generator]
+    notes: tuple[str, ...] = ()
     epoch: int = 0
     seconds: float = 0.0
     best: dict[str, Any] = dataclasses.field(default_factory=dict)
     concerns: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     trial: Trial | None = None
+    scaler: torch.amp.GradScaler | None = None
+    freezing: Freezing | None = None
+    class_weights_C: Tensor | None = None
+    _parts: dict[str, Images] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
     def out(self) -> Path:
@@ -69,6 +60,11 @@ class Session:
     def epochs(self) -> int:
         """Length of the run."""
         return filled(self.config.epochs)
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        return data.batch_count(len(self.splits.train_N), self.config.batch_size, self.config.last_batch)
 
     @property
     def workers(self) -> int:
@@ -83,7 +79,7 @@ class Session:
     @property
     def task(self) -> Classification:
         """What depends on the kind of output."""
-        return Classification(self.shape)
+        return Classification(self.shape, self.config.headline)
 
     @property
     def headline(self) -> str:
@@ -91,9 +87,21 @@ class Session:
         return self.task.headline(self.leader)
 
     @property
+    def stopped_early(self) -> bool:
+        """Whether the headline has not improved for as many epochs as the run is patient."""
+        patience = self.config.patience
+        return patience is not None and bool(self.best) and self.epoch - self.best["epoch"] >= patience
+
+    @property
     def on_own_data(self) -> bool:
         """Whether the data were given from Python."""
         return self.config.data == OWN_DATA
+
+    @functools.cached_property
+    def data_summary(self) -> DataSummary | None:
+        """What the run learns from, if the images are the user's own; computing it takes up to some seconds."""
+        trained_N = torch.cat([self.splits.train_N, self.splits.held_out_N])
+        return data.summarise_data(self.dataset, trained_N, self.splits.validation_N)
 
     @property
     def leader(self) -> int | None:
@@ -105,6 +113,22 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self.executor.close()
+
+    def images(self, part: str) -> Images:
+        """Return "train" (all that the splits count in), "validation", "held_out" or "test".
+
+        On a device of its own the part lies in that device's memory, where it takes no more than a share of what is
+        free: then no step waits for images.
+        """
+        if part not in self._parts:
+            train, splits = self.dataset.train, self.splits
+            index_N = {"validation": splits.validation_N, "held_out": splits.held_out_N}.get(part)
+            images = self.dataset.test if part == "test" else train if index_N is None else train.take(index_N)
+            free = execution.free_bytes(self.device) if self.device.type == "cuda" else None
+            if isinstance(images, ImageSet) and images.images_NCHW.nbytes <= RESIDENT * (free or 0):
+                images = images.to(self.device)
+            self._parts[part] = images
+        return self._parts[part]
 
     def settle(self) -> None:
         """Choose the executor by a trial on random images, if the configuration leaves the choice open.
@@ -125,7 +149,8 @@ class Session:
         if chosen is not self.executor:
             self.executor.close()
         self.executor = chosen
-        self.config = dataclasses.replace(self.config, executor=self.executor.name)
+        graphs = self.config.cuda_graphs if self.trial is None else self.trial.cuda_graphs
+        self.config = dataclasses.replace(self.config, executor=self.executor.name, cuda_graphs=graphs)
 
     def state(self) -> dict[str, Any]:
         """Return everything but the weights that the next epoch depends on."""
@@ -137,10 +162,12 @@ class Session:
             "concerns": self.concerns,
             "trial": None if self.trial is None else dataclasses.asdict(self.trial),
             "executor": self.executor.state(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": plain_state(self.optimizer),
             "generators": {name: g.get_state() for name, g in self.generators.items()},
             "layers": torch.get_rng_state(),
         }
+        if self.scaler is not None:
+            state["scaler"] = self.scaler.state_dict()
         if self.device.type == "cuda":
             state["layers_cuda"] = torch.cuda.get_rng_state(self.device)
         return state
@@ -152,117 +179,10 @@ class Session:
         self.trial = Trial(**state["trial"]) if state.get("trial") else None
         self.executor.restore(state.get("executor", {"steps": 0}))
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.scaler is not None:
+            self.scaler.load_state_dict(state["scaler"])
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name])
         torch.set_rng_state(state["layers"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(state["layers_cuda"], self.device)
-
-
-def load_data(config: Config) -> Dataset:
-    """Load the data set that the configuration names; see `codistill.data.load` for the errors."""
-    if config.data == OWN_DATA:
-        raise UserError(
-            f"data {OWN_DATA!r} stands for data that were given from Python, and none are given here: pass the same "
-            "dataset= from Python (to train, resume or evaluate_run), or name a data set."
-        )
-    size, memory = config.image_size, config.data_memory
-    return data.load(config.data, config.data_dir, image_size=size, download=config.download, memory=memory)
-
-
-def open_data(config: Config, dataset: DataSource | None = None) -> Dataset:
-    """Return `dataset` in the form that a run needs; if it is None, the data set that the configuration names."""
-    if dataset is None:
-        return load_data(config)
-    if isinstance(dataset, Dataset):
-        return dataset
-    return data.from_torch(dataset, image_size=config.image_size, memory=config.data_memory)
-
-
-def split_data(config: Config, dataset: Dataset, held_out: float) -> Splits:
-    """Split the training images by seed and class (or group) into training, validation and held-out parts.
-
-    Raises:
-        UserError: the training part is smaller than a batch, or than `train_subset`.
-    """
-    labels_N = dataset.train.labels_N
-    split = generator_for(config.seed, "split")
-    train_N, validation_N = data.split_validation(dataset.train, config.validation, split)
-    held_N = train_N[:0]
-    if config.train_subset is not None:
-        subset = generator_for(config.seed, "subset")
-        train_N = data.take_subset(train_N, labels_N[train_N], config.train_subset, subset)
-    # After the subset, so that a method that holds images out sees no more of them than any other.
-    if held_out > 0:
-        kept, held = data.split_validation(dataset.train.take(train_N), held_out, split)
-        train_N, held_N = train_N[kept], train_N[held]
-    if config.batch_size > len(train_N):
-        raise UserError(
-            f"batch_size {config.batch_size} with {len(train_N)} training images: a batch must not be larger than the "
-            f"training split; give --batch-size {len(train_N)} or less."
-        )
-    return Splits(train_N, validation_N, held_N)
-
-
-def build_session(config: Config, dataset: DataSource | None = None, network: NetworkSource | None = None) -> Session:
-    """Check the configuration, load the data and build all parts; nothing is written.
-
-    Args:
-        config: the run.
-        dataset: data to use instead of the data set that `config.data` names.
-        network: networks to use where `config.model` says "own".
-
-    Raises:
-        UserError: anything that the user can put right, before any training.
-    """
-    config = check_config(config)
-    device = torch.device(config.device)
-    dataset = open_data(config, dataset)
-    config = _fill_from_data(config, dataset)
-    splits = split_data(config, dataset, methods.needs_of(config.method, config.method_options).held_out)
-    # The executor last, since nothing that is refused after it would close it.
-    executor, generator = build_executor(config, device, dataset, network)
-    optimizer = make_optimizer(config.optim, executor.parameters())
-    generators = {name: generator_for(config.seed, name) for name in ("order", "augmentation")}
-    generators["method"] = generator
-    return Session(config, dataset, splits, device, executor, optimizer, generators)
-
-
-def build_executor(
-    config: Config, device: torch.device, dataset: Dataset, network: NetworkSource | None = None
-) -> tuple[Executor, torch.Generator]:
-    """Build the executor of a run with all that it owns, and the generator that its method draws from."""
-    group = build_group(config, len(dataset.classes), dataset.train.shape, network)
-    teachers = Teachers(load_teachers(config, input_record(dataset)))
-    generator = generator_for(config.seed, "method")
-    options = config.method_options
-    method = methods.build(config.method, group, generator=generator, teachers=len(teachers), **options)
-    for module in (group, method, teachers):
-        module.to(device)
-    execution.lay_out(group, dataset.train.shape, config.channels_last)
-    for teacher in teachers:
-        execution.lay_out(teacher, dataset.train.shape, config.channels_last)
-    return execution.build(config.executor, group, method, config, teachers), generator
-
-
-def _fill_from_data(config: Config, dataset: Dataset) -> Config:
-    _refuse_gaps(dataset)
-    augment = config.augment.resolved(dataset.augment.crop_padding, dataset.augment.flip)
-    if isinstance(dataset.train, LazyImages) and augment.crop_padding:
-        raise UserError(
-            f"augment.crop_padding {augment.crop_padding} with images that are decoded again in every step: these get "
-            "random resized crops; leave it out (augment.crop_min_area says how small they may be)."
-        )
-    epochs = config.epochs or dataset.epochs
-    config.optim.check_length(epochs)
-    return dataclasses.replace(config, epochs=epochs, augment=augment)
-
-
-def _refuse_gaps(dataset: Dataset) -> None:
-    count_C = dataset.train.labels_N.bincount(minlength=len(dataset.classes))
-    if not count_C.all():
-        empty = int((count_C == 0).nonzero()[0])
-        raise UserError(
-            f"label {empty} ({dataset.classes[empty]!r}) has no training image: labels are 0 to "
-            f"{len(dataset.classes) - 1} without a gap; number the classes again or add images."
-        )

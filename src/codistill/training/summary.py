@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy
 import torch
 
+from codistill import __version__
 from codistill.config import config_digest, filled
 from codistill.rundir import (
     CHECKPOINTS,
@@ -22,6 +23,7 @@ from codistill.rundir import (
     ImageCounts,
     Leader,
     Machine,
+    MultiplyAccumulates,
     Outcome,
     Parameters,
     Seconds,
@@ -29,25 +31,28 @@ from codistill.rundir import (
     TrialRecord,
     epoch_folder,
 )
-from codistill.tracing.cost import trainable
-from codistill.training.checkpoint import load_weights
+from codistill.tracing.cost import forward_cost, trainable
+from codistill.training.checkpoint import load_statistics, load_weights
 from codistill.training.loop import evaluate
+from codistill.training.mistakes import MistakeCollector
+from codistill.training.recalibration import lent
 from codistill.training.seeds import PURPOSES, derive_seed
 from codistill.training.session import Session
 
 __all__ = ["summarise"]
 
 
-def summarise(session: Session, started: float) -> Summary:
+def summarise(session: Session, started: float, mistakes: MistakeCollector | None = None) -> Summary:
     """Score the last and the selected weights on the test set; the session is left with the last ones.
 
     Args:
         session: a run that has trained to its end.
         started: `time.perf_counter()` when this process took up the run.
+        mistakes: gathers those of the student to deploy, with the weights of the last epoch.
     """
     config, splits = session.config, session.splits
     selected = _score(session, SELECTED, session.best["epoch"])
-    last = _score(session, epoch_folder(session.epoch), session.epoch)
+    last = _score(session, epoch_folder(session.epoch), session.epoch, mistakes)
     leader = last.validation.leader_peer
     counts = (splits.train_N, splits.validation_N, session.dataset.test, splits.held_out_N)
     train, validation, test, held_out = map(len, counts)
@@ -63,11 +68,14 @@ def summarise(session: Session, started: float) -> Summary:
         classes=tuple(session.dataset.classes),
         leader=Leader(peer=leader, rule=_rule(session)),
         headline=session.headline,
+        figure=config.headline,
         epochs=session.epochs,
+        stopped_early=session.stopped_early and session.epoch < session.epochs,
         last=last,
         selected=selected,
         concerns=tuple(Concern(**concern) for concern in session.concerns.values()),
         parameters=_parameters(session, leader),
+        multiply_accumulates=_multiply_accumulates(session, leader),
         peak_memory=_peak_memory(session.device),
         executor=_executor(session),
         images=ImageCounts(train=train, validation=validation, test=test, held_out=held_out),
@@ -80,20 +88,40 @@ def summarise(session: Session, started: float) -> Summary:
     )
 
 
-def _score(session: Session, checkpoint: str, epoch: int) -> Outcome:
-    load_weights(session.out / CHECKPOINTS / checkpoint, session.executor.modules())
-    validation = evaluate(session, session.dataset.train.take(session.splits.validation_N), session.leader)
-    # The validation part names the student to deploy if the method does not; the test set never does.
-    test = evaluate(session, session.dataset.test, validation.leader_peer)
+def _score(session: Session, checkpoint: str, epoch: int, mistakes: MistakeCollector | None = None) -> Outcome:
+    folder = session.out / CHECKPOINTS / checkpoint
+    load_weights(folder, session.executor.modules())
+    with lent(session, load_statistics(folder)):
+        validation = evaluate(session, session.images("validation"), session.leader)
+        # The validation part names the student to deploy if the method does not; the test set never does.
+        if mistakes is not None:
+            mistakes.begin(validation.leader_peer)
+        watch = None if mistakes is None else mistakes.add
+        test = evaluate(session, session.images("test"), validation.leader_peer, watch)
     return Outcome(epoch=epoch, validation=validation, test=test)
 
 
 def _parameters(session: Session, leader: int) -> Parameters:
     executor = session.executor
+    trained = {id(p): p.numel() for part in session.optimizer.param_groups for p in part["params"]}
+    if session.freezing is not None:
+        session.freezing.at(session.epochs, thawed=True)
     return Parameters(
-        training=trainable(executor.group) + trainable(executor.method),
+        training=sum(trained.values()),
         deployed=trainable(executor.group.student(leader)),
     )
+
+
+def _multiply_accumulates(session: Session, leader: int) -> MultiplyAccumulates | None:
+    group = session.executor.group
+    # Two images, since batch norm in training mode refuses a single value per channel.
+    views = [(2, *session.dataset.train.shape)] * (session.shape.peers if session.config.icl else 1)
+    try:
+        together = forward_cost(group, views, session.device).macs
+        alone = forward_cost(group.student(leader), views[:1], session.device).macs
+    except Exception:  # A network that cannot be followed without values must not cost a finished run its results.
+        return None
+    return MultiplyAccumulates(training=together // 2, deployed=alone // 2)
 
 
 def _executor(session: Session) -> ExecutorUsed:
@@ -104,7 +132,10 @@ def _executor(session: Session) -> ExecutorUsed:
 def _rule(session: Session) -> str:
     if session.shape.peers == 1:
         return "only network"
-    return "lowest validation error" if session.leader is None else "group leader"
+    if session.leader is not None:
+        return "group leader"
+    figure = session.config.headline
+    return "lowest validation error" if figure == "error" else f"best validation {figure}"
 
 
 def _peak_memory(device: torch.device) -> int:
@@ -117,7 +148,8 @@ def _peak_memory(device: torch.device) -> int:
 
 def _versions() -> dict[str, str]:
     return {
-        "codistill": version("codistill"),
+        # Not from the installed packages: a source folder on PYTHONPATH is not among them.
+        "codistill": __version__,
         "torch": torch.__version__,
         "torchvision": version("torchvision"),
         "numpy": numpy.__version__,

@@ -1,0 +1,46 @@
+"""What the numbers of a run depend on beside its settings: torch's random state, threads, and kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from codistill.config import Config
+from codistill.training.seeds import derive_seed
+from codistill.training.session import Session
+
+__all__ = ["kernels", "layer_randomness"]
+
+
+@contextmanager
+def layer_randomness(session: Session) -> Iterator[None]:
+    """Let dropout and the like draw from the run's own seed; the caller's random state is put back afterwards.
+
+    Layers such as dropout can draw from torch's default generator only, so the run borrows it. To repeat results, the
+    kernels are repeatable ones, and the number of threads is the configured one.
+    """
+    s = session
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[s.device] if s.device.type == "cuda" else []), kernels(s.config):
+        torch.manual_seed(derive_seed(s.config.seed, "layers"))
+        if s.config.threads is not None:
+            torch.set_num_threads(s.config.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+@contextmanager
+def kernels(config: Config) -> Iterator[None]:
+    """On CUDA, repeatable convolutions, and TensorFloat-32 only where the run asks for it."""
+    products = torch.backends.cuda.matmul
+    before = products.allow_tf32
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=config.tf32):
+        products.allow_tf32 = config.tf32
+        try:
+            yield
+        finally:
+            products.allow_tf32 = before
