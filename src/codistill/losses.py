@@ -9,12 +9,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["cross_entropy", "entropy", "log_softmax", "soft_kl", "softmax", "weighted_mean", "wide"]
+__all__ = ["cross_entropy", "entropy", "log_softmax", "read_freely", "soft_kl", "softmax", "weighted_mean", "wide"]
 
 
 def wide(x: Tensor) -> Tensor:
     """Return half precision as fp32, and anything else unchanged."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def read_freely(x: Tensor) -> bool:
+    """Whether the host may read values of `x`: on the CPU. On a device every reading waits for all queued work."""
+    return x.device.type == "cpu"
 
 
 def log_softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -27,17 +32,20 @@ def softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
     return functional.softmax(wide(logits) / temperature, dim=-1)
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """-sum_c y_c log softmax(z)_c per row, [..., C] -> [...].
 
     Args:
         logits: [..., C].
         labels: class indices [...] (integer), or probabilities [..., C] (floating point; label smoothing, mixup).
+        smoothing: ε; the labels are then (1 - ε) y + ε / C.
     """
     logp = log_softmax(logits)
     if labels.is_floating_point():
-        return -(labels.to(logp.dtype) * logp).sum(-1)
-    return -logp.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+        loss = -(labels.to(logp.dtype) * logp).sum(-1)
+    else:
+        loss = -logp.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+    return loss if smoothing == 0 else (1 - smoothing) * loss - smoothing * logp.mean(-1)
 
 
 def soft_kl(target_prob: Tensor, logits: Tensor, temperature: float = 1.0) -> Tensor:

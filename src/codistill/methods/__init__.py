@@ -11,6 +11,7 @@ import torch
 
 from codistill.convert import convert
 from codistill.errors import UserError, unknown
+from codistill.methods.audience import AUDIENCE
 from codistill.methods.base import Method, Rows
 from codistill.methods.collaborative import CLILR, CLNN
 from codistill.methods.contract import check_built
@@ -164,6 +165,7 @@ def describe() -> list[dict[str, Any]]:
             {
                 "name": name,
                 "what": text,
+                "choose_it_when": AUDIENCE.get(name),
                 "min_peers": method.min_peers,
                 "needs": "shared trunk" if method.needs.trunk or method.needs.rescale_shared_gradients else None,
                 "options": options(name),

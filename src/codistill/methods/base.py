@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from codistill.errors import UserError
-from codistill.losses import wide
+from codistill.losses import read_freely, wide
 from codistill.methods.checks import check_sample_weights, check_values
 from codistill.methods.contract import check_needs_met, check_step
 from codistill.methods.rows import Rows, feature_rows, pooled, spread
@@ -32,12 +32,17 @@ class Method(nn.Module):
         needs: what it asks of group and executor, see `Needs`.
         leader: index of the student that the method itself names for deployment, or None.
         deploys_average: whether the student to deploy is a moving average of its weights (needs `averaged`).
+        recordable: whether a step may be recorded once as a CUDA graph and replayed: it draws no random numbers, keeps
+            no Python state from step to step, and reads no values of tensors. May be set per instance.
+        label_smoothing: share of each label that the rows' cross-entropy spreads over all classes; a run sets it.
     """
 
     min_peers: ClassVar[int] = 2
     max_peers: ClassVar[int | None] = None
     soft_labels: ClassVar[bool] = True
     deploys_average: ClassVar[bool] = False
+    recordable: bool = True
+    label_smoothing: float = 0.0
     needs: Needs = Needs()
 
     @classmethod
@@ -130,12 +135,13 @@ class Method(nn.Module):
             kept_N = labels_rows != ignore_index
             weights_N = kept_N.to(logits.dtype) if weights_N is None else weights_N * kept_N
             labels_rows = torch.where(kept_N, labels_rows, 0)
-        if logits.device.type == "cpu":
+        if read_freely(logits):
             check_values(logits, labels_rows, soft)
         return Rows(
             logits_PNC=logits.reshape(P, -1, C),
             labels=labels_rows,
             weights_N=weights_N,
+            label_smoothing=self.label_smoothing,
             **self._optional_rows(outputs, batch, C),
         )
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from codistill.errors import UserError
-from codistill.losses import wide
+from codistill.losses import read_freely, wide
 
 __all__ = ["check_choice", "check_sample_weights", "check_temperature", "check_values", "check_weight"]
 
@@ -40,7 +40,7 @@ def check_sample_weights(weights: Tensor, logits: Tensor) -> None:
         raise UserError(f"sample weights are on {weights.device}, logits on {logits.device}: move both to one device.")
     if weights.ndim > len(batch) or weights.shape != batch[: weights.ndim]:
         raise UserError(f"sample weights have shape {list(weights.shape)}: give [{batch[0]}] or {list(batch)}.")
-    if weights.device.type == "cpu" and not bool(((weights >= 0) & (weights < math.inf)).all()):
+    if read_freely(weights) and not bool(((weights >= 0) & (weights < math.inf)).all()):
         raise UserError(
             "sample weights that are below 0, infinite or NaN: a weight says how much a sample counts; give 0 or more."
         )

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from codistill.errors import UserError
-from codistill.losses import soft_kl, softmax
+from codistill.losses import read_freely, soft_kl, softmax
 from codistill.methods.base import Method, Rows
 from codistill.methods.checks import check_temperature, check_weight
-from codistill.targets import general_weights, linear, minlogit, naive
+from codistill.targets import general_weights, linear_combination, minlogit, naive
 from codistill.types import GroupShape, Needs, Progress, StepOutput
 
 __all__ = ["KDCL", "KDCLGeneral", "KDCLLinear", "KDCLMinLogit", "KDCLNaive"]
@@ -42,17 +42,26 @@ class KDCL(Method):
         """The target's logits z_t, [N, C], detached."""
         raise AssertionError(f"{type(self).__name__} defines no target")
 
+    def diagnosed_target(self, rows: Rows) -> tuple[Tensor, dict[str, Tensor]]:
+        """The target, and diagnostics of how it was made, for rules that have any."""
+        return self.target(rows), {}
+
     def step(self, rows: Rows, progress: Progress) -> StepOutput:
-        """parts: "ce", "kd" = Σ_i KL(softmax(z_t / T), softmax(z_i / T))."""
+        """parts: "ce", "kd" = Σ_i KL(softmax(z_t / T), softmax(z_i / T)); diagnostics: the rule's."""
         T = self.temperature
-        target_prob_NC = softmax(self.target(rows), T)
+        target_NC, diagnostics = self.diagnosed_target(rows)
+        target_prob_NC = softmax(target_NC, T)
         ce_P, kd_P = rows.cross_entropy_P(), rows.mean(soft_kl(target_prob_NC, rows.logits_PNC, T))
         by_peer_P = ce_P + self.weight * T**2 * kd_P
-        return StepOutput(by_peer_P.sum(), by_peer_P, {"ce": ce_P.detach().sum(), "kd": kd_P.detach().sum()})
+        parts = {"ce": ce_P.detach().sum(), "kd": kd_P.detach().sum()}
+        return StepOutput(by_peer_P.sum(), by_peer_P, parts, diagnostics)
 
 
 class KDCLNaive(KDCL):
-    """`kdcl_naive`: per sample the student with the lowest cross-entropy is the target (soft labels allowed)."""
+    """`kdcl_naive`: per sample the student with the lowest cross-entropy is the target (soft labels allowed).
+
+    The choice is made by the labels without label smoothing.
+    """
 
     def target(self, rows: Rows) -> Tensor:
         """z_t = z_k, k = argmin_i CE(z_i, y)."""
@@ -85,18 +94,31 @@ class KDCLLinear(KDCL):
         super().__init__(shape, temperature=temperature, weight=weight)
         self.per_batch = per_batch
 
-    def target(self, rows: Rows) -> Tensor:
-        """z_t = Σ_i α_i z_i."""
-        if not self.per_batch or rows.weights_N is None:
-            return linear(rows.logits_PNC, rows.labels, per_batch=self.per_batch)[0]
-        # Rows that count for nothing must not shape the α that all rows share; other weights do not enter α.
-        kept_N = rows.weights_N > 0
-        _, weights_PK = linear(rows.logits_PNC[:, kept_N], rows.labels[kept_N], per_batch=True)
+    def diagnosed_target(self, rows: Rows) -> tuple[Tensor, dict[str, Tensor]]:
+        """z_t = Σ_i α_i z_i; on a GPU with "uncertified", the share of the rows whose α may not be the best one.
+
+        On the CPU such a row is an error.
+        """
         logits_PNC = rows.logits_PNC.detach()
-        alpha_P = (
-            weights_PK[:, 0] if weights_PK.shape[1] else weights_PK.new_full((len(logits_PNC),), 1 / len(logits_PNC))
-        )
-        return torch.einsum("p,pnc->nc", alpha_P.to(logits_PNC.dtype), logits_PNC)
+        # Rows that count for nothing must not shape the α that all rows share; other weights do not enter α.
+        kept_N = rows.weights_N > 0 if self.per_batch and rows.weights_N is not None else None
+        target_NC, weights_PN, certified_N = linear_combination(logits_PNC, rows.labels, self.per_batch, kept_N)
+        if kept_N is not None and len(kept_N):
+            target_NC = torch.einsum("p,pnc->nc", weights_PN[:, 0].to(logits_PNC.dtype), logits_PNC)
+        if read_freely(logits_PNC):
+            return target_NC, {}
+        return target_NC, {"uncertified": rows.mean((~certified_N).to(logits_PNC.dtype))}
+
+    def concerns(self, diagnostics: Mapping[str, Any]) -> list[str]:
+        """A sentence where a target has no certificate."""
+        share = diagnostics.get("uncertified", 0.0)
+        if not share > 0:
+            return []
+        return [
+            f"kdcl_linear could not certify the targets of {share:.2g} of the rows as the best combination of the "
+            "students: their logits are not finite, or differ by very much; look at the loss, and lower optim.lr if a "
+            "student diverges"
+        ]
 
 
 class KDCLGeneral(KDCL):
@@ -131,10 +153,9 @@ class KDCLGeneral(KDCL):
         logits = rows.logits_PNC.detach()
         return torch.einsum("p,pnc->nc", self.weights_P.to(logits.dtype), logits)
 
-    def step(self, rows: Rows, progress: Progress) -> StepOutput:
-        """As every rule; diagnostics: "weights", w [P]."""
-        out = super().step(rows, progress)
-        return StepOutput(out.loss, out.loss_by_peer, out.parts, {"weights": self.weights_P.detach().clone()})
+    def diagnosed_target(self, rows: Rows) -> tuple[Tensor, dict[str, Tensor]]:
+        """The target, and "weights", w [P]."""
+        return self.target(rows), {"weights": self.weights_P.detach().clone()}
 
     def renew(self, probs_PNC: Tensor, labels_N: Tensor) -> None:
         """Set w from the held-out part, probabilities [P, N, C]."""

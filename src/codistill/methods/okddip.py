@@ -112,6 +112,7 @@ class OKDDip(Method):
         self.second_target = PeerTarget(self.temperature, used["leader_target"], detached, epsilon)
         self.ablation, self.entropy_weight = ablation, check_weight("entropy_weight", entropy_weight)
         self.generator = generator
+        self.recordable = ablation != "random"
         self.auxiliary = shape.peers if ablation == "no_two_level" else shape.peers - 1
         self.include_self = used["include_self"] or self.auxiliary == 1
         self.leader = shape.peers - 1
@@ -186,12 +187,11 @@ class OKDDip(Method):
         A, logits = self.auxiliary, rows.logits_PNC
         if self.ablation in ("mean", "random"):
             # Normalised in fp64, so that rows sum to one in whatever precision the outputs have.
-            alpha_AA = torch.ones(A, A, dtype=torch.float64)
-            if self.ablation == "random":
-                alpha_AA = torch.rand(A, A, generator=self.generator, dtype=torch.float64)
+            kind: Any = {"dtype": torch.float64, "device": logits.device}
+            alpha_AA = self._drawn(logits.device) if self.ablation == "random" else torch.ones(A, A, **kind)
             if not self.include_self:
-                alpha_AA = alpha_AA * (1 - torch.eye(A, dtype=torch.float64))
-            alpha_AA = (alpha_AA / alpha_AA.sum(1, keepdim=True)).to(logits.device, logits.dtype)
+                alpha_AA = alpha_AA * (1 - torch.eye(A, **kind))
+            alpha_AA = (alpha_AA / alpha_AA.sum(1, keepdim=True)).to(logits.dtype)
             return alpha_AA.unsqueeze(-1).expand(A, A, logits.shape[1])
         features = rows.features[:A]
         if self.attention is None:
@@ -200,6 +200,13 @@ class OKDDip(Method):
         else:
             alpha_AAN = self.attention(features, self.include_self)
         return alpha_AAN.detach() if self.gradient == "none" else alpha_AAN
+
+    def _drawn(self, device: torch.device) -> Tensor:
+        """Numbers [A, A] in 0 to 1, drawn on the CPU; the host does not wait until they have reached the device."""
+        drawn_AA = torch.rand(self.auxiliary, self.auxiliary, generator=self.generator, dtype=torch.float64)
+        if device.type == "cuda":
+            drawn_AA = drawn_AA.pin_memory()
+        return drawn_AA.to(device, non_blocking=True)
 
     def concerns(self, diagnostics: Mapping[str, Any]) -> list[str]:
         """A sentence where the attention has come near the identity."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from codistill.losses import cross_entropy, soft_kl, wide
+from codistill.losses import soft_kl, wide
 from codistill.methods.base import Method, Rows
 from codistill.methods.checks import check_choice, check_temperature
 from codistill.methods.peer_target import PeerTarget, use_preset
@@ -92,7 +92,7 @@ class ONE(Method):
         gate_in_target_NP = gate_NP.detach() if self.detached else gate_NP
         target_NC = self.target.of(rows.logits_PNC, lambda values_PNC: _gated(gate_in_target_NP, values_PNC))
         ce_P, kd_P = rows.cross_entropy_P(), rows.mean(soft_kl(target_NC, rows.logits_PNC, T))
-        ce_ensemble = rows.mean(cross_entropy(ensemble_NC, rows.labels))
+        ce_ensemble = rows.cross_entropy(ensemble_NC)
         by_peer_P = ce_P + ramp_up_weight(progress, self.ramp_up) * T**2 * kd_P
         parts = {"ce": ce_P.detach().sum(), "ce_ensemble": ce_ensemble.detach(), "kd": kd_P.detach().sum()}
         diagnostics = {"gate": gate_NP.detach().mean(0)}

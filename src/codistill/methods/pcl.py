@@ -73,7 +73,7 @@ class PCL(Method):
         # The mean of Σ_c t log t - t log q over the targets t of the others, linear in what it averages: m·N·C, not m².
         others_PNC = mean_of_others(softmax(averaged_PNC, T))
         kl_average_PN = cross_entropy(logits_PNC / T, others_PNC) - mean_of_others(entropy(averaged_PNC, T))
-        ce_P, ce_ensemble = rows.cross_entropy_P(), rows.mean(cross_entropy(ensemble_NC, rows.labels))
+        ce_P, ce_ensemble = rows.cross_entropy_P(), rows.cross_entropy(ensemble_NC)
         kd_ensemble_P, kd_average_P = rows.mean(kl_ensemble_PN), rows.mean(kl_average_PN)
         by_peer_P = ce_P + ramp_up_weight(progress, self.ramp_up) * T**2 * (kd_ensemble_P + kd_average_P)
         parts = {

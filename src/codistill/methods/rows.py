@@ -30,6 +30,7 @@ class Rows:
         averaged_features: the features of these, for each peer [N, D_p].
         heads: path -> [P, N, C] of the extra classifiers after that module.
         outputs: all that the peers have put out, as it came, the maps [B, D, H, W] among it.
+        label_smoothing: ε of `cross_entropy`; `labels` are without it.
     """
 
     logits_PNC: Tensor
@@ -43,6 +44,7 @@ class Rows:
     averaged_features: tuple[Tensor, ...] = ()
     heads: Mapping[str, Tensor] = field(default_factory=dict)
     outputs: PeerOutputs | None = None
+    label_smoothing: float = 0.0
 
     def mean(self, values: Tensor) -> Tensor:
         """Batch mean over the rows, [..., N] -> [...]."""
@@ -51,7 +53,14 @@ class Rows:
     def cross_entropy_P(self) -> Tensor:
         """Each student's cross-entropy with the labels, [P]."""
         P = self.logits_PNC.shape[0]
-        return self.mean(cross_entropy(self.logits_PNC, self.labels.expand(P, *self.labels.shape)))
+        return self.mean(self._smoothed(self.logits_PNC, self.labels.expand(P, *self.labels.shape)))
+
+    def cross_entropy(self, logits_NC: Tensor) -> Tensor:
+        """The cross-entropy of other logits (an ensemble's) with the labels, a scalar."""
+        return self.mean(self._smoothed(logits_NC, self.labels))
+
+    def _smoothed(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(logits, labels, self.label_smoothing)
 
 
 def spread(weights: Tensor, batch: torch.Size) -> Tensor:

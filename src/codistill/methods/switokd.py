@@ -30,6 +30,7 @@ class SwitOKD(Method):
 
     max_peers = 2
     soft_labels = False
+    recordable = False  # the executor reads `update_P` in every step
 
     def __init__(self, shape: GroupShape, *, teacher: int = 0) -> None:
         super().__init__(shape)

@@ -29,7 +29,8 @@ class Unmoved:
         versions = tuple((id(p), p._version) for p in parameters)
         self.calls = self.calls + 1 if versions == self.versions else 0
         self.versions = versions
-        # Optimizers that write to p.data leave the version as it is, so the values have the last word.
+        # Optimizers that write to p.data leave the version as it is, so the values have the last word. Reading them
+        # makes the host wait for a device, once per run at most.
         if self.calls == self.PATIENCE // 2:
             self.before = [p.detach().clone() for p in parameters]
         if self.calls == self.PATIENCE:

@@ -2,7 +2,7 @@
 
 from codistill.targets.attention import PeerAttention, attention_weights, projection
 from codistill.targets.general import general_weights
-from codistill.targets.linear import linear
+from codistill.targets.linear import linear, linear_combination
 from codistill.targets.mean import mean_of_others
 from codistill.targets.minlogit import minlogit
 from codistill.targets.naive import naive
@@ -12,6 +12,7 @@ __all__ = [
     "attention_weights",
     "general_weights",
     "linear",
+    "linear_combination",
     "mean_of_others",
     "minlogit",
     "naive",

@@ -14,19 +14,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["TOLERANCE", "WIDE", "interior_point"]
+__all__ = ["RELATIVE", "TOLERANCE", "WIDE", "WIDEST", "Point", "certified", "interior_point", "start"]
 
 # Certified gap in nats; the contract is 1e-6. Where logits differ by more than WIDE, the resolution of fp64 no longer
-# allows a gap with q = p; q itself then certifies _RELATIVE of the difference, up to _WIDEST (wider: scaled to that).
+# allows a gap with q = p; q itself then certifies RELATIVE of the difference, up to WIDEST (wider: scaled to that).
 TOLERANCE = 5e-7
 WIDE = 5e4
-_RELATIVE = 1e-12
-_WIDEST = 1e9
+RELATIVE = 1e-12
+WIDEST = 1e9
 # Ten times what any problem was seen to take: reaching it is a fault of ours, and is raised as one.
 _ITERATIONS = 300
 
 
-class _Point(NamedTuple):
+class Point(NamedTuple):
     """A primal-dual point of min_q sum q log q - min_i (D q)_i: alpha > 0 belongs to (D q)_i >= t, u > 0 to q >= 0."""
 
     alpha_GP: Tensor
@@ -36,15 +36,15 @@ class _Point(NamedTuple):
     t_G1: Tensor
     nu_GS1: Tensor  # multiplier of the sums of q
 
-    def move(self, step: _Point, length_G: Tensor) -> _Point:
+    def move(self, step: Point, length_G: Tensor) -> Point:
         """The point `length` along `step`; the sums of alpha and q are restored, which removes rounding only."""
         moved = [a + length_G.view(-1, *[1] * (a.ndim - 1)) * b for a, b in zip(self, step, strict=True)]
         S = self.q_GSC.shape[1]
-        return _Point(
+        return Point(
             moved[0] / moved[0].sum(1, keepdim=True), moved[1] / (moved[1].sum(2, keepdim=True) * S), *moved[2:]
         )
 
-    def length(self, step: _Point, fraction: float) -> Tensor:
+    def length(self, step: Point, fraction: float) -> Tensor:
         """The longest step [G] up to 1 that goes at most `fraction` of the way to a bound."""
         rates = [(-b / a).flatten(1).amax(1) for a, b in zip(self[:4], step[:4], strict=True)]
         return fraction / torch.stack(rates).amax(0).clamp_min(fraction)
@@ -61,16 +61,16 @@ def interior_point(D_GPSC: Tensor) -> Tensor:
     scale_G = D_GPSC.abs().amax((1, 2, 3)).clamp_min(1e-3)
     rows_G = torch.isfinite(scale_G).nonzero().squeeze(1)
     D = D_GPSC[rows_G] / scale_G[rows_G].view(-1, 1, 1, 1)
-    scale = scale_G[rows_G].clamp_max(_WIDEST)
-    point = _start(D, scale)
+    scale = scale_G[rows_G].clamp_max(WIDEST)
+    point = start(D, scale)
     for _ in range(_ITERATIONS):
-        open_G = ~_certified(D, scale, point)
+        open_G = ~certified(D, scale, point)
         left = int(open_G.sum())
         if left <= len(rows_G) // 2:
             result_GP[rows_G] = point.alpha_GP
             kept = open_G.nonzero().squeeze(1)
             rows_G, D, scale, open_G = rows_G[kept], D[kept], scale[kept], open_G[kept]
-            point = _Point(*(t[kept] for t in point))
+            point = Point(*(t[kept] for t in point))
             if left == 0:
                 return result_GP
         direction = _newton_equations(D, scale, point)
@@ -87,7 +87,7 @@ def interior_point(D_GPSC: Tensor) -> Tensor:
     raise RuntimeError(f"KDCL-Linear: {len(rows_G)} samples without a certificate; please report the logits.")
 
 
-def _start(D_GPSC: Tensor, scale_G: Tensor) -> _Point:
+def start(D_GPSC: Tensor, scale_G: Tensor) -> Point:
     """Equal weights, the softmax of their mixture (softened), and multipliers well away from their bounds."""
     G, P, S, _ = D_GPSC.shape
     mixture_GSC = D_GPSC.mean(1)
@@ -97,11 +97,18 @@ def _start(D_GPSC: Tensor, scale_G: Tensor) -> _Point:
     t_G1 = Dq_GP.amin(1, keepdim=True) - 0.5
     slope_GSC = soft_GSC.log_softmax(2) / scale_G.view(-1, 1, 1) - mixture_GSC
     nu_GS1 = 0.5 - slope_GSC.amin(2, keepdim=True)
-    return _Point(D_GPSC.new_full((G, P), 1 / P), q_GSC, Dq_GP - t_G1, slope_GSC + nu_GS1, t_G1, nu_GS1)
+    return Point(D_GPSC.new_full((G, P), 1 / P), q_GSC, Dq_GP - t_G1, slope_GSC + nu_GS1, t_G1, nu_GS1)
 
 
-def _certified(D_GPSC: Tensor, scale_G: Tensor, point: _Point) -> Tensor:
-    """Whether the gap of alpha is small enough, [G]; the bound is from p, or from q where logits are very wide."""
+def certified(D_GPSC: Tensor, scale_G: Tensor, point: Point, share: Tensor | float = 1.0) -> Tensor:
+    """Whether the gap of alpha is small enough, [G]; the bound is from p, or from q where logits are very wide.
+
+    Args:
+        D_GPSC: logits, divided by their scale.
+        scale_G: that scale.
+        point: alpha and q.
+        share: of the samples, those that count; the others have no logits but zeros, and dilute the mean gap.
+    """
     S = D_GPSC.shape[2]
     wide_G = scale_G > WIDE
     x_GSC = (point.alpha_GP.view(*D_GPSC.shape[:2], 1, 1) * D_GPSC).sum(1) * scale_G.view(-1, 1, 1)
@@ -110,10 +117,10 @@ def _certified(D_GPSC: Tensor, scale_G: Tensor, point: _Point) -> Tensor:
     # F(alpha) - (D^T alpha)^T q - H(q) = KL(q, softmax(x)), zero for q = p.
     divergence_G = (torch.xlogy(p_GSC, p_GSC) - p_GSC * x_GSC.log_softmax(2)).sum(2).mean(1)
     gap_G = ((point.alpha_GP * g_GP).sum(1) - g_GP.amin(1)) * scale_G
-    return torch.where(wide_G, gap_G + divergence_G <= _RELATIVE * scale_G, gap_G <= TOLERANCE)
+    return torch.where(wide_G, gap_G + divergence_G <= RELATIVE * scale_G * share, gap_G <= TOLERANCE * share)
 
 
-def _newton_equations(D_GPSC: Tensor, scale_G: Tensor, point: _Point) -> Callable[[Tensor, Tensor], _Point]:
+def _newton_equations(D_GPSC: Tensor, scale_G: Tensor, point: Point) -> Callable[[Tensor, Tensor], Point]:
     """Factorise the optimality conditions: wished changes of alpha * slack [G, P] and q * u [G, S, C] -> the step."""
     G, P, S, C = D_GPSC.shape
     alpha, q, slack, u, t, nu = point
@@ -142,7 +149,7 @@ def _newton_equations(D_GPSC: Tensor, scale_G: Tensor, point: _Point) -> Callabl
     dual_GSC = mix(alpha) + u - nu - tau_G11 * (q * S).log()
     primal_GP = expect(q) - t - slack
 
-    def direction(product_GP: Tensor, product_GSC: Tensor) -> _Point:
+    def direction(product_GP: Tensor, product_GSC: Tensor) -> Point:
         h_GSC = dual_GSC + product_GSC / q
         centred_GSC = h_GSC - (W_GSC * h_GSC).sum(2, keepdim=True) / sum_GS1
         right_GP = product_GP / alpha - primal_GP - expect(W_GSC * centred_GSC)
@@ -154,6 +161,6 @@ def _newton_equations(D_GPSC: Tensor, scale_G: Tensor, point: _Point) -> Callabl
         dnu_GS1 = (W_GSC * e_GSC).sum(2, keepdim=True) / sum_GS1
         dq_GSC = W_GSC * (e_GSC - dnu_GS1)
         dslack_GP, du_GSC = (product_GP - slack * dalpha_GP) / alpha, (product_GSC - u * dq_GSC) / q
-        return _Point(dalpha_GP, dq_GSC, dslack_GP, du_GSC, dt_G1, dnu_GS1)
+        return Point(dalpha_GP, dq_GSC, dslack_GP, du_GSC, dt_G1, dnu_GS1)
 
     return direction
