@@ -73,8 +73,8 @@ def test_targets_spare_reading_the_images_for_their_labels():
             Watched.read += 1
             return super().__getitem__(index)
 
-    data.from_torch((Watched(pictures(4), [0, 1, 0, 1], targets=torch.tensor([0, 1, 0, 1])),) * 2)
-    assert Watched.read == 1 + 4 + 4  # the first shows size and colour
+    data.from_torch((Watched(pictures(40), [0, 1] * 20, targets=torch.tensor([0, 1] * 20)),) * 2)
+    assert Watched.read == 2 * (40 + 2 * 16)  # a sample is read twice
 
 
 def test_what_is_no_map_style_data_set_is_refused():
@@ -86,7 +86,9 @@ def test_what_is_no_map_style_data_set_is_refused():
         "Stream has no length or cannot be indexed: give a map-style torch Dataset with __len__ and __getitem__."
     )
     assert message((Own([], []),)) == "Own is empty: give a data set with images."
-    assert message((Own(pictures(1), [0]),) * 3) == "3 data sets: give one, or a pair (train, test)."
+    assert (
+        message((Own(pictures(1), [0]),) * 4) == "4 data sets: give one, (train, test), or (train, validation, test)."
+    )
 
 
 def test_images_of_different_channels_are_refused():
@@ -239,7 +241,10 @@ def test_floats_in_0_to_1_and_sixteen_bits_are_scaled_and_other_numbers_refused(
         given = Own([Image.fromarray(pixels)] * 2, [0, 1])
         with pytest.raises(UserError) as caught:
             data.from_torch((given, given), memory=memory)
-        assert str(caught.value) == (
-            f"image 0 of the training part cannot be decoded ({kind} from 0 to 63, but only 8 bits, 16 bits (I;16) "
-            "and floats in 0 to 1 work): replace or remove this image."
-        )
+        why = f"({kind} from 0 to 63, but only 8 bits, 16 bits (I;16) and floats in 0 to 1 work)"
+        if memory:
+            first, second, *_ = str(caught.value).splitlines()
+            assert first.startswith("4 images cannot be decoded: ")
+            assert second == f"  image 0 of the training part {why}"
+        else:
+            assert str(caught.value).startswith(f"image 0 of the training part cannot be decoded {why}: replace")

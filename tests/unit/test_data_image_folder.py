@@ -7,9 +7,10 @@ from PIL import Image
 
 from codistill import data
 from codistill.data import AugmentPolicy
+from codistill.data.suffixes import suffixes
 from codistill.errors import UserError
 
-SUFFIXES = ".bmp, .gif, .jpeg, .jpg, .pgm, .png, .ppm, .tif, .tiff, .webp"
+SUFFIXES = ", ".join(sorted(suffixes()))
 
 
 def write(path, colour=(10, 20, 30), size=(20, 20), mode="RGB", **options):
@@ -45,7 +46,7 @@ def first_image(folder, path, **options):
     return data.load("image_folder", folder, **options).train.images_NCHW[0]
 
 
-@pytest.mark.parametrize("part", ["test", "val"])
+@pytest.mark.parametrize("part", ["test", "val", "valid", "validation"])
 def test_train_and_test_folders_are_the_two_parts(tmp_path, part):
     write_classes(tmp_path / "train", ["dog", "cat"], 3)
     write_classes(tmp_path / part, ["dog"], 2)
@@ -57,11 +58,27 @@ def test_train_and_test_folders_are_the_two_parts(tmp_path, part):
     assert (found.augment, found.epochs, found.found_at) == (AugmentPolicy(8, True), 60, str(tmp_path))
 
 
-def test_test_is_preferred_to_val(tmp_path):
-    write_classes(tmp_path / "train", ["a", "b"])
-    write_classes(tmp_path / "val", ["a", "b"], 4)
-    write_classes(tmp_path / "test", ["a", "b"], 1)
-    assert len(data.load("image_folder", tmp_path, image_size=8).test) == 2
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_val_next_to_test_is_the_validation_part_the_last_of_the_training_images(tmp_path, name):
+    for part, images, colour in (("train", 5, (10, 0, 0)), (name, 3, (20, 0, 0)), ("test", 1, (30, 0, 0))):
+        write_classes(tmp_path / part, ["a", "b"], images, colour=colour)
+    found = data.load("image_folder", tmp_path, image_size=8)
+    assert (len(found.train), found.validation_images, found.training_images, len(found.test)) == (16, 6, 10, 2)
+    assert found.train.images_NCHW[:, 0, 0, 0].tolist() == [10] * 10 + [20] * 6
+    assert found.train.labels_N.tolist() == [0] * 5 + [1] * 5 + [0] * 3 + [1] * 3
+    assert found.mean[0] == pytest.approx(10 / 255)
+    assert [note.text for note in found.findings.notes] == [f"{tmp_path / name} is the validation part"]
+    large = data.load("image_folder", tmp_path, image_size=128)
+    assert large.train.decode(torch.arange(16))[:, 0, 0, 0].tolist() == [10] * 10 + [20] * 6
+    assert large.mean == found.mean
+
+
+def test_two_folders_that_could_be_the_validation_part_are_refused(tmp_path):
+    for part in ("train", "val", "valid", "test"):
+        write_classes(tmp_path / part, ["a", "b"], 1)
+    assert message(tmp_path) == (
+        f"{tmp_path} has val and valid: both could be the validation part; keep one of them, or put them together."
+    )
 
 
 @pytest.mark.parametrize("layout", [".", "train"])
@@ -123,17 +140,15 @@ def test_parts_of_other_names_are_not_taken_for_classes(tmp_path, names):
         write_classes(tmp_path / name, ["a", "b"], 1)
     assert message(tmp_path) == (
         f"{tmp_path / sorted(names)[0]} has subfolders and is named like a part of the data: if it is one, rename the "
-        "parts to train and test (or val), in lower case; if it is a class, give it another name."
+        "parts to train, val and test, in lower case; if it is a class, give it another name."
     )
 
 
-@pytest.mark.parametrize("name", ["Test", "valid", "testing"])
-def test_a_test_part_of_another_name_is_not_left_out_silently(tmp_path, name):
-    for part in ("train", name):
+@pytest.mark.parametrize("name", ["Test", "Val", "testing"])
+def test_a_part_of_another_name_is_not_left_out_silently(tmp_path, name):
+    for part in ("train", "val", name):
         write_classes(tmp_path / part, ["a", "b"], 1)
     assert message(tmp_path).startswith(f"{tmp_path / name} has subfolders and is named like a part of the data")
-    write_classes(tmp_path / "val", ["a", "b"], 1)
-    assert len(data.load("image_folder", tmp_path, image_size=8).test) == 2
 
 
 def test_a_class_that_is_not_named_in_utf_8_is_refused(tmp_path):
@@ -271,7 +286,8 @@ def test_a_file_that_is_no_image_is_refused_by_its_path(tmp_path):
     path = tmp_path / "b" / "broken.jpg"
     path.write_bytes(b"not a picture")
     assert message(tmp_path) == (
-        f"{path} cannot be decoded (cannot identify image file): replace or remove this image."
+        f"{path} cannot be decoded (cannot identify image file): replace or remove this image, or leave such images "
+        "out with --bad-images skip."
     )
 
 
@@ -282,7 +298,7 @@ def test_a_truncated_image_is_refused_by_its_path(tmp_path):
     path.write_bytes(path.read_bytes()[:2000])
     said = message(tmp_path)
     assert said.startswith(f"{path} cannot be decoded (")
-    assert said.endswith("): replace or remove this image.")
+    assert said.endswith("): replace or remove this image, or leave such images out with --bad-images skip.")
 
 
 def test_a_decompression_bomb_is_refused_by_its_path(tmp_path, monkeypatch):

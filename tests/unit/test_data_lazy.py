@@ -188,7 +188,9 @@ def test_an_image_that_cannot_be_decoded_is_named_in_one_sentence(tmp_path, work
     with pytest.raises(UserError) as caught:
         views(found.train, workers=workers)
     assert str(caught.value).startswith(f"{broken} cannot be decoded (")
-    assert str(caught.value).endswith("): replace or remove this image.")
+    assert str(caught.value).endswith(
+        "): replace or remove this image, or leave such images out with --bad-images skip."
+    )
 
 
 def test_a_folder_stays_in_its_files_where_images_are_large_or_too_many(folder):
@@ -221,12 +223,18 @@ def test_files_that_are_no_images_are_found_before_training(tmp_path, name, part
     assert str(caught.value).startswith(f"{path} cannot be decoded (cannot identify image file)")
 
 
-def test_all_headers_of_the_test_part_are_read_and_a_sample_of_the_training_part(folder, monkeypatch):
-    asked = []
+@pytest.mark.parametrize(("checked", "looked"), [(12, list(range(12))), (11, [0, 6])])
+def test_all_headers_of_the_test_part_are_read_and_a_sample_of_too_many_training_images(
+    folder, monkeypatch, checked, looked
+):
+    asked, read = [], gather.read_headers
     monkeypatch.setattr(gather, "SAMPLE", 2)
-    monkeypatch.setattr(gather, "all_grey", lambda pictures, indices: asked.append(indices) or True)
+    monkeypatch.setattr(gather, "CHECKED", checked)
+    monkeypatch.setattr(
+        gather, "read_headers", lambda pictures, indices: asked.append(indices) or read(pictures, indices)
+    )
     data.load("imagenet", folder, image_size=16)
-    assert asked == [[0, 6], list(range(12))]
+    assert asked == [looked, list(range(12))]
 
 
 def test_a_lazy_folder_knows_mean_deviation_and_colour_of_its_images(folder, tmp_path):

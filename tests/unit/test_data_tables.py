@@ -49,8 +49,10 @@ def test_parts_labels_and_class_names_come_from_hugging_faces_layout(tmp_path):
     found = data.load(f"parquet:{tmp_path}", image_size=8)
     assert isinstance(found.train, ImageSet)
     assert found.classes == ("cat", "dog")
-    assert (found.train.labels_N.tolist(), found.test.labels_N.tolist()) == ([0, 1, 1, 1, 0], [1])
-    assert found.train.images_NCHW[:, 0, 4, 4].tolist() == [0, 10, 20, 0, 10]
+    assert (found.train.labels_N.tolist(), found.test.labels_N.tolist()) == ([0, 1, 1, 1, 0, 0, 0], [1])
+    assert found.train.images_NCHW[:, 0, 4, 4].tolist() == [0, 10, 20, 0, 10, 0, 10]
+    assert found.validation_images == 2
+    assert found.mean[0] == pytest.approx(8 / 255)
     assert (found.found_at, found.train.shape) == (str(tmp_path), (3, 8, 8))
 
 
@@ -155,7 +157,12 @@ def test_a_test_part_without_labels_is_ignored(tmp_path):
     write(tmp_path / "test.parquet", [-1, -1])
     assert len(data.load(f"parquet:{tmp_path}", image_size=8).test) == 2  # a fifth of the training part
     write(tmp_path / "validation.parquet", [0, 1, 1])
-    assert data.load(f"parquet:{tmp_path}", image_size=8).test.labels_N.tolist() == [0, 1, 1]
+    found = data.load(f"parquet:{tmp_path}", image_size=8)
+    assert (found.test.labels_N.tolist(), found.validation_images) == ([0, 1, 1], 0)
+    assert [note.text for note in found.findings.notes] == [
+        f"the test part of {tmp_path} has no labels and is not used",
+        f"{tmp_path} has no test part with labels: its validation part is the test part",
+    ]
     write(tmp_path / "test.parquet", [0, -1])
     assert message(f"parquet:{tmp_path}") == (
         f"the label of image 1 of the test part of {tmp_path} is -1: labels must be class indices from 0 to 9999 (with "

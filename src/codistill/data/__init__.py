@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from codistill.data.policy import AugmentPolicy
     from codistill.data.split import split_validation, take_subset
     from codistill.data.stream import default_workers, evaluation_batches, training_views
+    from codistill.data.summary import DataSummary, summarise_data
     from codistill.data.types import Dataset, Images, ImageSet
 
 __all__ = [
     "SOURCES",
     "AugmentPolicy",
+    "DataSummary",
     "Dataset",
     "ImageSet",
     "Images",
@@ -44,6 +46,7 @@ __all__ = [
     "mix_views",
     "normalise",
     "split_validation",
+    "summarise_data",
     "take_subset",
     "training_views",
 ]
@@ -60,6 +63,7 @@ import_on_use(
         "policy": "AugmentPolicy",
         "split": "split_validation take_subset",
         "stream": "default_workers evaluation_batches training_views",
+        "summary": "DataSummary summarise_data",
         "types": "Dataset Images ImageSet",
     },
 )

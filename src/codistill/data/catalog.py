@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from codistill.data import cifar, digits, fashion_mnist, glyphs, image_folder, tables
+from codistill.data.drawn import DrawnImages
 from codistill.data.from_torch import MapDataset, load_torch
 from codistill.data.gather import spread_sample
 from codistill.data.lazy import LazyImages
@@ -80,6 +83,8 @@ def load(
     image_size: int | None = None,
     download: bool = True,
     memory: float = MEMORY_LIMIT / 2**30,
+    validation_dir: Path | None = None,
+    bad_images: str = "stop",
 ) -> Dataset:
     """Load a data set into memory, or find its files if they are too many or too large for memory.
 
@@ -92,32 +97,43 @@ def load(
         download: whether missing files may be downloaded.
         memory: GiB that the images may take. Folders and tables that need more, or whose images have 128 pixels or
             more, are decoded again in every step. Other data that needs more is refused.
+        validation_dir: a folder of validation images, for folders of images only.
+        bad_images: "stop" to refuse images that cannot be decoded, "skip" to leave them out.
 
     Raises:
         UserError: the name is unknown; the folder is missing, empty, or given for data that takes none; files are
-            missing, damaged or do not belong together; images are below 8 pixels or do not fit into memory.
+            missing, damaged or do not belong together; images cannot be decoded, are below 8 pixels or do not fit into
+            memory.
     """
     kind, place = check_name(name)
     source = SOURCES[kind]
     request = _request(image_size, memory, download, _checked_dir(kind, source, data_dir), place)
+    if validation_dir is not None:
+        validation_dir = _existing_folder("validation_dir", validation_dir)
+    request = replace(request, validation_dir=validation_dir, skip_bad=bad_images == "skip")
     return _dataset(name, source.load(request), source, request)
 
 
 def from_torch(
-    given: MapDataset | Sequence[MapDataset], *, image_size: int | None = None, memory: float = MEMORY_LIMIT / 2**30
+    given: MapDataset | Sequence[MapDataset],
+    *,
+    image_size: int | None = None,
+    memory: float = MEMORY_LIMIT / 2**30,
+    bad_images: str = "stop",
 ) -> Dataset:
-    """Take a map-style torch Dataset of (image, label), or a pair (train, test) of them; see `load_torch`.
+    """Take a map-style torch Dataset of (image, label), (train, test), or (train, validation, test); see `load_torch`.
 
     Args:
         given: the data.
         image_size: side in pixels to which images are resized; None: keep their size, which must then be the same for
             all of them.
         memory: as in `load`.
+        bad_images: as in `load`.
 
     Raises:
         UserError: items, labels or images do not have the form that `load_torch` describes.
     """
-    request = _request(image_size, memory, False)
+    request = replace(_request(image_size, memory, False), skip_bad=bad_images == "skip")
     return _dataset("torch", load_torch(given, request), SOURCES["image_folder"], request)
 
 
@@ -173,15 +189,19 @@ def _checked_dir(name: str, source: Source, data_dir: Path | None) -> Path | Non
         raise UserError(f"data_dir {data_dir} with {name!r}: write {name}:{source.place} and leave out --data-dir.")
     if source.data_dir == "refused":
         raise UserError(f"data_dir {data_dir} with {name!r}: this data comes with the package; leave out --data-dir.")
-    folder = Path(data_dir).expanduser()
+    return _existing_folder("data_dir", data_dir, f"the files of {name!r}")
+
+
+def _existing_folder(setting: str, given: Path, files: str = "validation images") -> Path:
+    folder = Path(given).expanduser()
     if not folder.is_dir():
-        raise UserError(f"data_dir {data_dir}: there is no such folder; correct the path or create it.")
+        raise UserError(f"{setting} {given}: there is no such folder; correct the path or create it.")
     try:
         empty = not any(folder.iterdir())
     except OSError as error:
-        raise UserError(f"data_dir {data_dir} cannot be read ({error.strerror}): make it readable.") from error
+        raise UserError(f"{setting} {given} cannot be read ({error.strerror}): make it readable.") from error
     if empty:
-        raise UserError(f"data_dir {data_dir}: the folder is empty; put the files of {name!r} there.")
+        raise UserError(f"{setting} {given}: the folder is empty; put {files} there.")
     return folder
 
 
@@ -196,26 +216,33 @@ def _request(
 
 
 def _dataset(name: str, parts: Parts, source: Source, request: Request) -> Dataset:
+    for note in () if parts.findings is None else parts.findings.notes:
+        if note.warns:
+            warnings.warn(note.text, stacklevel=3)
     size = request.image_size
     if size is not None and not isinstance(parts.train, LazyImages):
         channels = parts.train.shape[0]
         check_memory(len(parts.train) + len(parts.test), channels, size, request.memory)
-        parts = Parts(_resized(parts.train, size), _resized(parts.test, size), parts.classes, parts.found_at)
-    mean, std = source.mean_std or _statistics(parts.train)
+        parts = replace(parts, train=_resized(parts.train, size), test=_resized(parts.test, size))
+    mean, std = source.mean_std or _statistics(parts.train, len(parts.train) - parts.validation_images)
     if isinstance(parts.train, LazyImages):
         padding = 0
     else:
         padding = parts.train.shape[-1] // 8 if source.crop_padding is None else source.crop_padding
-    augment = AugmentPolicy(padding, source.flip)
-    return Dataset(name, parts.train, parts.test, parts.classes, mean, std, augment, source.epochs, parts.found_at)
+    # A Dataset that draws at random has its own augmentation, flips where they do no harm among it.
+    augment = AugmentPolicy(padding, source.flip and not isinstance(parts.train, DrawnImages))
+    return Dataset(
+        name, parts.train, parts.test, parts.classes, mean, std, augment, source.epochs, parts.found_at,
+        parts.validation_images, parts.findings,
+    )  # fmt: skip
 
 
 def _resized(images: Images, size: int) -> Images:
     return images if isinstance(images, LazyImages) else resize(images, size)
 
 
-def _statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of each channel over all images, or over a sample if they are not in memory."""
+def _statistics(images: Images, count: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each channel over the first `count` images, or a sample if they are not in memory."""
     if isinstance(images, LazyImages):
-        return channel_statistics(images.decode(spread_sample(torch.arange(len(images)))))
-    return channel_statistics(images.images_NCHW)
+        return channel_statistics(images.decode(spread_sample(torch.arange(count))))
+    return channel_statistics(images.images_NCHW[:count])

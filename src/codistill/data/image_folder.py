@@ -8,22 +8,44 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from codistill.data.findings import Note
 from codistill.data.gather import Labelled, gather
-from codistill.data.pictures import SUFFIXES, FilePictures
+from codistill.data.pictures import FilePictures
 from codistill.data.source import Parts, Request, cache_dir
+from codistill.data.suffixes import is_image, left_out, looks_like_image, suffixes
 from codistill.errors import UserError
 
 __all__ = ["find", "find_imagenet", "load", "load_imagenet"]
 
 _IMAGENET_SIZE = 224
-_PART_NAMES = ("train", "training", "test", "testing", "val", "valid", "validation", "eval", "dev")
+_VALIDATION_NAMES = ("val", "valid", "validation")
+_KNOWN_PARTS = ("train", "test", *_VALIDATION_NAMES)
+_PART_NAMES = (*_KNOWN_PARTS, "training", "testing", "eval", "dev")
 
-Entry = tuple[Path, int]
-"""An image file and its label."""
+
+@dataclass
+class _Listed:
+    """The images of all parts, and every file and link beside them that is left out."""
+
+    paths: list[Path] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    others: list[Path] = field(default_factory=list)
+    loops: list[Path] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """The folders of the parts; without `test`, a share of the training images is set aside."""
+
+    train: Path
+    validation: Path | None
+    test: Path | None
+    notes: tuple[Note, ...] = ()
 
 
 def find() -> str | None:
@@ -38,30 +60,22 @@ def find_imagenet() -> str | None:
 
 
 def load(request: Request) -> Parts:
-    """Read DIR/train/<class>/* and DIR/test/<class>/* (or DIR/val), or DIR/<class>/*.
+    """Read DIR/train/<class>/*, DIR/val/<class>/* and DIR/test/<class>/*, or DIR/<class>/*.
 
-    Without a test folder, 20 % of each class is set aside as the test set. If there is both DIR/test and DIR/val,
-    DIR/val is not read: validation images are taken from the training part. The images in a class's subfolders belong
-    to the class, as in torchvision's ImageFolder. Hidden files and folders are ignored, and so are files with other
-    suffixes. Images have 64 pixels if the user gives no size; `gather` says which ones stay in their files.
+    DIR/val (or valid, or validation) is the validation part, or `request.validation_dir` if that is given. If there is
+    no DIR/test, DIR/val is the test part; if there is neither, 20 % of each class is set aside as the test set. The
+    images in a class's subfolders belong to the class, as in torchvision's ImageFolder. Hidden files and folders are
+    ignored, and so are files with other suffixes, which are counted. Images have 64 pixels if the user gives no size;
+    `gather` says which ones stay in their files.
 
     Raises:
         UserError: there is no class folder, there are fewer than two classes, a class folder has no images or a name
-            that is not UTF-8, a class is only in the test part, or an image cannot be decoded.
+            that is not UTF-8, a class is not in the training part, two folders could be the validation part, or images
+            cannot be decoded.
     """
     assert request.data_dir is not None
-    folder = request.data_dir
-    train_dir, test_dir = folder / "train", None
-    # A folder "train" that holds pictures is a class (of railways), not a part of the data.
-    if not _subfolders(train_dir):
-        train_dir = folder
-        _refuse_unknown_parts(folder)
-    else:
-        test_dir = next((folder / name for name in ("test", "val") if (folder / name).is_dir()), None)
-        if test_dir is None:
-            _refuse_unknown_parts(folder, known=("train",))
-    classes, train, test = _parts(train_dir, test_dir)
-    return gather(train, test, classes, str(folder), request)
+    layout = _layout(request.data_dir, request.validation_dir)
+    return _gathered(layout, request.data_dir, request)
 
 
 def load_imagenet(request: Request) -> Parts:
@@ -79,33 +93,116 @@ def load_imagenet(request: Request) -> Parts:
             f"ImageNet is not in {folder} (no {' and no '.join(missing)} with one folder per class): put its train and "
             "val folders there, or give their parent folder with --data-dir."
         )
-    classes, train, test = _parts(folder / "train", folder / "val")
+    layout = _Layout(folder / "train", request.validation_dir, folder / "val")
     size = (_IMAGENET_SIZE, _IMAGENET_SIZE)
-    return gather(train, test, classes, str(folder), request, size=size, channels=3, lazy=True)
+    return _gathered(layout, folder, request, size=size, channels=3, lazy=True)
 
 
 def _missing_parts(folder: Path) -> list[str]:
     return [name for name in ("train", "val") if not _subfolders(folder / name)]
 
 
-def _parts(train_dir: Path, test_dir: Path | None) -> tuple[tuple[str, ...], Labelled, Labelled | None]:
-    classes = _class_names(train_dir)
-    train = _labelled(_list_images(train_dir, classes, classes))
-    if test_dir is None:
-        return tuple(classes), train, None
-    names = [path.name for path in _subfolders(test_dir)]
-    _refuse_new_classes(names, classes, train_dir, test_dir)
-    return tuple(classes), train, _labelled(_list_images(test_dir, names, classes))
+def _layout(folder: Path, given: Path | None) -> _Layout:
+    # A folder "train" that holds pictures is a class (of railways), not a part of the data.
+    if not _subfolders(folder / "train"):
+        _refuse_unknown_parts(folder)
+        return _Layout(folder, given, None)
+    _refuse_unknown_parts(folder, _KNOWN_PARTS)
+    found = [folder / name for name in _VALIDATION_NAMES if (folder / name).is_dir()]
+    if len(found) > 1:
+        raise UserError(
+            f"{folder} has {' and '.join(path.name for path in found)}: both could be the validation part; keep one of "
+            "them, or put them together."
+        )
+    train, test = folder / "train", folder / "test" if (folder / "test").is_dir() else None
+    validation = found[0] if found else None
+    notes = _unread(folder)
+    if given is not None and validation is not None and given.resolve() == validation.resolve():
+        validation = None
+    if test is None and validation is not None:
+        test, validation = validation, None
+        notes += [Note(f"{folder} has no test folder: {test} is the test part")]
+    if given is not None and validation is not None:
+        notes += [Note(f"{validation} is not read: {given} is the validation part", warns=True)]
+    elif validation is not None:
+        notes += [Note(f"{validation} is the validation part")]
+    return _Layout(train, given or validation, test, tuple(notes))
 
 
-def _labelled(entries: Sequence[Entry]) -> Labelled:
-    return Labelled(FilePictures([path for path, _ in entries]), torch.tensor([label for _, label in entries]))
+def _unread(folder: Path) -> list[Note]:
+    others = [path.name for path in _subfolders(folder) if path.name not in _KNOWN_PARTS]
+    return [Note(f"folders of {folder} beside train and test are not read: {', '.join(others)}")] if others else []
+
+
+def _gathered(
+    layout: _Layout,
+    folder: Path,
+    request: Request,
+    *,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    lazy: bool = False,
+) -> Parts:
+    classes = _class_names(layout.train)
+    _refuse_same_folder(layout)
+    left = _Listed()
+    train = _part(layout.train, classes, classes, left)
+    others: list[Labelled | None] = []
+    for name, path in (("validation", layout.validation), ("test", layout.test)):
+        if path is not None:
+            names = [one.name for one in _subfolders(path)]
+            _refuse_new_classes(names, classes, layout.train, path, name)
+            others.append(_part(path, names, classes, left))
+        else:
+            others.append(None)
+    validation, test = others
+    notes = (*layout.notes, *_about_left_out(left, folder))
+    more = {} if size is None else {"size": size}
+    return gather(
+        train, test, tuple(classes), str(folder), request, validation=validation, notes=notes, channels=channels,
+        lazy=lazy, **more,
+    )  # fmt: skip
+
+
+def _refuse_same_folder(layout: _Layout) -> None:
+    for name, path in (("training", layout.train), ("test", layout.test)):
+        if path is not None and layout.validation is not None and path.resolve() == layout.validation.resolve():
+            raise UserError(
+                f"validation_dir {layout.validation} is the {name} part: give a folder of other images, or leave it "
+                "out."
+            )
+
+
+def _part(folder: Path, names: Sequence[str], classes: Sequence[str], left: _Listed) -> Labelled:
+    listed = _list_images(folder, names, classes)
+    left.others += listed.others
+    left.loops += listed.loops
+    return Labelled(FilePictures(listed.paths), torch.tensor(listed.labels))
+
+
+def _about_left_out(left: _Listed, folder: Path) -> list[Note]:
+    notes = []
+    if left.others:
+        images = [path for path in left.others if looks_like_image(path)]
+        places = sorted({str(path.parent.relative_to(folder)) if path.is_relative_to(folder) else str(path.parent)
+                         for path in images})  # fmt: skip
+        where = f"; images among them are in {', '.join(places[:3])}" if images else ""
+        where += f" and {len(places) - 3} more folders" if len(places) > 3 else ""
+        notes.append(Note(f"files left out: {left_out(left.others)}{where}", warns=bool(images)))
+    if left.loops:
+        notes.append(Note(f"links that lead back to a folder above them are not followed, such as {left.loops[0]}"))
+    return notes
 
 
 def _subfolders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    place = folder.resolve()
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_dir() and not path.name.startswith(".") and not place.is_relative_to(path.resolve())
+    )
 
 
 def _class_names(folder: Path) -> list[str]:
@@ -125,34 +222,37 @@ def _class_names(folder: Path) -> list[str]:
     return names
 
 
-def _list_images(folder: Path, names: Sequence[str], classes: Sequence[str]) -> list[Entry]:
+def _list_images(folder: Path, names: Sequence[str], classes: Sequence[str]) -> _Listed:
     """All image files in the folders `names`, sorted, with their index in `classes` as label."""
-    entries: list[Entry] = []
+    found = _Listed()
     label_of = {name: label for label, name in enumerate(classes)}
     for name in names:
-        files = sorted(path for path in _files_below(folder / name) if _is_image(path))
+        # macOS leaves a hidden "._x.jpg" next to x.jpg, which is not an image.
+        seen = sorted(path for path in _files_below(folder / name, found.loops) if not path.name.startswith("."))
+        files = [path for path in seen if is_image(path)]
+        others = [path for path in seen if not is_image(path)]
         if not files:
+            there = f"; it holds {left_out(others)}" if others else ""
             raise UserError(
-                f"{folder / name} has no images ({', '.join(sorted(SUFFIXES))}): put images in the class folder, or "
-                "remove it."
+                f"{folder / name} has no images ({', '.join(sorted(suffixes()))}{there}): put images in the class "
+                "folder, or remove it."
             )
-        entries += [(path, label_of[name]) for path in files]
-    return entries
+        found.paths += files
+        found.labels += [label_of[name]] * len(files)
+        found.others += others
+    return found
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
+def _files_below(folder: Path, loops: list[Path]) -> Iterator[Path]:
     """All files in a folder and in its subfolders that are not hidden; links are followed, but not in circles."""
-    entered = {folder.resolve()}
+    root = folder.resolve()
+    entered = {root}
     for place, folders, files in os.walk(folder, followlinks=True):
         real = {name: Path(place, name).resolve() for name in folders if not name.startswith(".")}
-        folders[:] = [name for name in real if real[name] not in entered]
+        loops += [Path(place, name) for name in real if root.is_relative_to(real[name])]
+        folders[:] = [name for name in real if real[name] not in entered and not root.is_relative_to(real[name])]
         entered.update(real.values())
         yield from (Path(place, name) for name in files)
-
-
-def _is_image(path: Path) -> bool:
-    # macOS leaves a hidden "._x.jpg" next to x.jpg, which is not an image.
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def _refuse_unknown_parts(folder: Path, known: Sequence[str] = ()) -> None:
@@ -160,17 +260,17 @@ def _refuse_unknown_parts(folder: Path, known: Sequence[str] = ()) -> None:
     for path in _subfolders(folder):
         if path.name.lower() in _PART_NAMES and path.name not in known and _subfolders(path):
             raise UserError(
-                f"{path} has subfolders and is named like a part of the data: if it is one, rename the parts to train "
-                "and test (or val), in lower case; if it is a class, give it another name."
+                f"{path} has subfolders and is named like a part of the data: if it is one, rename the parts to train, "
+                "val and test, in lower case; if it is a class, give it another name."
             )
 
 
-def _refuse_new_classes(names: Sequence[str], classes: Sequence[str], train_dir: Path, test_dir: Path) -> None:
+def _refuse_new_classes(names: Sequence[str], classes: Sequence[str], train_dir: Path, part: Path, what: str) -> None:
     new = [name for name in names if name not in classes]
     if new:
         raise UserError(
-            f"{test_dir} has the classes {', '.join(new)}, but {train_dir} does not: add training images of "
-            "them, or remove their test folders."
+            f"{part} has the classes {', '.join(new)}, but {train_dir} does not: add training images of "
+            f"them, or remove their {what} folders."
         )
     if not names:
-        raise UserError(f"{test_dir} has no class folders: add test images of the classes, or remove the folder.")
+        raise UserError(f"{part} has no class folders: add {what} images of the classes, or remove the folder.")

@@ -6,7 +6,7 @@ Random crops follow torchvision's RandomResizedCrop, which draws from the global
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Protocol
 
@@ -62,7 +62,8 @@ class LazyImages:
     def take(self, index_N: Tensor) -> LazyImages:
         """Return the images of these indices (int64 or a mask), in the order given."""
         groups = None if self.groups_N is None else self.groups_N[index_N]
-        return LazyImages(self.read, self.index_N[index_N], self.labels_N[index_N], self.channels, self.size, groups)
+        chosen = {"index_N": self.index_N[index_N], "labels_N": self.labels_N[index_N], "groups_N": groups}
+        return replace(self, **chosen)
 
     def decode(self, index_B: Tensor) -> Tensor:
         """Return these images for evaluation: shorter side resized to 8/7 of `size`, centre crop; uint8."""

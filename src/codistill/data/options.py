@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from codistill.errors import check_rules
+from codistill.errors import UserError, check_rules
 from codistill.meaning import setting
 
 __all__ = ["DataOptions"]
 
 MOST_PIXELS, MOST_WORKERS = 4096, 1024
 """Far above what any sensible run uses; beyond these, machines fail without a clear message."""
+
+FOLDERS = ("image_folder", "imagenet")
+"""Data sets that are folders of images, and take --validation-dir."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,8 @@ class DataOptions:
     """Data set by name ('codistill list data'); in the files of a run, own means data given from Python."""
     data_dir: Path | None = setting(None, "nothing")
     """Folder with the data set's files."""
+    validation_dir: Path | None = setting(None, "nothing")
+    """Folder of validation images with one folder per class, for image_folder and imagenet; replaces --validation."""
     download: bool = setting(True, "nothing")
     """Download a data set that is not found on this machine."""
     image_size: int | None = setting(None)
@@ -35,11 +41,21 @@ class DataOptions:
     train_subset: int | None = setting(None)
     """Train on this many images only, the same share of each class (for a quick look)."""
     validation: float = setting(0.1)
-    """Share of each class of the training set that is set aside for validation (whole font faces for glyphs)."""
+    """Share of each class of the training set that is set aside for validation (whole font faces for glyphs); not used
+    if the data come with a validation part."""
+    bad_images: Literal["stop", "skip"] = setting("stop")
+    """What to do with images of yours that cannot be decoded: stop and list them, or leave them out and count them."""
 
     def check_data(self) -> None:
-        """Raise UserError for a value that is out of range."""
+        """Raise UserError for a value that is out of range, or for a validation folder that nothing would read."""
+        if self.validation_dir is not None and self.data not in FOLDERS:
+            raise UserError(
+                f"validation_dir {self.validation_dir} with the data {self.data!r}: only {' and '.join(FOLDERS)} read "
+                "a validation folder; leave it out (tables take a split named validation, data from Python a third "
+                "part)."
+            )
         check_rules(
+            ("bad_images", self.bad_images, self.bad_images in ("stop", "skip"), "stop or skip"),
             ("validation", self.validation, 0 < self.validation < 1, "a share above 0 and below 1"),
             ("train_subset", self.train_subset, self.train_subset is None or self.train_subset > 0, "above 0"),
             (

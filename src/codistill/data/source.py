@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from codistill.data.findings import Findings
 from codistill.data.pixels import MEMORY_LIMIT
 from codistill.data.types import Images
 
@@ -24,6 +25,8 @@ class Request:
         download: whether missing files may be downloaded.
         memory: bytes that the images may take.
         place: what follows the colon in names such as "parquet:PATH".
+        validation_dir: a folder of validation images, one folder per class; None: whatever the data has.
+        skip_bad: whether pictures that cannot be decoded are left out; otherwise they are refused.
     """
 
     data_dir: Path | None
@@ -31,6 +34,8 @@ class Request:
     download: bool
     memory: int = MEMORY_LIMIT
     place: str = ""
+    validation_dir: Path | None = None
+    skip_bad: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +46,8 @@ class Parts:
     test: Images
     classes: tuple[str, ...]
     found_at: str
+    validation_images: int = 0
+    findings: Findings | None = None
 
 
 @dataclass(frozen=True)

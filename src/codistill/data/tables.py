@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from PIL import Image
 
 from codistill.data.columns import choose_columns, noted_classes
+from codistill.data.findings import Note
 from codistill.data.gather import Labelled, gather
 from codistill.data.labels import class_indices, refuse_other_names
 from codistill.data.pictures import Pictures
@@ -25,7 +26,7 @@ from codistill.errors import UserError, one_line
 
 __all__ = ["find", "load_hub", "load_parquet"]
 
-_TEST_NAMES = ("test", "validation", "valid", "val")
+_VALIDATION_NAMES = ("validation", "valid", "val", "dev")
 _WORDS = {
     "train": "train(ing|set)?",
     "test": "test(ing|set)?|eval(uation)?",
@@ -43,8 +44,8 @@ def load_parquet(request: Request) -> Parts:
     """Read parquet:PATH, a file or a folder of files as Hugging Face writes them.
 
     In a folder, words in the names of files and subfolders say which part a file belongs to: train, test (or eval) and
-    validation (or valid, val, dev). The test part is test, or validation if test is missing or has no labels. If there
-    is neither, 20 % of each class is set aside as the test set.
+    validation (or valid, val, dev). If there is no test part, or it has no labels, the validation part is the test
+    part; if there is neither, 20 % of each class is set aside as the test set.
 
     Raises:
         UserError: pyarrow is missing, a file is missing or damaged, files do not belong together, the column of images
@@ -52,10 +53,10 @@ def load_parquet(request: Request) -> Parts:
     """
     parquet, arrow = _import("pyarrow.parquet"), _import("pyarrow")
     path = Path(request.place).expanduser()
-    train_files, *test_files = _parquet_files(path)
+    train_files, validation_files, test_files = _parquet_files(path)
 
     def read(files: list[Path]) -> _Part:
-        taken = sum(file.stat().st_size for file in {*train_files, *files})
+        taken = sum(file.stat().st_size for file in {*train_files, *validation_files, *test_files})
         if taken > request.memory:
             folder = path if path.is_dir() else path.parent
             raise UserError(
@@ -81,14 +82,15 @@ def load_parquet(request: Request) -> Parts:
             refuse_other_names(names[0] or (), other or (), str(file))
         return _Part(_Rows(table.column(image).combine_chunks(), str(path)), table.column(label).to_pylist(), names[0])
 
-    return _gathered([read(train_files), *_first_labelled(read, test_files)], str(path), request)
+    return _gathered(read, train_files, validation_files, test_files, str(path), request)
 
 
 def load_hub(request: Request) -> Parts:
     """Load hf:NAME with the package `datasets`.
 
-    The training part is the split "train". The test part is "test", or "validation" if "test" is missing or has no
-    labels (-1). If there is neither, 20 % of each class is set aside as the test set.
+    The parts are the splits "train", "validation" (or "valid", "val", "dev") and "test". If "test" is missing or has no
+    labels (-1), the validation part is the test part; if there is neither, 20 % of each class is set aside as the test
+    set.
 
     Raises:
         UserError: the package is missing, the data cannot be loaded, or it has no images, labels or split "train".
@@ -114,8 +116,8 @@ def load_hub(request: Request) -> Parts:
         names = noted_classes(schema, label, f"hf:{name}")
         return _Part(_HubRows(rows, image, f"hf:{name}"), list(split[label]), names)
 
-    parts = [read("train"), *_first_labelled(read, [name for name in _TEST_NAMES if name in splits])]
-    return _gathered(parts, f"hf:{name}", request)
+    validation = next((name for name in _VALIDATION_NAMES if name in splits), None)
+    return _gathered(read, "train", validation, "test" if "test" in splits else None, f"hf:{name}", request)
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,8 @@ class _Rows:
 
     column: Any
     place: str
-    light: ClassVar[bool] = True
+    light: bool = True
+    random: bool = False
 
     def __len__(self) -> int:
         return len(self.column)
@@ -152,7 +155,8 @@ class _HubRows:
     rows: Any
     column: str
     place: str
-    light: ClassVar[bool] = True
+    light: bool = True
+    random: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -174,23 +178,23 @@ def _opened(value: Any) -> Image.Image:
     return Image.open(io.BytesIO(value))
 
 
-def _parquet_files(path: Path) -> list[list[Path]]:
-    """The training files, then the files of each part that may serve as the test part, preferred one first."""
+def _parquet_files(path: Path) -> tuple[list[Path], list[Path], list[Path]]:
+    """The files of the training, the validation and the test part."""
     if path.is_file():
-        return [[path]]
+        return [path], [], []
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else []
     if not files:
         raise UserError(f"parquet:{path}: there is no parquet file; give the path of a file, or of a folder with some.")
     parts = {kind: [file for file in files if _kind(file.relative_to(path)) == kind] for kind in _WORDS}
-    tests = [parts[kind] for kind in ("test", "validation") if parts[kind]]
     if parts["train"]:
-        return [parts["train"], *tests]
-    if tests:
+        return parts["train"], parts["validation"], parts["test"]
+    others = parts["test"] + parts["validation"]
+    if others:
         raise UserError(
-            f"parquet:{path} has {tests[0][0].name} and no file whose name says train: rename the training files to "
+            f"parquet:{path} has {others[0].name} and no file whose name says train: rename the training files to "
             "train-*.parquet, or give the path of one file."
         )
-    return [files]
+    return files, [], []
 
 
 def _kind(path: Path) -> str | None:
@@ -203,45 +207,59 @@ def _kind(path: Path) -> str | None:
     return None
 
 
-def _first_labelled(read: Callable[[Any], _Part], candidates: Sequence[Any]) -> list[_Part]:
-    """The first part that has labels, in a list: test sets of competitions have none (-1 or empty)."""
-    for candidate in candidates:
-        part = read(candidate)
-        if not part.labels or any(label not in (-1, None) for label in part.labels):
-            return [part]
-    return []
+def _gathered(
+    read: Callable[[Any], _Part], train: Any, validation: Any, test: Any, found_at: str, request: Request
+) -> Parts:
+    """All parts; `train`, `validation` and `test` say where `read` finds them; empty if there is no such part."""
+    parts = {"training": read(train)}
+    notes: list[Note] = []
+    given = {name: read(place) for name, place in (("validation", validation), ("test", test)) if place}
+    for name, part in given.items():
+        # Test sets of competitions have no labels: -1, or nothing.
+        if part.labels and all(label in (-1, None) for label in part.labels):
+            notes.append(Note(f"the {name} part of {found_at} has no labels and is not used"))
+        else:
+            parts[name] = part
+    if "validation" in parts and "test" not in parts:
+        parts["test"] = parts.pop("validation")
+        notes.append(Note(f"{found_at} has no test part with labels: its validation part is the test part"))
+    classes, made = _labelled(parts, found_at)
+    held, aside = made.get("validation"), made.get("test")
+    return gather(made["training"], aside, classes, found_at, request, validation=held, notes=notes)
 
 
-def _gathered(parts: Sequence[_Part], found_at: str, request: Request) -> Parts:
-    """Both parts with their class names: Hugging Face's, the text labels, or numbers."""
-    train = parts[0]
-    where = [f"the {what} part of {found_at}" for what in ("training", "test")]
-    for part, place in zip(parts, where, strict=False):
+def _labelled(parts: Mapping[str, _Part], found_at: str) -> tuple[tuple[str, ...], dict[str, Labelled]]:
+    """The class names (Hugging Face's, the text labels, or numbers), and the parts with labels that count them."""
+    where = {name: f"the {name} part of {found_at}" for name in parts}
+    for name, part in parts.items():
         if not part.labels:
-            raise UserError(f"{place} has no rows: add images, or remove the empty files.")
+            raise UserError(f"{where[name]} has no rows: add images, or remove the empty files.")
         if None in part.labels:
-            raise UserError(f"{place} has rows without a label: remove them.")
-    kinds = {isinstance(label, str) for part in parts for label in part.labels}
-    if len(kinds) > 1:
+            raise UserError(f"{where[name]} has rows without a label: remove them.")
+    if len({isinstance(label, str) for part in parts.values() for label in part.labels}) > 1:
         raise UserError(
             f"{found_at} has labels that are text in one part and numbers in the other: use the same kind in both."
         )
-    if True in kinds:
-        classes = tuple(sorted(set(train.labels)))
-        new = sorted({label for part in parts for label in part.labels} - set(classes))
+    train = parts["training"]
+    if not isinstance(train.labels[0], str):
+        for name, part in parts.items():
+            refuse_other_names(train.names or (), part.names or (), where[name])
+        made = {name: Labelled(part.pictures, class_indices(part.labels, where[name])) for name, part in parts.items()}
+        count = int(made["training"].labels_N.max()) + 1
+        return train.names or tuple(str(number) for number in range(count)), made
+    classes = tuple(sorted(set(train.labels)))
+    label_of = {name: number for number, name in enumerate(classes)}
+    for name, part in parts.items():
+        new = sorted(set(part.labels) - set(classes))
         if new:
             raise UserError(
-                f"{found_at} has the classes {', '.join(new)} in its test part only: add training images of them, or "
+                f"{found_at} has the classes {', '.join(new)} in its {name} part only: add training images of them, or "
                 "remove their rows."
             )
-        label_of = {name: number for number, name in enumerate(classes)}
-        made = [Labelled(part.pictures, torch.tensor([label_of[v] for v in part.labels])) for part in parts]
-    else:
-        refuse_other_names(train.names or (), parts[-1].names or (), where[1])
-        label_parts = [class_indices(part.labels, place) for part, place in zip(parts, where, strict=False)]
-        made = [Labelled(part.pictures, labels_N) for part, labels_N in zip(parts, label_parts, strict=True)]
-        classes = train.names or tuple(str(number) for number in range(int(made[0].labels_N.max()) + 1))
-    return gather(made[0], made[1] if len(made) > 1 else None, classes, found_at, request)
+    return classes, {
+        name: Labelled(part.pictures, torch.tensor([label_of[label] for label in part.labels]))
+        for name, part in parts.items()
+    }
 
 
 def _import(module: str) -> Any:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from codistill.data.findings import Findings
 from codistill.data.lazy import LazyImages
 from codistill.data.policy import AugmentPolicy
 from codistill.errors import UserError
@@ -55,6 +56,11 @@ class ImageSet:
         _, channels, height, width = self.images_NCHW.shape
         return channels, height, width
 
+    def to(self, device: torch.device) -> ImageSet:
+        """Return the images and labels in the memory of a device."""
+        groups = None if self.groups_N is None else self.groups_N.to(device)
+        return ImageSet(self.images_NCHW.to(device), self.labels_N.to(device), groups)
+
     def take(self, index_N: Tensor) -> ImageSet:
         """Return the images of these indices (int64 or a mask), in the order given."""
         groups = None if self.groups_N is None else self.groups_N[index_N]
@@ -71,7 +77,8 @@ class Dataset:
 
     Attributes:
         name: as in `codistill list data`.
-        train: training images, the validation part not yet split off.
+        train: training images, the validation part not yet split off; the last ones are the user's own validation
+            part, if there is one.
         test: test images of the same channels, height and width.
         classes: the classes' names, by label.
         mean: one number per channel, for images scaled to 0..1.
@@ -79,10 +86,13 @@ class Dataset:
         augment: the default distortion of these images; its crop and flip apply where a run's settings leave them out.
         epochs: default length of a run.
         found_at: path, "scikit-learn" or "shipped with codistill".
+        validation_images: how many of the last images of `train` are a validation part of the user's own; 0: there is
+            none, and a share of the training images is split off.
+        findings: what was noticed while the user's own images were read; None for all other data.
 
     Raises:
-        UserError: training and test images differ in shape, a label has no class, `augment` is out of range, or `mean`
-            and `std` do not have one number per channel.
+        UserError: the validation part leaves no training images, training and test images differ in shape, a label has
+            no class, `augment` is out of range, or `mean` and `std` do not have one number per channel.
     """
 
     name: str
@@ -94,6 +104,13 @@ class Dataset:
     augment: AugmentPolicy
     epochs: int
     found_at: str
+    validation_images: int = 0
+    findings: Findings | None = None
+
+    @property
+    def training_images(self) -> int:
+        """How many of the first images of `train` are no validation images of the user's own."""
+        return len(self.train) - self.validation_images
 
     def __post_init__(self) -> None:
         self.augment.check()
@@ -104,6 +121,11 @@ class Dataset:
             raise UserError(
                 f"{len(self.mean)} means and {len(self.std)} deviations for images of {train[0]} channels: give one "
                 "per channel."
+            )
+        if not 0 <= self.validation_images < max(len(self.train), 1):
+            raise UserError(
+                f"validation_images {self.validation_images} of {len(self.train)} training images: at least one image "
+                "must be left to train on."
             )
         for part in (self.train, self.test):
             outside = (part.labels_N < 0) | (part.labels_N >= len(self.classes))
