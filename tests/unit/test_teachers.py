@@ -1,9 +1,10 @@
-"""Teachers from torchvision, and what is refused as a teacher."""
+"""Teachers from everywhere, images as each of them knows them, and what is refused as a teacher."""
 
 import json
 from urllib.error import URLError
 
 import pytest
+import torch
 import torchvision
 from safetensors.torch import save_file
 
@@ -39,18 +40,55 @@ def exported(tmp_path):
     return tmp_path
 
 
-def test_torchvisions_network_comes_with_its_default_weights(monkeypatch):
-    asked = []
+def test_torchvisions_network_comes_with_its_weights_and_sees_images_as_it_knows_them(monkeypatch):
+    asked, seen = [], []
 
     def get_model(name, weights):
-        asked.append((name, weights))
-        return models.build("resnet8_tiny", 10)
+        asked.append((name, weights.name))
+        net = models.build("resnet8_tiny", 10)
+        net.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        return net
 
     monkeypatch.setattr(torchvision.models, "get_model", get_model)
-    (teacher,) = load("torchvision:resnet18", facts_of())
-    assert asked == [("resnet18", "DEFAULT")]
-    assert teacher.fc.out_features == 10
+    for name in ("torchvision:resnet18", "resnet18@IMAGENET1K_V1"):
+        (teacher,) = load(name, facts_of())
+        assert teacher(torch.zeros(2, 3, 8, 8)).shape == (2, 10)
+        # Grey pixels of 0.5, in ImageNet's mean and deviation.
+        assert seen[-1].shape == (2, 3, 224, 224)
+        assert seen[-1][0, :, 0, 0].tolist() == pytest.approx([0.015 / 0.229, 0.044 / 0.224, 0.094 / 0.225], abs=1e-5)
+    assert asked == [("resnet18", "IMAGENET1K_V1")] * 2
     assert "knows 10 classes, the data has 7" in refusal("torchvision:resnet18", classes=7)
+
+
+def test_timms_network_comes_with_its_weights(monkeypatch):
+    timm = pytest.importorskip("timm")
+    net = timm.create_model("mobilenetv3_small_050", num_classes=10)
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained: net if pretrained else None)
+    (teacher,) = load("timm:mobilenetv3_small_050.lamb_in1k", facts_of())
+    assert teacher.network is net
+    assert teacher.size == (224, 224)
+
+
+def test_a_state_dict_teaches_with_the_name_of_its_network(tmp_path):
+    net, path = models.build("resnet8_tiny", 10), tmp_path / "net.pth"
+    torch.save({"model": {f"module.{name}": value for name, value in net.state_dict().items()}}, path)
+    with pytest.warns(UserWarning, match="does not say what images it was trained on"):
+        (teacher,) = load(f"resnet8_tiny@{path}", facts_of())
+    x = torch.randn(2, 3, 8, 8)
+    assert torch.equal(teacher.eval()(x), net.eval()(x))
+    with pytest.warns(UserWarning, match="does not say"):
+        said = refusal(f"resnet8_tiny@{path}", classes=7)
+    assert "fc.weight is missing" in said
+    assert "has another shape than for the 7 classes of the data" in said
+
+
+def test_a_function_in_a_file_teaches(tmp_path):
+    (tmp_path / "t.py").write_text(
+        "from codistill import models\n\ndef make(num_classes, in_channels):\n"
+        "    return models.build('resnet8_tiny', 10, in_channels)\n"
+    )
+    assert load(f"{tmp_path}/t.py:make", facts_of())[0].fc.out_features == 10
+    assert "knows 10 classes, the data has 7" in refusal(f"{tmp_path}/t.py:make", classes=7)
 
 
 def test_what_cannot_teach_is_refused(monkeypatch, tmp_path):
@@ -58,8 +96,8 @@ def test_what_cannot_teach_is_refused(monkeypatch, tmp_path):
         raise URLError("no route to host")
 
     monkeypatch.setattr(torchvision.models, "get_model", offline)
-    assert "could not be downloaded" in refusal("torchvision:resnet18")
-    assert "no such classification network" in refusal("torchvision:resnet1888")
+    assert "could not be loaded (<urlopen error no route to host>)" in refusal("torchvision:resnet18")
+    assert "unknown torchvision model 'resnet1888'" in refusal("torchvision:resnet1888")
     assert "sees RGB, the data has 1 channel(s)" in refusal("torchvision:resnet18", channels=1)
     assert "no finished run and no exported student" in refusal(str(tmp_path))
     (tmp_path / "student.json").write_text(json.dumps({**facts_of(classes=2), "model": "resnet20"}))
@@ -76,10 +114,11 @@ def test_a_teacher_of_as_many_but_other_classes_is_refused(exported):
     assert len(load(exported, {**facts_of(), "classes": [f"digit {name}" for name in names]})) == 1
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [({"side": 16}, "images of 8 × 8 pixels then, 16 × 16 pixels now"), ({"mean": 0.6}, "mean of the pixels")],
-)
-def test_a_teacher_that_was_trained_on_other_pixels_is_used_with_a_warning(exported, change, says):
-    with pytest.warns(UserWarning, match=says):
-        load(exported, facts_of(**change))
+def test_a_teacher_of_the_same_pixels_is_used_as_it_is_and_of_others_behind_a_layer(exported):
+    (same,) = load(exported, facts_of())
+    assert type(same).__name__ == "ResNet"
+    (other,) = load(exported, facts_of(side=16, mean=0.6))
+    grey = torch.rand(2, 3, 1, 1).expand(-1, -1, 16, 16)
+    with torch.no_grad():
+        expected = same.eval()((grey[..., :8, :8] - 0.5) / 0.25)
+        torch.testing.assert_close(other.eval()((grey - 0.6) / 0.25), expected)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import importlib
 import inspect
 from typing import Any
@@ -12,7 +14,7 @@ from codistill.errors import UserError, unknown
 from codistill.models.stem import replace_stem
 from codistill.userfile import call, load_name
 
-__all__ = ["from_file", "from_timm", "from_torchvision"]
+__all__ = ["elsewhere", "from_file", "from_timm", "from_torchvision", "import_timm"]
 
 # Auxiliary classifiers would make the output a tuple in training, and the defaults of these options cause warnings.
 _OPTIONS: dict[str, dict[str, Any]] = {
@@ -44,6 +46,16 @@ def from_timm(name: str, num_classes: int, in_channels: int) -> nn.Module:
     Raises:
         UserError: timm is not installed, or has no such network.
     """
+    timm = import_timm(name)
+    try:
+        return timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=in_channels)
+    except (RuntimeError, TypeError) as error:
+        reason = str(error).rstrip(".")
+        raise UserError(f"model 'timm:{name}': {reason}; see timm.list_models() for all names.") from error
+
+
+def import_timm(name: str) -> Any:
+    """Return the package timm; UserError if it is not installed, or has no network `name`."""
     try:
         timm = importlib.import_module("timm")
     except ImportError as error:
@@ -51,11 +63,25 @@ def from_timm(name: str, num_classes: int, in_channels: int) -> nn.Module:
     known = timm.list_models()
     if name.partition(".")[0] not in known:
         raise unknown("timm model", name, known, "see timm.list_models() for all names.")
-    try:
-        return timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=in_channels)
-    except (RuntimeError, TypeError) as error:
-        reason = str(error).rstrip(".")
-        raise UserError(f"model 'timm:{name}': {reason}; see timm.list_models() for all names.") from error
+    return timm
+
+
+def elsewhere(name: str) -> list[str]:
+    """Return the networks of torchvision, and of timm if it is installed, that are called nearly `name`.
+
+    To be asked only after a mistake: it imports both.
+    """
+    from torchvision import models
+
+    known = {"torchvision": models.list_models(module=models)}
+    with contextlib.suppress(ImportError):
+        known["timm"] = importlib.import_module("timm").list_models()
+    bare = name.lower().rpartition(":")[2]
+    return [
+        f"{package}:{found}"
+        for package, names in known.items()
+        for found in difflib.get_close_matches(bare, names, n=2, cutoff=0.7)
+    ]
 
 
 def from_file(reference: str, num_classes: int, in_channels: int) -> nn.Module:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from codistill.errors import UserError
 from codistill.models.init import draw_generator, initialise
@@ -29,6 +30,7 @@ class PeerGroup(nn.Module):
             by the number of children (ILR of Song & Chai 2018); without effect where the peers share nothing.
         maps: name of a map -> for each peer the path of the module whose output it is; see `Needs.maps`.
         heads: path -> one extra linear classifier per peer; see `Needs.heads`. No part of a student.
+        still: paths of the group's own modules that stay in evaluation mode when the group trains (frozen batch norms).
     """
 
     shape: GroupShape
@@ -41,6 +43,7 @@ class PeerGroup(nn.Module):
         self.rescale_shared_gradients = False
         self.maps: dict[str, tuple[str, ...]] = {}
         self.heads = nn.ModuleDict()
+        self.still: tuple[str, ...] = ()
         self._axes: dict[str, tuple[int, ...]] = {}
 
     def forward(self, views: Tensor | Sequence[Tensor]) -> PeerOutputs:
@@ -58,6 +61,13 @@ class PeerGroup(nn.Module):
         """
         raise AssertionError(f"{type(self).__name__} defines no forward")
 
+    def train(self, mode: bool = True) -> Self:
+        """Put all modules but the `still` ones into training mode, or all into evaluation mode."""
+        super().train(mode)
+        for path in self.still:
+            self.get_submodule(path).eval()
+        return self
+
     def student(self, peer: int) -> nn.Module:
         """Return peer `peer` (0 to P - 1) as the plain network, a copy with its weights and running statistics.
 
@@ -73,8 +83,20 @@ class PeerGroup(nn.Module):
         """The parameters that a peer runs through, shared ones among them, by their names in the plain network."""
         raise AssertionError(f"{type(self).__name__} defines no peer_parameters")
 
+    def peer_modules(self, peer: int) -> dict[str, nn.Module]:
+        """The modules that a peer runs through, by their paths in the plain network."""
+        raise AssertionError(f"{type(self).__name__} defines no peer_modules")
+
+    def classifier_of(self, peer: int) -> str:
+        """The path of the layer that makes a peer's logits."""
+        raise AssertionError(f"{type(self).__name__} defines no classifier_of")
+
+    def peer_state(self, peer: int) -> dict[str, Tensor]:
+        """The state dict of a peer, by its names in the plain network: the group's own tensors, to read or to fill."""
+        raise AssertionError(f"{type(self).__name__} defines no peer_state")
+
     def plain_network(self, peer: int) -> nn.Module:
-        """The module whose `forward` a peer's is; only its structure and buffers are to be used."""
+        """The module whose `forward` a peer's is; use only its structure, its buffers and what never runs."""
         raise AssertionError(f"{type(self).__name__} defines no plain_network")
 
     def owned_parameters(self, peers: Collection[int]) -> list[nn.Parameter]:

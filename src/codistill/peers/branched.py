@@ -17,8 +17,8 @@ class BranchedGroup(SharedGroup):
     """All that runs before `split` is shared; every branch owns copies of everything from it on, classifier included.
 
     Trunk and one branch together are exactly the plain network: the same modules, state-dict names, parameters and
-    outputs. The trunk keeps the given weights; all branches get new initial weights (`codistill.models.initialise`).
-    The network that is given stays as it is.
+    outputs. The trunk keeps the given weights; all branches get new initial weights (`codistill.models.initialise`), or
+    with `keep_weights` the given ones but for the classifier. The network that is given stays as it is.
 
     Args:
         net: any classification network that torch.fx can follow around the split; modules that do not hold the split
@@ -32,6 +32,7 @@ class BranchedGroup(SharedGroup):
             classifier, if None.
         output: see `NetworkGroup`.
         class_axis: see `NetworkGroup`.
+        keep_weights: for a trained network: draw only the classifier of each branch, and keep all other weights.
         example: a batch of images that the network takes, square ones; needed only where it runs neither on 32, 224
             nor 299 pixels nor on the size that it names itself. The sizes in `shape` are found by a run of a copy on
             the meta device, in evaluation mode: no statistics, no random state and none of the network's values change.
@@ -54,8 +55,9 @@ class BranchedGroup(SharedGroup):
         features: str | None = None,
         output: Output | None = None,
         class_axis: int = -1,
+        keep_weights: bool = False,
     ) -> None:
         if branches < 1:
             raise UserError(f"{branches} branches: a group has at least one peer; give 2 or more to distil.")
         splits = {split or default_split(net): branches}
-        super().__init__(net, splits, generator, classifier, example, features, output, class_axis)
+        super().__init__(net, splits, generator, classifier, example, features, output, class_axis, keep_weights)

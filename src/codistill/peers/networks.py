@@ -93,6 +93,18 @@ class NetworkGroup(PeerGroup):
         """See `PeerGroup.peer_parameters`."""
         return dict(self.networks[self._check_peer(peer)].named_parameters())
 
+    def peer_modules(self, peer: int) -> dict[str, nn.Module]:
+        """See `PeerGroup.peer_modules`."""
+        return dict(self.networks[self._check_peer(peer)].named_modules())
+
+    def peer_state(self, peer: int) -> dict[str, Tensor]:
+        """See `PeerGroup.peer_state`."""
+        return dict(self.networks[self._check_peer(peer)].state_dict())
+
+    def classifier_of(self, peer: int) -> str:
+        """See `PeerGroup.classifier_of`."""
+        return self.classifiers[self._check_peer(peer)].name
+
     def plain_network(self, peer: int) -> nn.Module:
         """See `PeerGroup.plain_network`."""
         return self.networks[self._check_peer(peer)]

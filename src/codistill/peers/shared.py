@@ -42,8 +42,9 @@ class SharedGroup(PeerGroup):
 
     Attributes:
         trunk: the part that all peers share, with the given weights.
-        levels: for each split its copies, freshly initialised; copy i of a level hangs on copy i // children of the
-            level before. State-dict names are `trunk.NAME` and `levels.SPLIT.COPY.NAME`, NAME as in the plain network.
+        levels: for each split its copies, freshly initialised (the classifiers alone with `keep_weights`); copy i of a
+            level hangs on copy i // children of the level before. State-dict names are `trunk.NAME` and
+            `levels.SPLIT.COPY.NAME`, NAME as in the plain network.
         splits: the split names in execution order, with the children at each.
         classifier: where the features of the plain network are.
     """
@@ -58,6 +59,7 @@ class SharedGroup(PeerGroup):
         features: str | None,
         output: Output | None,
         class_axis: int,
+        keep_weights: bool = False,
     ) -> None:
         super().__init__()
         source, reader = draw_generator(generator), LogitsReader(output, class_axis)
@@ -81,6 +83,16 @@ class SharedGroup(PeerGroup):
             self.levels.append(nn.ModuleList(initialise(twin, source, rule_of(net)) for twin in twins))
         widths = (self.classifier.width,) * copies
         self.shape = GroupShape(copies, self.classifier.num_classes, widths, width, shares_trunk=True)
+        if keep_weights:
+            self._keep(net)
+
+    @torch.no_grad()
+    def _keep(self, net: nn.Module) -> None:
+        given = net.state_dict()
+        for peer in range(self.shape.peers):
+            for name, value in self.peer_state(peer).items():
+                if name in given and not name.startswith(f"{self.classifier.name}."):
+                    value.copy_(given[name])
 
     def path(self, peer: int) -> list[Segment]:
         """The parts that a peer runs through, from the trunk to its own; UserError where there is no such peer."""
@@ -130,6 +142,18 @@ class SharedGroup(PeerGroup):
     def peer_parameters(self, peer: int) -> dict[str, nn.Parameter]:
         """See `PeerGroup.peer_parameters`."""
         return {name: p for segment in self.path(peer) for name, p in segment.named_parameters()}
+
+    def peer_modules(self, peer: int) -> dict[str, nn.Module]:
+        """See `PeerGroup.peer_modules`."""
+        return {path: module for segment in self.path(peer) for path, module in segment.named_modules()}
+
+    def peer_state(self, peer: int) -> dict[str, Tensor]:
+        """See `PeerGroup.peer_state`."""
+        return {name: value for segment in self.path(peer) for name, value in segment.state_dict().items()}
+
+    def classifier_of(self, peer: int) -> str:
+        """See `PeerGroup.classifier_of`."""
+        return self.classifier.name
 
     def plain_network(self, peer: int) -> nn.Module:
         """See `PeerGroup.plain_network`."""

@@ -28,6 +28,7 @@ class TreeGroup(SharedGroup):
         features: see `BranchedGroup`.
         output: see `NetworkGroup`.
         class_axis: see `NetworkGroup`.
+        keep_weights: see `BranchedGroup`.
         example: see `BranchedGroup`.
 
     Raises:
@@ -46,9 +47,10 @@ class TreeGroup(SharedGroup):
         features: str | None = None,
         output: Output | None = None,
         class_axis: int = -1,
+        keep_weights: bool = False,
     ) -> None:
         check_splits(splits)
-        super().__init__(net, splits, generator, classifier, example, features, output, class_axis)
+        super().__init__(net, splits, generator, classifier, example, features, output, class_axis, keep_weights)
 
 
 def check_splits(splits: Mapping[str, int]) -> None:

@@ -16,7 +16,7 @@ from codistill.rundir import OWN_NETWORK, InputRecord
 from codistill.training.check import parse_splits
 from codistill.training.seeds import generator_for
 
-__all__ = ["NetworkSource", "build_group", "own_names", "plain_network"]
+__all__ = ["NetworkSource", "build_group", "given_network", "own_names", "plain_network"]
 
 
 NetworkSource = nn.Module | Sequence[nn.Module]
@@ -36,7 +36,7 @@ def own_names(network: NetworkSource) -> tuple[str, ...]:
 def build_group(
     config: Config, num_classes: int, image: tuple[int, int, int], network: NetworkSource | None = None
 ) -> PeerGroup:
-    """Build the group of the configuration, each peer initialised from a seed of its own.
+    """Build the group of the configuration, each peer initialised from a seed of its own; `start_group` loads weights.
 
     Args:
         config: filled in by `check_config`.
@@ -78,8 +78,13 @@ def plain_network(config: Config, peer: int, facts: InputRecord, network: Networ
     """Return a new network of this peer's kind, with parameters drawn from torch's global generator."""
     if network is None:
         return _named(config, peer, len(facts.classes), facts.channels, None)
+    return models.initialise(copy.deepcopy(given_network(network, peer)), None)
+
+
+def given_network(network: NetworkSource, peer: int) -> nn.Module:
+    """Return the network that was given for a peer, with the parameters that it has."""
     given = _as_list(network)
-    return models.initialise(copy.deepcopy(given[peer if len(given) > 1 else 0]), None)
+    return given[peer if len(given) > 1 else 0]
 
 
 def refuse_other_networks(config: Config, network: NetworkSource | None) -> None:
@@ -123,7 +128,9 @@ def _copies(network: NetworkSource, sources: Sequence[torch.Generator]) -> list[
 def _named(
     config: Config, peer: int, num_classes: int, in_channels: int, generator: torch.Generator | None
 ) -> nn.Module:
-    return models.build(_name_of(config, peer), num_classes, in_channels, generator, config.initialisation)
+    # Weights, if there are any, come later: from `start_group`, or from a checkpoint.
+    name = _name_of(config, peer)
+    return models.build(name, num_classes, in_channels, generator, config.initialisation, models.RANDOM)
 
 
 def _name_of(config: Config, peer: int) -> str:
