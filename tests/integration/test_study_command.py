@@ -1,12 +1,12 @@
-"""`codistill study`: what it runs, keeps, reports and refuses; and the runs of the demo."""
+"""`codistill study`: what it runs, keeps, reports and refuses."""
 
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 
 from codistill.cli import main
 from codistill.studies import runner
-from codistill.studies.demo import Demo, configs
 
 
 class InThisProcess(ThreadPoolExecutor):
@@ -115,20 +115,24 @@ def test_a_file_is_no_folder_for_studies(tmp_path, capsys):
     assert f"out {tmp_path / 'file'} is a file: give the path of a folder." in capsys.readouterr().err
 
 
-def test_the_demo_compares_seven_variants_under_one_protocol(tmp_path):
-    runs = configs(Demo(out=tmp_path))
-    assert len(runs) == 21
-    assert len({c.out for c in runs}) == 21
-    shared = {(c.model, c.data, c.epochs, c.batch_size, c.validation, c.optim, c.train_subset) for c in runs}
-    assert len(shared) == 1
-    assert {c.seed for c in runs} == {0, 1, 2}
-    first = [(c.method, c.group, c.icl, c.peers) for c in runs[:7]]
-    assert first == [
-        ("baseline", "networks", False, 1),
-        ("ind", "networks", False, 4),
-        ("dml", "networks", False, 4),
-        ("okddip", "networks", False, 4),
-        ("okddip", "branches", False, 4),
-        ("kdcl_minlogit", "networks", False, 4),
-        ("kdcl_minlogit", "networks", True, 4),
-    ]
+def test_the_gpu_profile_is_refused_without_a_gpu_but_lists_its_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    command = ["okddip/table2", "--only", "resnet32", "--methods", "dml", "--profile", "gpu", "--out", tmp_path / "out"]
+    assert study(*command) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("codistill: error: profile 'gpu' on a machine without a CUDA device would take weeks: ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+    assert study(*command, "--dry-run") == 0
+    assert "runs to do; nothing was run" in capsys.readouterr().out
+
+
+def test_the_profile_for_a_gpu_is_refused_without_one_but_can_be_listed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    arguments = ["okddip/table2", "--profile", "gpu", "--only", "resnet32", "--out", tmp_path]
+    assert study(*arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("codistill: error: profile 'gpu' on a machine without a CUDA device")
+    assert error.count("\n") == 1
+    assert study(*arguments, "--dry-run") == 0
+    assert "24 of 24 runs to do" in capsys.readouterr().out

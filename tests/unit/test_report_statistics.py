@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from codistill.reports.statistics import estimate, holm, paired
+from codistill.reports.statistics import detectable, estimate, holm, paired, seeds_needed
 
 
 def test_mean_and_deviation_of_three_seeds_by_hand() -> None:
@@ -61,3 +61,19 @@ def test_holm_by_hand() -> None:
 def test_holm_leaves_out_rows_without_a_test_and_stops_at_one() -> None:
     assert holm([None, 0.6, 0.7]) == [None, 1.0, 1.0]
     assert holm([None, 0.03]) == [None, 0.03]
+
+
+@pytest.mark.parametrize(("n", "level"), [(2, 0.05), (3, 0.05 / 6), (5, 0.05), (10, 0.01), (30, 0.05)])
+def test_the_detectable_difference_has_a_power_of_80_percent_by_scipys_noncentral_t(n: int, level: float) -> None:
+    found = detectable(1.7, n, level)
+    critical = stats.t.isf(level / 2, n - 1)
+    assert stats.nct.cdf(critical, n - 1, found / 1.7 * n**0.5) == pytest.approx(0.2, abs=1e-4)
+
+
+def test_seeds_needed_are_the_fewest_with_that_power() -> None:
+    # The textbook's sample size of a paired t-test for a medium effect, d_z = 0.5, at 0.05 and 80 %.
+    assert seeds_needed(0.5) == 34
+    assert detectable(1.0, 34) <= 0.5 < detectable(1.0, 33)
+    assert seeds_needed(-0.5) == 34
+    assert seeds_needed(0.5, 0.05 / 6) > 34
+    assert seeds_needed(0.0) is None

@@ -10,14 +10,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+from scipy.special import nctdtr, nctdtrinc, stdtr, stdtrit
 
-__all__ = ["CONFIDENCE", "SIGNIFICANT", "Estimate", "Paired", "estimate", "holm", "paired"]
+__all__ = [
+    "CONFIDENCE", "MOST_SEEDS", "POWER", "SIGNIFICANT", "Estimate", "Paired", "detectable", "estimate", "holm",
+    "paired", "seeds_needed",
+]  # fmt: skip
 
 CONFIDENCE = 0.95
 
 SIGNIFICANT = 0.05
 """A corrected p-value below this is significant."""
+
+POWER = 0.8
+"""The chance with which a test should find a difference that is there."""
+
+MOST_SEEDS = 1000
+"""Beyond this many seeds it does not matter how many it would take."""
 
 
 @dataclass(frozen=True)
@@ -91,3 +100,31 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
         largest = max(largest, min(1.0, (len(tested) - rank) * p))
         adjusted[i] = largest
     return adjusted
+
+
+def detectable(std: float, n: int, level: float = SIGNIFICANT) -> float:
+    """Return the mean difference that the two-sided paired t-test of n >= 2 pairs finds with a chance of POWER.
+
+    Args:
+        std: standard deviation of the differences.
+        n: number of pairs.
+        level: the p-value below which a difference counts as found.
+    """
+    # The chance to err on the other side is below 1e-6 here, and is left out.
+    return float(nctdtrinc(n - 1, 1 - POWER, stdtrit(n - 1, 1 - level / 2))) * std / math.sqrt(n)
+
+
+def seeds_needed(effect: float, level: float = SIGNIFICANT) -> int | None:
+    """Return the fewest pairs with which `detectable` would be the mean difference of this effect size.
+
+    Args:
+        effect: d_z, the mean difference in standard deviations of the differences; its sign does not matter.
+        level: as in `detectable`.
+
+    Returns:
+        2 or more; None if it takes more than MOST_SEEDS.
+    """
+    for n in range(2, MOST_SEEDS + 1):
+        if 1 - nctdtr(n - 1, abs(effect) * math.sqrt(n), stdtrit(n - 1, 1 - level / 2)) >= POWER:
+            return n
+    return None

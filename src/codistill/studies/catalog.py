@@ -22,7 +22,7 @@ def find_study(name: str, profile: str, reading: str = "slides", unclear_epochs:
 
     Args:
         name: of the study.
-        profile: "paper", "cpu" or "smoke".
+        profile: "paper", "gpu", "cpu" or "smoke".
         reading: how OKDDip is read, "slides" or "released"; KDCL's studies ignore it.
         unclear_epochs: epochs of those networks in KDCL's tables whose length the slides leave open; the full length
             if left out; OKDDip's studies ignore it.

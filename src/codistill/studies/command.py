@@ -24,6 +24,9 @@ from codistill.training.check import resolve_device
 
 __all__ = ["StudyRequest", "run_studies"]
 
+ON_GPU = ("gpu", "paper")
+"""Profiles whose runs take a GPU if there is one."""
+
 
 def run_studies(request: StudyRequest, console: Console) -> bool:
     """Train the runs that are asked for and not yet finished, and write one report per study.
@@ -44,6 +47,11 @@ def run_studies(request: StudyRequest, console: Console) -> bool:
     if request.dry_run:
         _print_runs(listed, console)
         return True
+    if request.profile == "gpu" and not request.devices and not torch.cuda.is_available():
+        raise UserError(
+            "profile 'gpu' on a machine without a CUDA device would take weeks: choose --profile cpu, or name a device "
+            "with --devices."
+        )
     console.print(
         f"{', '.join(study.name for study in studies)}: {len(listed.runs)} runs, seeds 0 to {seeds - 1}, "
         f"{jobs} at a time (profile {request.profile}: {find_profile(request.profile).what}"
@@ -115,7 +123,7 @@ def _jobs(request: StudyRequest) -> int:
         raise UserError(f"jobs {request.jobs}: it must be at least 1; leave it out for one run per device or CPU core.")
     for device in request.devices:
         resolve_device(device)
-    on_cpu = request.profile != "paper" and not request.devices
+    on_cpu = request.profile not in ON_GPU and not request.devices
     usual = (os.cpu_count() or 1) if on_cpu else len(request.devices) or max(1, torch.cuda.device_count())
     return request.jobs or usual
 

@@ -32,7 +32,8 @@ USED_SHARE = 0.3
 FORWARDS = 3
 """A step of training counts as three forward passes."""
 
-PROBES = {"paper": ("resnet32", 32, 32), "cpu": ("resnet8_tiny", 16, 64), "smoke": ("resnet8_tiny", 8, 64)}
+PROBES = {"paper": ("resnet32", 32, 32), "gpu": ("resnet32", 32, 32), "cpu": ("resnet8_tiny", 16, 64)}
+PROBES["smoke"] = ("resnet8_tiny", 8, 64)
 """Profile -> network, image size and batch whose training step is timed."""
 
 

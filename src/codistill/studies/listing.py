@@ -32,8 +32,8 @@ def estimates(gpu: str, names: Iterable[str] = STUDIES) -> list[dict[str, Any]]:
         names: of the studies.
 
     Returns:
-        One record per study: "runs", "macs" and "hours" by profile, with hours of one CPU thread of this machine, and
-        "gpu_hours" of one GPU for the profile paper.
+        One record per study: "runs", "macs" and "hours" by profile, with hours of one CPU thread of this machine;
+        "gpu_hours" of one GPU for the profile paper, and "gpu_profile_hours" for the profile gpu.
 
     Raises:
         UserError: the GPU is not listed.
@@ -48,6 +48,7 @@ def estimates(gpu: str, names: Iterable[str] = STUDIES) -> list[dict[str, Any]]:
             | {"runs": {p.name: len(find_study(name, p.name).variants) * p.seeds for p in PROFILES.values()}}
             | {"macs": macs, "hours": {p: macs[p] / rates[p] / 3600 for p in macs}}
             | {"gpu": gpu, "gpu_hours": macs["paper"] / of_gpu / 3600}
+            | {"gpu_profile_hours": macs["gpu"] / of_gpu / 3600}
         )
     return rows
 

@@ -17,9 +17,9 @@ class StudyRequest:
 
     names: Annotated[Positional[tuple[str, ...]], arg(metavar="STUDY...")]
     """Studies such as okddip/table2; okddip, kdcl or all for several of them; list, or list okddip, to see them."""
-    profile: Literal["smoke", "cpu", "paper"] = "cpu"
-    """paper: the papers' own settings; cpu: small networks and data, the same methods and protocol; smoke: a quick
-    check that everything runs."""
+    profile: Literal["smoke", "cpu", "gpu", "paper"] = "cpu"
+    """paper: the papers' own settings; gpu: their networks for CIFAR on Fashion-MNIST and Glyphs-100, for one GPU; cpu:
+    small networks and data, the same methods and protocol; smoke: a quick check that everything runs."""
     reading: Literal["slides", "released"] = "slides"
     """OKDDip's studies: train every column by the equations of the slides, or as the authors' released code does."""
     unclear_epochs: int | None = None
@@ -31,7 +31,8 @@ class StudyRequest:
     methods: tuple[str, ...] = ()
     """Methods, or columns of the table; all of them if left out."""
     jobs: int | None = None
-    """Runs at the same time, each in its own process; if left out, one per device, or one per CPU core."""
+    """Runs at the same time, each in its own process; if left out, one per device, or one per CPU core. Several fit on
+    one GPU: small networks do not fill it."""
     devices: tuple[str, ...] = ()
     """Devices for the runs to take in turn, such as cuda:0 cuda:1; each run's own setting if left out."""
     out: Path = Path("runs/studies")

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -50,7 +50,11 @@ class EndedRun:
 
 
 def run_all(
-    runs: Sequence[PlannedRun | Config], jobs: int, console: Console, devices: Sequence[str] = ()
+    runs: Sequence[PlannedRun | Config],
+    jobs: int,
+    console: Console,
+    devices: Sequence[str] = (),
+    on_end: Callable[[], None] | None = None,
 ) -> list[EndedRun]:
     """Train every run, `jobs` at a time, and show which are running, which are done and the time left.
 
@@ -62,11 +66,13 @@ def run_all(
         jobs: worker processes; each uses the `threads` of its run.
         console: where progress is shown.
         devices: used by the workers in turn, instead of the device in the configuration.
+        on_end: called whenever runs have ended, after the next ones were started.
 
     Returns:
         The results in the order of `runs`.
     """
-    return _Runner([r if isinstance(r, PlannedRun) else PlannedRun(r) for r in runs], jobs, console, devices).run()
+    planned = [r if isinstance(r, PlannedRun) else PlannedRun(r) for r in runs]
+    return _Runner(planned, jobs, console, devices).run(on_end)
 
 
 @dataclass
@@ -90,12 +96,16 @@ class _Runner:
         self.ended: dict[int, EndedRun] = {}
         self.deaths = [0] * len(runs)
 
-    def run(self) -> list[EndedRun]:
+    def run(self, on_end: Callable[[], None] | None = None) -> list[EndedRun]:
         """Train all runs."""
+        told = 0
         try:
             with Live(console=self.console, auto_refresh=False, transient=True) as live:
                 while self.waiting or self.running:
                     self._submit()
+                    if on_end is not None and len(self.ended) > told:
+                        told = len(self.ended)
+                        on_end()
                     done, _ = wait(self.running, timeout=POLL, return_when=FIRST_COMPLETED)
                     for future in done:
                         self._end(future)
@@ -196,7 +206,8 @@ def same_run(found: Config, wanted: Config) -> bool:
     wanted = check_config(wanted)
     before, now = _experiment(found), _experiment(wanted)
     # What is left out takes its value from the data set, or from the device.
-    filled = {name for name, text in now.items() if text == "null" and name.startswith(("epochs", "augment."))}
+    left_open = [name for name, text in now.items() if text in ("null", "auto")]
+    filled = {name for name in left_open if name.startswith(("epochs", "augment.", "normalise"))}
     if found.device != wanted.device:
         filled.add("amp")
     return all(before.get(name) == now.get(name) for name in (before.keys() | now.keys()) - filled)

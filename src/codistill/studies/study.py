@@ -52,7 +52,7 @@ class Study:
 
     Attributes:
         name: such as "okddip/table2".
-        profile: "paper", "cpu" or "smoke".
+        profile: "paper", "gpu", "cpu" or "smoke".
         title: what it compares, in a line.
         metric: "error" or "accuracy" in percent, whichever the paper prints.
         variants: name -> variant, in the order in which they should run, teachers first.

@@ -1,0 +1,171 @@
+"""`codistill compare` with real runs: what it trains, keeps, continues, tunes, writes and refuses."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import yaml
+
+from codistill.cli import main
+from codistill.studies import runner
+
+SHORT = [
+    "--data", "digits", "--train-subset", "60", "--validation", "0.2", "--model", "resnet8_tiny", "--peers", "2",
+    "--batch-size", "30", "--epochs", "1", "--optim.lr", "0.05", "--device", "cpu", "--jobs", "1",
+]  # fmt: skip
+
+
+class InThisProcess(ThreadPoolExecutor):
+    """Stands for a pool of one process where a test is not about processes, which take seconds to start."""
+
+    def __init__(self):
+        super().__init__(1)
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(monkeypatch):
+    monkeypatch.setattr(runner, "_new_pool", InThisProcess)
+
+
+def compare(*arguments):
+    """The exit code of `codistill compare`."""
+    try:
+        main(["compare", *map(str, arguments)])
+    except SystemExit as stop:
+        return stop.code or 0
+    return 0
+
+
+def ends(folder):
+    return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("runs/*/summary.json")}
+
+
+def record_of(folder):
+    return json.loads((folder / "comparison.json").read_text())
+
+
+def test_an_interrupted_comparison_has_an_answer_and_the_same_command_finishes_it(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    command = [*SHORT, "--methods", "dml", "--seeds", "2", "--out", out]
+    train, trained = runner.train, []
+
+    def interrupted(config, **keywords):
+        if len(trained) == 3:
+            raise SystemExit("stands for a signal")
+        trained.append(config.out)
+        return train(config, **keywords)
+
+    assert compare(*command, "--dry-run") == 0
+    assert "4 of 4 runs to do; nothing was run" in capsys.readouterr().out
+    assert not out.exists()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "train", interrupted)
+        assert compare(*command) != 0
+    first = ends(out)
+    assert sorted(first) == ["alone-seed0", "alone-seed1", "dml-seed0"]
+    assert record_of(out)["gains"][0]["less_error_points"]["values"]
+    assert "Not finished: 3 of 4 runs are done." in (out / "report.html").read_text()
+    capsys.readouterr()
+
+    assert compare(*command) == 0
+    screen = capsys.readouterr().out
+    assert screen.count("finished by an earlier call") == 3
+    assert {name: time for name, time in ends(out).items() if name in first} == first
+    record = record_of(out)
+    (gain,) = record["gains"]
+    errors = {v["name"]: v["error_percent"]["values"] for v in record["variants"]}
+    expected = [a - b for a, b in zip(errors["alone"], errors["dml"], strict=True)]
+    assert gain["less_error_points"]["values"] == pytest.approx(expected)
+    summary = json.loads((out / "runs" / "dml-seed1" / "summary.json").read_text())
+    assert errors["dml"][1] == summary["last"]["test"]["leader"]["top1_error"]
+    assert record["deployed_network"]["milliseconds"] > 0
+    page = " ".join((out / "report.html").read_text().split())
+    for line in ("The network alone had an error of", "With 2 seeds, dml had"):
+        assert line in screen
+        assert line in page
+    command_to_deploy = screen.partition(": codistill export ")[2].split()[0]
+    assert (tmp_path / command_to_deploy / "summary.json").is_file()
+    assert (out / "comparison.csv").read_text().count("\n") == 3
+
+    # More seeds and methods go on from there.
+    assert compare(*command, "--seeds", "3", "--methods", "dml", "okddip,group=branches") == 0
+    assert {name: time for name, time in ends(out).items() if name in first} == first
+    assert len(ends(out)) == 9
+
+
+def test_tuning_takes_the_best_by_validation_into_the_runs(tmp_path, capsys):
+    out = tmp_path / "out"
+    command = [*SHORT, "--methods", "dml,target=mean", "--seeds", "1", "--tune", "--out", out]
+    assert compare(*command) == 0
+    screen = capsys.readouterr().out
+    assert "One seed says nothing about chance" in screen
+    assert "which is none of the seeds compared. The search reads no test result" in screen
+    tried = {path.parent.name: json.loads(path.read_text()) for path in out.glob("tuning/*/summary.json")}
+    assert {summary["seed"] for summary in tried.values()} == {1000}
+    best = min(
+        tried.values(), key=lambda s: [s["last"]["validation"]["leader"][name] for name in ("top1_error", "nll")]
+    )
+    settings = yaml.safe_load((out / "runs" / "dml-target-mean-seed0" / "config.yaml").read_text())
+    options = {k: v for k, v in settings["method_options"].items() if k != "target"}
+    (choice,) = record_of(out)["tuning"]
+    assert choice["options"] == options
+    assert min(choice["tried"], key=lambda one: one[1])[1] == best["last"]["validation"]["leader"]["top1_error"]
+    assert len(choice["tried"]) == len(tried)
+
+    assert compare(*command) == 0
+    assert capsys.readouterr().out.count("finished by an earlier call") == len(tried) + 2
+    assert compare(*[one for one in command if one != "--tune"]) == 2
+    assert "holds another comparison (search: tune true there, false here)" in capsys.readouterr().err
+
+
+def test_equal_compute_trains_the_network_alone_for_as_much_arithmetic(tmp_path, capsys):
+    assert compare(*SHORT, "--methods", "dml", "--seeds", "1", "--equal-compute", "--out", tmp_path) == 0
+    assert sorted(ends(tmp_path)) == [
+        "alone-2-epochs-seed0", "alone-averaged-weights-seed0", "alone-label-smoothing-seed0", "alone-seed0",
+        "dml-seed0",
+    ]  # fmt: skip
+    screen = capsys.readouterr().out
+    assert "The arithmetic of dml is 2.0 times that of the network alone, which is worth alone, 2 epochs." in screen
+    assert len(record_of(tmp_path)["equal_compute"]) == 3
+
+
+def test_a_failed_run_stops_no_other_and_is_named(tmp_path, monkeypatch, capsys):
+    train = runner.train
+
+    def failing(config, **keywords):
+        if config.method == "dml":
+            raise RuntimeError("no luck")
+        return train(config, **keywords)
+
+    monkeypatch.setattr(runner, "train", failing)
+    assert compare(*SHORT, "--methods", "dml", "--seeds", "1", "--out", tmp_path) == 1
+    screen = capsys.readouterr().out
+    assert f"failed: {tmp_path / 'runs' / 'dml-seed0' / 'log.txt'}: RuntimeError: no luck" in screen
+    assert "dml: no seed is finished yet." in screen
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--methods", "one"], "methods 'one' needs students that share a trunk: name it 'one,group=branches'."),
+        (["--methods", "dml,teachers=[x]"], "methods 'dml,teachers=[x]': teachers must be the same for all"),
+        (["--methods", "dml", "--teacher", "nowhere"], "kd: teacher 'nowhere' is no finished run"),
+        (["--methods", "dml", "--train-subset", "10"], "alone: "),
+        (
+            ["--methods", "dml", "--train-subset", "12", "--batch-size", "4"],
+            "alone: class '0' has 1 training images: a",
+        ),
+        (["--methods", "dml", "--seeds", "0"], "seeds 0: give at least 2, or 3 for a conclusion."),
+        (["--methods", "dml", "--jobs", "0"], "jobs 0: it must be at least 1"),
+        (["--methods", "dml", "--device", "cuda:99"], "device 'cuda:99' is not there"),
+        (["--methods", "ind", "--tune"], "tune: none of the methods has a temperature or weight that is left open"),
+        (["--methods", "dml", "--set", "optim.lrr=1"], "unknown setting 'optim.lrr'"),
+    ],
+)
+def test_a_users_mistake_is_one_sentence_before_anything_runs(tmp_path, capsys, arguments, sentence):
+    assert compare(*SHORT, "--out", tmp_path / "out", *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"codistill: error: {sentence}"), error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
