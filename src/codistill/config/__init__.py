@@ -21,23 +21,28 @@ if TYPE_CHECKING:
     )
     from codistill.config.naming import default_label, default_out
     from codistill.config.optim import OptimConfig
+    from codistill.config.recipes import RECIPES, check_recipe, describe_recipe, recipe_config
     from codistill.config.settings import NOTHING, REPEATS, ROUNDING, Config, filled
 
 __all__ = [
     "NOTHING",
+    "RECIPES",
     "REPEATS",
     "ROUNDING",
     "Config",
     "OptimConfig",
     "apply_settings",
+    "check_recipe",
     "config_digest",
     "config_from_dict",
     "config_to_dict",
     "default_label",
     "default_out",
+    "describe_recipe",
     "filled",
     "identity",
     "read_config",
+    "recipe_config",
     "write_config",
 ]
 
@@ -47,6 +52,7 @@ import_on_use(
         "file": "apply_settings config_digest config_from_dict config_to_dict identity read_config write_config",
         "naming": "default_label default_out",
         "optim": "OptimConfig",
+        "recipes": "RECIPES check_recipe describe_recipe recipe_config",
         "settings": "NOTHING REPEATS ROUNDING Config filled",
     },
 )

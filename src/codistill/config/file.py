@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 from codistill.config.naming import default_label
+from codistill.config.recipes import merged
 from codistill.config.settings import NOTHING, Config
 from codistill.convert import build_dataclass
 from codistill.errors import UserError, one_line, unknown
@@ -28,6 +29,9 @@ __all__ = [
     "read_config",
     "write_config",
 ]
+
+OPEN = (("method_options",), ("optim", "options"))
+"""Settings that take keywords of somebody else's."""
 
 
 def config_to_dict(config: Config) -> dict[str, Any]:
@@ -75,10 +79,11 @@ def write_config(config: Config, path: Path) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def read_config(path: Path | str) -> Config:
+def read_config(path: Path | str, recipe: str | None = None) -> Config:
     """Read a configuration file.
 
-    A label that was made from the settings is left out, so that it follows them if they are changed.
+    A label that was made from the settings is left out, so that it follows them if they are changed. The settings of
+    `recipe`, or of the recipe that the file names, stand for those that the file lacks.
 
     Raises:
         UserError: the file is missing, is not YAML, is of a newer version or holds a wrong setting.
@@ -97,7 +102,8 @@ def read_config(path: Path | str) -> Config:
         raise UserError(
             f"{path} has format version {version}, this codistill reads {FORMAT}: install a newer codistill."
         )
-    config = config_from_dict(data)
+    recipe = recipe or data.get("recipe")
+    config = config_from_dict(data if recipe is None else merged(recipe, data))
     return dataclasses.replace(config, label=None) if config.label == default_label(config) else config
 
 
@@ -117,7 +123,7 @@ def apply_settings(config: Config, settings: Sequence[str]) -> Config:
             if key not in place or not isinstance(place[key], dict):
                 raise unknown("setting", ".".join(keys[: depth + 1]), _names(data))
             place = place[key]
-        if keys[-1] not in place and keys[0] != "method_options":
+        if keys[-1] not in place and tuple(keys[:-1]) not in OPEN:
             raise unknown("setting", name, _names(data))
         try:
             place[keys[-1]] = yaml.safe_load(text)

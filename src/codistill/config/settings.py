@@ -1,7 +1,8 @@
 """Everything that a run depends on, as frozen dataclasses; the text after a field is its help on the command line.
 
 Settings of one component are defined next to its code: `DataOptions`, `AugmentPolicy`, `ExecutionOptions`,
-`OptimConfig`. A run's `Config` is all of them together. Every field says what a change of it means (meaning.py).
+`LearningOptions`, `OptimConfig`. A run's `Config` is all of them together. Every field says what a change of it means
+(meaning.py).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from codistill.config.learning import LearningOptions
 from codistill.config.optim import OptimConfig
 from codistill.data.options import DataOptions
 from codistill.data.policy import AugmentPolicy
@@ -45,8 +47,16 @@ class Experiment:
     initialisation: Literal["usual", "released"] = setting("usual")
     """How networks are initialised; released: as in the code of OKDDip's authors (vgg16: linear layers N(0, 0.01²),
     DenseNets: convolutions by fan-in; no difference for others)."""
+    init: tuple[str, ...] = setting(("random",))
+    """Weights to start from, one for all peers or one for each: random; pretrained, those that torchvision or timm (or
+    your own file) has for the network; a name of torchvision's weights, such as IMAGENET1K_V2; the path of a state
+    dict or an exported student; or a finished run, to go on from, student by student."""
+    normalise: Literal["auto", "data", "weights", "imagenet"] = setting("auto")
+    """Mean and deviation by which pixels are normalised: of the data set, of the weights in --init, or ImageNet's. auto
+    takes those of the weights for folders and tables of images, and else the data set's."""
     teachers: tuple[str, ...] = setting(())
-    """Frozen teachers, for the method kd: finished runs, exported students, or torchvision:NAME with its weights."""
+    """Frozen teachers, for the method kd: finished runs, exported students, torchvision:NAME or timm:NAME with their
+    weights, NETWORK@WEIGHTS with the path of a state dict, or path/to/file.py:function."""
     icl: bool = setting(False)
     """Invariant collaborative learning: each student gets its own distortion of the same images."""
     epochs: int | None = setting(None)
@@ -61,11 +71,13 @@ class Experiment:
 
 
 @dataclass(frozen=True)
-class Config(ExecutionOptions, DataOptions, Experiment):
+class Config(ExecutionOptions, DataOptions, LearningOptions, Experiment):
     """One training run."""
 
     out: Path | None = setting(None, "nothing")
     """Run directory; runs/DATA-MODEL-METHOD-seedN if left out."""
+    recipe: Literal["scratch", "finetune", "okddip", "kdcl"] | None = setting(None, "nothing")
+    """Start from the settings of a recipe (docs/training.md), which all others given override."""
     label: str | None = setting(None, "nothing")
     """Name of this variant in tables and reports; made from method, group, icl and augment.policies if left out."""
     optim: OptimConfig = setting(make=OptimConfig)
@@ -77,10 +89,10 @@ class Config(ExecutionOptions, DataOptions, Experiment):
 
     def __post_init__(self) -> None:
         # From Python, people write a single name, and a plain string for a path.
-        for name in ("model", "teachers"):
-            if isinstance(getattr(self, name), str):
-                object.__setattr__(self, name, (getattr(self, name),))
-        for name in ("data_dir", "out"):
+        for name in ("model", "init", "teachers"):
+            if isinstance(getattr(self, name), str | Path):
+                object.__setattr__(self, name, (str(getattr(self, name)),))
+        for name in ("data_dir", "validation_dir", "out"):
             if isinstance(getattr(self, name), str):
                 object.__setattr__(self, name, Path(getattr(self, name)))
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 from codistill.rundir.epoch import Epoch, TrainingMeans
 from codistill.rundir.evaluation import Bins, Diversity, Evaluation, Score
 from codistill.rundir.files import read_json, read_record, write_json, write_whole
-from codistill.rundir.input import DataRecord, InputRecord
+from codistill.rundir.input import DataRecord, DuplicatesRecord, ImagesRecord, InputRecord
 from codistill.rundir.metrics import append_epoch, keep_epochs, last_epoch, read_epochs
+from codistill.rundir.mistakes import Mistake, Mistakes
 from codistill.rundir.names import (
     CHECKPOINTS,
     CONFIG,
@@ -21,6 +22,7 @@ from codistill.rundir.names import (
     INPUT,
     LOG,
     METRICS,
+    MISTAKES,
     OWN_DATA,
     OWN_NETWORK,
     REPORT,
@@ -39,6 +41,7 @@ from codistill.rundir.summary import (
     ImageCounts,
     Leader,
     Machine,
+    MultiplyAccumulates,
     Outcome,
     Parameters,
     Seconds,
@@ -53,6 +56,7 @@ __all__ = [
     "INPUT",
     "LOG",
     "METRICS",
+    "MISTAKES",
     "OWN_DATA",
     "OWN_NETWORK",
     "REPORT",
@@ -65,13 +69,18 @@ __all__ = [
     "Concern",
     "DataRecord",
     "Diversity",
+    "DuplicatesRecord",
     "Epoch",
     "Evaluation",
     "ExecutorUsed",
     "ImageCounts",
+    "ImagesRecord",
     "InputRecord",
     "Leader",
     "Machine",
+    "Mistake",
+    "Mistakes",
+    "MultiplyAccumulates",
     "Outcome",
     "Parameters",
     "Record",

@@ -14,13 +14,32 @@ __all__ = ["Bins", "Diversity", "Evaluation", "Score"]
 class Score(Record):
     """Errors and expected calibration error in percent, negative log-likelihood in nats.
 
-    `top5_error` is None for five classes or fewer.
+    `top5_error` is None for five classes or fewer. `balanced_error` is the mean of the classes' errors, `macro_f1` the
+    mean of their F1, and `auroc` the mean of their areas under the ROC curve, each class against all others, in
+    percent; `auroc` is None unless it is the run's headline.
     """
 
     top1_error: float
     top5_error: float | None
     nll: float
     ece: float
+    balanced_error: float | None = None
+    macro_f1: float | None = None
+    auroc: float | None = None
+
+    def shortfall(self, figure: str) -> float:
+        """Return a headline figure in percent as a number that is better the lower it is; infinite if not recorded.
+
+        Args:
+            figure: "error", "balanced_error", "macro_f1" or "auroc".
+        """
+        values = {"error": self.top1_error, "balanced_error": self.balanced_error}
+        if figure in values:
+            value = values[figure]
+        else:
+            share = {"macro_f1": self.macro_f1, "auroc": self.auroc}[figure]
+            value = None if share is None else 100 - share
+        return float("inf") if value is None else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +83,8 @@ class Evaluation(Record):
         ensemble_own: the ensemble that the method itself forms; None if it forms none.
         diversity: None for a single network.
         reliability: bins of "leader" and "ensemble".
+        confusion: images by true class (row) and class predicted by the leader (column); None where there are many
+            classes, and in the lines of metrics.jsonl.
     """
 
     images: int
@@ -76,6 +97,7 @@ class Evaluation(Record):
     ensemble_own: Score | None = None
     diversity: Diversity | None
     reliability: Mapping[str, Bins]
+    confusion: tuple[tuple[int, ...], ...] | None = None
 
     def score(self, which: str) -> Score:
         """Return the score of the `leader`, the `mean` of the students, or the `ensemble`."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from codistill.rundir.names import FORMAT
 from codistill.rundir.record import Record
 
-__all__ = ["DataRecord", "InputRecord"]
+__all__ = ["DataRecord", "DuplicatesRecord", "ImagesRecord", "InputRecord"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +21,35 @@ class DataRecord(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DuplicatesRecord(Record):
+    """How many images of one part are also in another ("test in training"), and what was compared, or why nothing."""
+
+    counts: Mapping[str, int]
+    compared: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagesRecord(Record):
+    """The user's own images: number of each class by part, duplicates between parts, sizes, and what was left out.
+
+    `sizes` are the smallest, the median and the largest width and height in pixels, empty if they are not known.
+    `skipped` counts images that cannot be decoded, by class. `notes` are sentences.
+    """
+
+    per_class: Mapping[str, tuple[int, ...]]
+    duplicates: DuplicatesRecord
+    sizes: tuple[tuple[int, ...], ...]
+    channels: int
+    skipped: Mapping[str, int]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class InputRecord(Record):
     """input.json: size of an image in pixels, mean and deviation of pixels scaled to 0..1 (per channel), classes.
 
-    `data` is None for runs of older versions, which did not write it.
+    `data` is None for runs of older versions, which did not write it; `images` is None for them, and for data sets
+    whose content is known.
     """
 
     version: int = FORMAT
@@ -34,3 +60,4 @@ class InputRecord(Record):
     std: tuple[float, ...]
     classes: tuple[str, ...]
     data: DataRecord | None = None
+    images: ImagesRecord | None = None

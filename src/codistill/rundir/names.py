@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 __all__ = [
-    "CHECKPOINTS", "CONFIG", "FORMAT", "INPUT", "LOG", "METRICS", "OWN_DATA", "OWN_NETWORK", "REPORT", "RUN_FILES",
-    "SELECTED", "STATE", "SUMMARY", "WEIGHTS", "epoch_folder",
+    "CHECKPOINTS", "CONFIG", "FORMAT", "INPUT", "LOG", "METRICS", "MISTAKES", "OWN_DATA", "OWN_NETWORK", "REPORT",
+    "RUN_FILES", "SELECTED", "STATE", "SUMMARY", "WEIGHTS", "epoch_folder",
 ]  # fmt: skip
 
 FORMAT = 1
 """The format version that every file names. A reader refuses a newer one."""
 
 CONFIG, INPUT, METRICS, SUMMARY = "config.yaml", "input.json", "metrics.jsonl", "summary.json"
-REPORT, LOG = "report.html", "log.txt"
+REPORT, LOG, MISTAKES = "report.html", "log.txt", "mistakes.json"
 CHECKPOINTS, SELECTED = "checkpoints", "selected"
 WEIGHTS, STATE = "weights.safetensors", "state.pt"
 
-RUN_FILES = (CONFIG, INPUT, METRICS, SUMMARY, REPORT, CHECKPOINTS)
+RUN_FILES = (CONFIG, INPUT, METRICS, MISTAKES, SUMMARY, REPORT, CHECKPOINTS)
 """Everything that a run itself writes into its directory; LOG is written by the runner of studies."""
 
 OWN_DATA = "own"

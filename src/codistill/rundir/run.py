@@ -14,7 +14,8 @@ from codistill.rundir.epoch import Epoch
 from codistill.rundir.files import check_version, damaged, read_record
 from codistill.rundir.input import InputRecord
 from codistill.rundir.metrics import read_epochs
-from codistill.rundir.names import CONFIG, FORMAT, INPUT, METRICS, OWN_DATA, SUMMARY
+from codistill.rundir.mistakes import Mistake, Mistakes
+from codistill.rundir.names import CONFIG, FORMAT, INPUT, METRICS, MISTAKES, OWN_DATA, SUMMARY
 from codistill.rundir.summary import Summary
 
 __all__ = ["Run", "is_complete", "is_run", "read_run"]
@@ -32,6 +33,7 @@ class Run:
         metrics: its epochs, by number.
         summary: its results; None while it is unfinished.
         input: what input.json says of the data; None where there is no such file.
+        mistakes: the most confident mistakes on the test images; None where there is no such file.
     """
 
     directory: Path
@@ -39,6 +41,7 @@ class Run:
     metrics: tuple[Epoch, ...]
     summary: Summary | None
     input: InputRecord | None = None
+    mistakes: tuple[Mistake, ...] | None = None
 
     @property
     def finished(self) -> bool:
@@ -128,7 +131,8 @@ def read_run(run_dir: Path) -> Run:
     if summary is not None and not metrics:
         raise UserError(f"{run_dir / METRICS} is empty though the run is complete: restore the file, or run again.")
     inputs = read_record(run_dir / INPUT, InputRecord) if (run_dir / INPUT).is_file() else None
-    return Run(run_dir, config, metrics, summary, inputs)
+    mistakes = read_record(run_dir / MISTAKES, Mistakes).images if (run_dir / MISTAKES).is_file() else None
+    return Run(run_dir, config, metrics, summary, inputs, mistakes)
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:

@@ -9,11 +9,13 @@ import torch
 import yaml
 
 from codistill import data, methods
-from codistill.config import Config, config_from_dict, config_to_dict, default_label, default_out
+from codistill.config import Config, check_recipe, config_from_dict, config_to_dict, default_label, default_out
 from codistill.errors import UserError, check_rules
 from codistill.execution import check_executor
 from codistill.peers.tree import check_splits
 from codistill.rundir import OWN_DATA, OWN_NETWORK
+from codistill.training.check_updates import check_updates
+from codistill.training.optimizer import check_optimizer
 
 __all__ = ["check_config", "parse_splits", "resolve_device"]
 
@@ -56,6 +58,7 @@ def check_config(config: Config) -> Config:
     amp = config.amp
     if amp == "auto":
         amp = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "off"
+    config = dataclasses.replace(check_updates(config, amp, device), optim=config.optim.filled())
     label = config.label or default_label(config)
     out = config.out or default_out(config, label)
     return dataclasses.replace(config, peers=peers, device=str(device), amp=amp, label=label, out=out)
@@ -115,6 +118,10 @@ def _check_peers(config: Config, peers: int) -> None:
         )
     if len(config.model) not in (1, peers):
         raise UserError(f"{len(config.model)} models for {peers} peers: give one model for all, or one for each peer.")
+    if len(config.init) not in (1, peers):
+        raise UserError(f"{len(config.init)} starts for {peers} peers: give one --init for all, or one for each peer.")
+    if config.group != "networks" and len(config.init) > 1:
+        raise UserError(f"{config.group} with several starts: they share one network's trunk; give one --init.")
     if config.group != "networks" and (len(set(config.model)) > 1 or config.model.count(OWN_NETWORK) > 1):
         raise UserError(f"{config.group} with several models: they share one network's trunk; give one model.")
     if config.split is not None and config.group == "networks":
@@ -181,6 +188,9 @@ def _check_numbers(config: Config) -> None:
     if config.data != OWN_DATA:
         data.check_name(config.data)
     config.check_execution(config.batch_size)
+    config.check_learning()
+    check_recipe(config)
     optim.check()
+    check_optimizer(optim)
     if config.epochs is not None:
         optim.check_length(config.epochs)

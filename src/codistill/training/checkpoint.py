@@ -8,17 +8,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from codistill.errors import UserError, one_line
 from codistill.rundir import CHECKPOINTS, SELECTED, STATE, WEIGHTS, epoch_folder
 
-__all__ = ["checkpoint_folder", "latest", "load_state", "load_weights", "save_checkpoint", "save_selected", "unshared"]
+__all__ = [
+    "checkpoint_folder", "latest", "load_state", "load_statistics", "load_weights", "save_checkpoint", "save_selected",
+    "unshared",
+]  # fmt: skip
+
+RECALIBRATED = "recalibrated"
+"""Before the names of batch-norm statistics that only evaluation uses."""
 
 
-def save_checkpoint(run_dir: Path, epoch: int, modules: dict[str, nn.Module], state: dict[str, Any]) -> None:
+def save_checkpoint(
+    run_dir: Path,
+    epoch: int,
+    modules: dict[str, nn.Module],
+    state: dict[str, Any],
+    statistics: Mapping[str, Tensor] | None = None,
+) -> None:
     """Write checkpoints/epoch_NNNN, then remove the older ones; a fault at any moment leaves one complete.
 
     Args:
@@ -26,10 +38,11 @@ def save_checkpoint(run_dir: Path, epoch: int, modules: dict[str, nn.Module], st
         epoch: finished epochs.
         modules: name -> module; the names become prefixes of the weights.
         state: what else is needed to continue: tensors, numbers, strings, lists and dicts of them.
+        statistics: of batch norms, with which the networks are evaluated, if these are not their own.
     """
     folder = run_dir / CHECKPOINTS / epoch_folder(epoch)
     partial = _fresh(folder)
-    save_file(_weights(modules), partial / WEIGHTS)
+    save_file(_weights(modules, statistics), partial / WEIGHTS)
     torch.save(state, partial / STATE)
     _publish(partial, folder)
     for old in folder.parent.glob("epoch_*"):
@@ -37,11 +50,13 @@ def save_checkpoint(run_dir: Path, epoch: int, modules: dict[str, nn.Module], st
             shutil.rmtree(old)
 
 
-def save_selected(run_dir: Path, modules: dict[str, nn.Module], epoch: int) -> None:
+def save_selected(
+    run_dir: Path, modules: dict[str, nn.Module], epoch: int, statistics: Mapping[str, Tensor] | None = None
+) -> None:
     """Write checkpoints/selected, the weights of the epoch with the best validation error so far."""
     folder = run_dir / CHECKPOINTS / SELECTED
     partial = _fresh(folder)
-    save_file(_weights(modules), partial / WEIGHTS, metadata={"epoch": str(epoch)})
+    save_file(_weights(modules, statistics), partial / WEIGHTS, metadata={"epoch": str(epoch)})
     if folder.exists():
         shutil.rmtree(folder)
     _publish(partial, folder)
@@ -95,8 +110,17 @@ def load_state(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder / STATE} is damaged: train the run again with --overwrite.") from error
 
 
-def _weights(modules: dict[str, nn.Module]) -> dict[str, Tensor]:
+def load_statistics(folder: Path) -> dict[str, Tensor] | None:
+    """Return the `statistics` that `save_checkpoint` or `save_selected` was given, by name; None if there were none."""
+    with safe_open(folder / WEIGHTS, "pt") as file:
+        start = f"{RECALIBRATED}."
+        found = {k.removeprefix(start): file.get_tensor(k) for k in file.keys() if k.startswith(start)}  # noqa: SIM118
+    return found or None
+
+
+def _weights(modules: dict[str, nn.Module], statistics: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
     named = {f"{prefix}.{k}": v for prefix, module in modules.items() for k, v in module.state_dict().items()}
+    named |= {f"{RECALIBRATED}.{k}": v for k, v in (statistics or {}).items()}
     return unshared(named)
 
 

@@ -1,4 +1,5 @@
-"""What looks wrong in a run while it trains: the method's own concerns, and a student that falls behind."""
+"""What looks wrong in a run while it trains: the method's own concerns, a student that falls behind, and learning that
+does not show in evaluation."""
 
 from __future__ import annotations
 
@@ -6,7 +7,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from codistill.rundir import Evaluation
+from codistill.training.recalibration import LEFT, share_of_start, wanted
 from codistill.training.session import Session
+from codistill.training.warning_signs import look_at, warning_signs
 
 __all__ = ["new_concerns"]
 
@@ -17,20 +21,54 @@ BEHIND, FACTOR = 10.0, 2.0
 """Percentage points, and times, by which a student's training error must exceed the others' median."""
 
 
-def new_concerns(session: Session, error_by_peer: Sequence[float], diagnostics: Mapping[str, Any]) -> tuple[str, ...]:
+LEARNED, AT_CHANCE = 0.7, 0.9
+"""Share of the error of guessing, below which training has learned, and above which validation is near chance."""
+
+
+def new_concerns(
+    session: Session,
+    error_by_peer: Sequence[float],
+    diagnostics: Mapping[str, Any],
+    validation: Evaluation | None = None,
+) -> tuple[str, ...]:
     """Return what should be said after this epoch and has not been said in this run, a sentence each.
 
     Args:
         session: the run; its `concerns` remember what has been said.
         error_by_peer: training error of the epoch in percent, one per student.
         diagnostics: the epoch's means of the method's diagnostics.
+        validation: the epoch's scores, if they are to be compared with the training error.
     """
     found = {f"method {i}": text for i, text in enumerate(session.executor.method.concerns(diagnostics))}
     if session.epoch >= PATIENCE * session.epochs:
         found |= _behind(error_by_peer)
+    if validation is not None:
+        found |= _at_chance(session, error_by_peer, validation)
+        found |= warning_signs(look_at(session, error_by_peer, validation))
     new = {kind: text for kind, text in found.items() if kind not in session.concerns}
     session.concerns |= {kind: {"epoch": session.epoch, "text": text} for kind, text in new.items()}
     return tuple(new.values())
+
+
+def _at_chance(session: Session, error_P: Sequence[float], validation: Evaluation) -> dict[str, str]:
+    """A sentence where a student learns in training mode and knows nothing in evaluation mode, and why."""
+    chance = session.task.chance()
+    errors = [(train, score.top1_error) for train, score in zip(error_P, validation.peers, strict=True)]
+    worst = [pair for pair in errors if pair[0] < LEARNED * chance and pair[1] > AT_CHANCE * chance]
+    if not worst:
+        return {}
+    train, tested = min(worst)
+    left = share_of_start(session.executor.group, session.epoch * session.steps)
+    text = f"the error is {train:.1f} % in training and {tested:.1f} % in validation, where guessing has {chance:.1f} %"
+    if not wanted(session) and left is not None and left[0] > LEFT:
+        share, momentum = left
+        why = (
+            f"batch norm's statistics, of momentum {momentum:g}, still hold {100 * share:.0f} % of their start values: "
+            "add --recalibrate-bn on, or train for more epochs"
+        )
+    else:
+        why = "the validation images or labels may differ in kind from the training ones, or the students only memorise"
+    return {"at chance": f"{text}: {why}"}
 
 
 def _behind(error_P: Sequence[float]) -> dict[str, str]:

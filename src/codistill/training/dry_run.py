@@ -8,13 +8,16 @@ from dataclasses import dataclass
 
 import torch
 
-from codistill import data, methods
+from codistill import data, execution, methods
 from codistill.config import Config
+from codistill.data import DataSummary
 from codistill.peers.shared import SharedGroup
 from codistill.tracing.cost import forward_cost, trainable
 from codistill.training.check import check_config
+from codistill.training.freezing import Freezing
 from codistill.training.groups import build_group
-from codistill.training.session import load_data
+from codistill.training.pixels import fill_pixels
+from codistill.training.run_data import load_data, split_data
 
 __all__ = ["DryRun", "dry_run"]
 
@@ -38,6 +41,7 @@ class DryRun:
         held_bytes: what autograd keeps for the backward pass of one batch of all students, without parameters.
         forward_macs: multiply-accumulates of one forward pass of all students on one batch.
         updates: optimizer updates in one step: one for all students, or one per student if they take turns.
+        data: the images, if they are the user's own.
     """
 
     config: Config
@@ -51,6 +55,7 @@ class DryRun:
     held_bytes: int
     forward_macs: int
     updates: int
+    data: DataSummary | None = None
 
     @property
     def step_macs(self) -> int:
@@ -61,18 +66,22 @@ class DryRun:
 def dry_run(config: Config) -> DryRun:
     """Build the group and count; nothing is trained, downloaded or written.
 
-    Data of known size are not read. Frozen teachers are neither loaded nor counted.
+    Data of known size are not read. Frozen teachers are neither loaded nor counted, and no weights are loaded.
 
     Raises:
-        UserError: what `codistill.train` would refuse before it reads the data.
+        UserError: what `codistill.train` would refuse before it reads the data, and what it would refuse of images of
+            the user's own.
     """
-    config = check_config(config)
-    image, classes = _image_and_classes(config)
+    config = fill_pixels(check_config(config))
+    image, classes, summary = _image_and_classes(config)
     group = build_group(config, classes, image)
     method = methods.build(config.method, group, teachers=len(config.teachers), **config.method_options)
     peers = group.shape.peers
+    deployed = tuple(trainable(group.student(peer)) for peer in range(peers))
+    if config.freeze:
+        Freezing(group, config.freeze, config.freeze_epochs).at(0, thawed=config.freeze_epochs is not None)
     views = [(config.batch_size, *image)] * (peers if config.icl else 1)
-    amp = torch.bfloat16 if config.amp == "bf16" else None
+    amp = execution.AMP.get(config.amp)
     cost = forward_cost(group, views, torch.device(config.device), amp)
     return DryRun(
         config,
@@ -80,20 +89,24 @@ def dry_run(config: Config) -> DryRun:
         classes,
         config.model * (peers // len(config.model)),
         group.splits if isinstance(group, SharedGroup) else {},
-        tuple(trainable(group.student(peer)) for peer in range(peers)),
+        deployed,
         trainable(group) + trainable(method),
         trainable(method),
         cost.held_bytes,
         cost.macs,
         peers if method.needs.turns else 1,
+        summary,
     )
 
 
-def _image_and_classes(config: Config) -> tuple[tuple[int, int, int], int]:
+def _image_and_classes(config: Config) -> tuple[tuple[int, int, int], int, DataSummary | None]:
     facts = next((row for row in data.describe() if row["name"] == config.data), {})
     channels, classes, size = facts.get("channels"), facts.get("classes"), config.image_size or facts.get("image_size")
     if isinstance(channels, int) and isinstance(classes, int) and isinstance(size, int):
-        return (channels, size, size), classes
+        return (channels, size, size), classes, None
     dataset = load_data(dataclasses.replace(config, download=False))
     channels, height, width = dataset.train.shape
-    return (channels, height, width), len(dataset.classes)
+    splits = split_data(config, dataset, methods.needs_of(config.method, config.method_options).held_out)
+    trained_N = torch.cat([splits.train_N, splits.held_out_N])
+    summary = data.summarise_data(dataset, trained_N, splits.validation_N)
+    return (channels, height, width), len(dataset.classes), summary

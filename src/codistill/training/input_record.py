@@ -8,9 +8,9 @@ from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 
-from codistill.data import Dataset
+from codistill.data import Dataset, DataSummary
 from codistill.errors import UserError
-from codistill.rundir import DataRecord, InputRecord
+from codistill.rundir import DataRecord, DuplicatesRecord, ImagesRecord, InputRecord
 
 __all__ = ["input_record", "pixels_differ", "refuse_other_data"]
 
@@ -18,7 +18,7 @@ GREY_LEVEL = 1 / 255
 """How far means and deviations of pixels may differ: machines decode files a little differently."""
 
 
-def input_record(dataset: Dataset) -> InputRecord:
+def input_record(dataset: Dataset, summary: DataSummary | None = None) -> InputRecord:
     """Return the content of input.json (docs/run-directory.md); no image is read for it."""
     channels, height, width = dataset.train.shape
     digest = hashlib.sha256()
@@ -35,6 +35,19 @@ def input_record(dataset: Dataset) -> InputRecord:
         std=tuple(dataset.std),
         classes=tuple(dataset.classes),
         data=data,
+        images=None if summary is None else _images_record(summary),
+    )
+
+
+def _images_record(summary: DataSummary) -> ImagesRecord:
+    duplicates = DuplicatesRecord(counts=summary.duplicates.counts, compared=summary.duplicates.compared)
+    return ImagesRecord(
+        per_class=summary.per_class,
+        duplicates=duplicates,
+        sizes=summary.sizes,
+        channels=summary.channels,
+        skipped=summary.skipped,
+        notes=summary.notes,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 from codistill.config import Config, config_from_dict, identity, read_config
 from codistill.errors import UserError
 from codistill.rundir import CONFIG, INPUT, InputRecord, read_record
+from codistill.training.build import build_session
 from codistill.training.check import check_config
 from codistill.training.checkpoint import latest, load_state
 from codistill.training.groups import NetworkSource
 from codistill.training.input_record import refuse_other_data
-from codistill.training.session import DataSource, Session, build_session, open_data
+from codistill.training.run_data import DataSource, open_data
+from codistill.training.session import Session
 
 __all__ = ["rebuild_session", "settings_and_state"]
 
@@ -52,10 +55,12 @@ def rebuild_session(
     Raises:
         UserError: the data are not those that the run began with, and whatever `build_session` refuses.
     """
-    opened = open_data(check_config(config), dataset)
+    opened, facts = open_data(check_config(config), dataset), read_record(run_dir / INPUT, InputRecord)
+    if config.normalise in ("weights", "imagenet"):
+        opened = dataclasses.replace(opened, mean=facts.mean, std=facts.std)
     # Before any part is built: with other data, building could fail with a message that explains less.
-    refuse_other_data(read_record(run_dir / INPUT, InputRecord), opened, run_dir, other_images)
-    return build_session(config, opened, network)
+    refuse_other_data(facts, opened, run_dir, other_images)
+    return build_session(config, opened, network, begun=True)
 
 
 def _refuse_edited(config: Config, began_with: str, run_dir: Path) -> None:
@@ -67,5 +72,6 @@ def _refuse_edited(config: Config, began_with: str, run_dir: Path) -> None:
         old = {k: before[k] for k in changed}
         raise UserError(
             f"{run_dir / 'config.yaml'} was edited after the run began (changed: {', '.join(changed)}; it began with "
-            f"{old}): undo the change, or start a new run with 'codistill train --config ... --out ...'."
+            f"{old}): undo the change, or start a new run with 'codistill train --config ... --out ...' (from "
+            f"these weights with --init {run_dir})."
         )

@@ -16,6 +16,7 @@ from codistill.errors import UserError
 from codistill.rundir import (
     CONFIG,
     INPUT,
+    MISTAKES,
     OWN_DATA,
     RUN_FILES,
     SUMMARY,
@@ -24,14 +25,19 @@ from codistill.rundir import (
     read_json,
     write_json,
 )
+from codistill.training.build import build_session
 from codistill.training.check import check_config
 from codistill.training.checkpoint import load_weights, save_checkpoint
 from codistill.training.groups import NetworkSource, own_names
 from codistill.training.input_record import input_record
 from codistill.training.loggers import MetricsFile
-from codistill.training.loop import Observer, layer_randomness, train_epochs
+from codistill.training.loop import Observer, train_epochs
+from codistill.training.mistakes import MistakeCollector
+from codistill.training.numerics import layer_randomness
 from codistill.training.reopen import rebuild_session, settings_and_state
-from codistill.training.session import DataSource, Session, build_session
+from codistill.training.run_data import DataSource
+from codistill.training.session import Session
+from codistill.training.start import warn_of_equal_peers
 from codistill.training.summary import summarise
 
 __all__ = ["RunResult", "resume", "train"]
@@ -87,12 +93,13 @@ def train(
     with _writing(out):
         _refuse_used_folder(config, out, overwrite)
     with build_session(config, dataset, network) as session, layer_randomness(session):
+        warn_of_equal_peers(session.config, session.executor.group, session.executor.method)
         session.settle()
         with _writing(out):
             _remove_run(out)
             out.mkdir(parents=True, exist_ok=True)
             write_config(session.config, out / CONFIG)
-        write_json(out / INPUT, input_record(session.dataset).to_json())
+        write_json(out / INPUT, input_record(session.dataset, session.data_summary).to_json())
         save_checkpoint(out, 0, session.executor.modules(), session.state())
         return _run(session, observers, started)
 
@@ -137,9 +144,11 @@ def _to_be_written(config: Config, dataset: DataSource | None, network: NetworkS
     if network is not None:
         config = dataclasses.replace(config, model=own_names(network))
     config = check_config(config)
-    if config.data_dir is None:
-        return config
-    return dataclasses.replace(config, data_dir=config.data_dir.expanduser().absolute())
+    for name in ("data_dir", "validation_dir"):
+        folder: Path | None = getattr(config, name)
+        if folder is not None:
+            config = dataclasses.replace(config, **{name: folder.expanduser().absolute()})
+    return config
 
 
 def _run(session: Session, observers: Sequence[Observer], started: float) -> RunResult:
@@ -147,7 +156,10 @@ def _run(session: Session, observers: Sequence[Observer], started: float) -> Run
     for observer in watchers:
         observer.on_start(session)
     train_epochs(session, watchers)
-    summary = summarise(session, started)
+    mistakes = MistakeCollector()
+    summary = summarise(session, started, mistakes)
+    write_json(session.out / MISTAKES, mistakes.record(session).to_json())
+    # Last, since its presence means that the run is complete.
     write_json(session.out / SUMMARY, summary.to_json())
     for observer in watchers:
         observer.on_end(session, summary)
@@ -162,8 +174,9 @@ def _refuse_used_folder(config: Config, out: Path, overwrite: bool) -> None:
             f"out {out} already holds a run: continue it with 'codistill resume {out}', replace it with --overwrite, "
             "or give another --out."
         )
-    if any(Path(teacher).resolve() == out.resolve() for teacher in config.teachers):
-        raise UserError(f"out {out} is the teacher of this run, which would be replaced: give another --out.")
+    for what, names in (("the teacher", config.teachers), ("the start", config.init)):
+        if any(Path(name).resolve() == out.resolve() for name in names):
+            raise UserError(f"out {out} is {what} of this run, which would be replaced: give another --out.")
 
 
 @contextmanager

@@ -8,9 +8,10 @@ import torch
 
 __all__ = ["PURPOSES", "derive_seed", "generator_for"]
 
-PURPOSES = ("split", "subset", "order", "augmentation", "initialisation", "method", "layers")
+PURPOSES = ("split", "subset", "order", "augmentation", "initialisation", "method", "layers", "recalibration")
 """split: validation part. subset: --train-subset. order: of the images. augmentation: random distortions.
-initialisation: one seed per peer. method: its parameters and random choices. layers: dropout and the like."""
+initialisation: one seed per peer. method: its parameters and random choices. layers: dropout and the like.
+recalibration: images that batch-norm statistics are estimated from."""
 
 
 def derive_seed(seed: int, purpose: str, index: int = 0) -> int:

@@ -12,7 +12,7 @@ from codistill.errors import UserError
 from codistill.methods import Method
 from codistill.peers import PeerGroup
 from codistill.rundir import CONFIG, INPUT, SUMMARY, InputRecord, Summary, is_complete, read_record
-from codistill.training.checkpoint import checkpoint_folder, load_weights
+from codistill.training.checkpoint import checkpoint_folder, load_statistics, load_weights
 from codistill.training.groups import NetworkSource, build_group
 
 __all__ = ["load_group", "load_student", "peer_index", "recorded_leader"]
@@ -43,7 +43,11 @@ def load_group(
     load_weights(folder, executor.modules())
     executor.train(False)
     averages = executor.deployed_averages
-    return config, group if averages is None else averages.group, method, facts
+    deployed = group if averages is None else averages.group
+    buffers = dict(deployed.named_buffers())
+    for name, value in (load_statistics(folder) or {}).items():
+        buffers[name].copy_(value)
+    return config, deployed, method, facts
 
 
 def load_student(

@@ -27,9 +27,11 @@ class Classification:
 
     Attributes:
         shape: of the group, which says P and C.
+        figure: the headline figure: "error", "balanced_error", "macro_f1" or "auroc".
     """
 
     shape: GroupShape
+    figure: str = "error"
 
     def random_labels(self, images: int, generator: torch.Generator) -> Tensor:
         """Return labels of random images, for a trial step."""
@@ -57,7 +59,7 @@ class Classification:
 
     def evaluation_meter(self, device: torch.device) -> EvaluationMeter:
         """Return a new meter of validation or test scores."""
-        return EvaluationMeter(self.shape.peers, self.shape.num_classes, device)
+        return EvaluationMeter(self.shape.peers, self.shape.num_classes, device, self.figure)
 
     def score(self, meter: EvaluationMeter, outputs: PeerOutputs, labels_B: Tensor, method: Method) -> None:
         """Add one batch to an evaluation."""
@@ -72,9 +74,13 @@ class Classification:
         return "leader" if leader is not None or self.shape.peers == 1 else "mean"
 
     def rank(self, validation: Evaluation, headline: str) -> tuple[float, float]:
-        """Return what the best epoch has the lowest of: the error of the headline, and its NLL if errors are equal."""
+        """Return what the best epoch has the lowest of: the headline's figure, and its NLL if figures are equal."""
         score = validation.score(headline)
-        return score.top1_error, score.nll
+        return score.shortfall(self.figure), score.nll
+
+    def chance(self) -> float:
+        """Return the error of guessing, in percent."""
+        return 100 * (1 - 1 / self.shape.num_classes)
 
     def likelihood(self, evaluation: Evaluation) -> float:
         """Return the sum of the students' NLL, which is not finite once one of them has diverged."""
