@@ -16,8 +16,9 @@ from torchvision import transforms
 from codistill.data import AugmentPolicy, Dataset, Images, ImageSet
 from codistill.rundir import Evaluation
 from codistill.training import Config, OptimConfig
+from codistill.training.build import build_session
 from codistill.training.loop import Trained, evaluate, train_epoch
-from codistill.training.session import Session, build_session
+from codistill.training.session import Session
 from ratios.steps import TINY, Size
 
 __all__ = ["TINY_MODEL", "Task", "sgd", "tiny"]
@@ -116,7 +117,11 @@ class Task:
 def sgd(network: nn.Module) -> torch.optim.Optimizer:
     """Return the optimizer that `OPTIM` describes, built in the usual way."""
     return torch.optim.SGD(
-        network.parameters(), OPTIM.lr, OPTIM.momentum, nesterov=OPTIM.nesterov, weight_decay=OPTIM.weight_decay
+        network.parameters(),
+        OPTIM.lr_used,
+        OPTIM.momentum,
+        nesterov=OPTIM.nesterov,
+        weight_decay=OPTIM.weight_decay_used,
     )
 
 

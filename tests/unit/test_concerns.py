@@ -39,6 +39,16 @@ def test_one_auxiliary_peer_has_only_itself_and_is_not_warned_of_again():
     assert method.concerns({"attention": [[1.0]]}) == []
 
 
+def test_targets_without_a_certificate_are_said_once_per_run():
+    run = session("kdcl_linear")
+    assert new_concerns(run, ALIKE, {}) == ()
+    assert new_concerns(run, ALIKE, {"uncertified": 0.0}) == ()
+    (said,) = new_concerns(run, ALIKE, {"uncertified": 0.00123})
+    assert said.startswith("kdcl_linear could not certify the targets of 0.0012 of the rows")
+    assert "lower optim.lr" in said
+    assert new_concerns(run, ALIKE, {"uncertified": 0.5}) == ()
+
+
 @pytest.mark.parametrize(
     ("errors", "who"),
     [

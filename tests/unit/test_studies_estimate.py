@@ -88,17 +88,21 @@ def test_a_gpu_reaches_a_share_of_its_published_peak():
     assert "\n" not in str(caught.value)
 
 
+RATES = {"smoke": 1e9, "cpu": 2e9, "gpu": 4e9, "paper": 4e9}
+
+
 def test_the_list_of_studies_has_every_study_with_hours_by_profile(monkeypatch, capsys):
-    monkeypatch.setattr(listing, "measured_rate", lambda profile: {"smoke": 1e9, "cpu": 2e9, "paper": 4e9}[profile])
+    monkeypatch.setattr(listing, "measured_rate", lambda profile: RATES[profile])
     main(["study", "list", "okddip/table5", "kdcl/table7", "--gpu", "h100", "--json"])
     ablations, table7 = json.loads(capsys.readouterr().out)
     assert (ablations["name"], table7["name"]) == ("okddip/table5", "kdcl/table7")
     assert table7["columns"] == ["resnet32", "wrn16_2", "gain"]
-    assert ablations["runs"] == {"smoke": 12, "cpu": 18, "paper": 18}
+    assert ablations["runs"] == {"smoke": 12, "cpu": 18, "gpu": 18, "paper": 18}
     macs = study_macs([find_study("okddip/table5", "cpu")], 3)
     assert ablations["macs"]["cpu"] == macs
     assert ablations["hours"]["cpu"] == pytest.approx(macs / 2e9 / 3600)
     assert ablations["gpu_hours"] == pytest.approx(ablations["macs"]["paper"] / (0.3 * 989e12 / 2) / 3600)
+    assert ablations["gpu_profile_hours"] == pytest.approx(ablations["macs"]["gpu"] / (0.3 * 989e12 / 2) / 3600)
     main(["study", "list", "okddip", "--gpu", "h100"])
     screen = capsys.readouterr().out
     assert [line.split()[0] for line in screen.splitlines() if line.startswith(("okddip", "kdcl"))] == [

@@ -168,7 +168,7 @@ def test_unknown_names_are_refused_in_one_sentence():
     assert refusal(find_study, "okddip/table22", "smoke").startswith(
         "unknown study 'okddip/table22': did you mean 'okddip/table2'"
     )
-    assert refusal(find_study, "okddip/table2", "gpu") == "unknown profile 'gpu': did you mean 'cpu'?"
+    assert refusal(find_study, "okddip/table2", "cup") == "unknown profile 'cup': did you mean 'cpu'?"
     assert refusal(select, study, ["resnet33"]).startswith(
         "unknown row of okddip/table2 'resnet33': did you mean 'resnet32'"
     )
@@ -180,3 +180,15 @@ def test_unknown_names_are_refused_in_one_sentence():
 def test_a_configuration_that_makes_no_sense_is_refused_before_anything_runs():
     study = study_of(dataclasses.replace(BASE, method="dml"))
     assert refusal(make_run_list, [study], 1, Path()).startswith("peers 1: the method 'dml' needs at least 2")
+
+
+def test_the_profile_for_a_gpu_trains_the_papers_networks_on_other_data_in_bf16():
+    ours = find_study("okddip/table2", "gpu")
+    assert set(ours.networks) == set(ours.networks.values())
+    config = ours.variants["resnet32/dml"].config
+    chosen = (config.data, config.image_size, config.epochs, config.batch_size, config.amp, config.train_subset)
+    assert chosen == ("glyphs", 32, 40, 128, "bf16", None)
+    # The choice is by measured times, so that graphs are tried.
+    assert not config.deterministic
+    assert find_study("okddip/table1", "gpu").variants["resnet32/dml"].config.data == "fashion_mnist"
+    assert find_study("kdcl/table2", "gpu").networks == {"resnet50": "resnet110", "resnet18": "resnet20"}

@@ -11,13 +11,26 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from codistill.errors import UserError
-from codistill.targets import linear
+from codistill.targets import linear, linear_combination
+from recorded_ops import RecordedOps
 
 # `codistill.targets.linear` is the function; the module of that name is reached by its path.
 MODULE = sys.modules["codistill.targets.linear"]
 NEWTON = sys.modules["codistill.targets.newton"]
 INTERIOR = sys.modules["codistill.targets.interior"]
+FIXED = sys.modules["codistill.targets.interior_fixed"]
 CONTRACT = 1e-6
+
+
+@pytest.fixture(params=["on the CPU", "as on a device"])
+def solver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The solver that reads what is left, or the one for devices, which reads nothing; both run here on the CPU."""
+    if request.param == "as on a device":
+        monkeypatch.setattr(MODULE, "read_freely", lambda _: False)
+    return request.param
+
+
+BOTH_SOLVERS = pytest.mark.usefixtures("solver")
 
 
 def problems(P: int, B: int, C: int, spread: float, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -79,6 +92,7 @@ def scipy_minimum(D_PSC: np.ndarray) -> float:
     return mean_loss(alpha_P / alpha_P.sum())[0]
 
 
+@BOTH_SOLVERS
 @pytest.mark.parametrize("spread", [0.3, 3.0, 12.0])
 @pytest.mark.parametrize(("P", "C"), [(2, 2), (2, 10), (3, 5), (4, 10), (4, 100), (8, 30)])
 def test_the_loss_is_the_one_that_scipy_finds(P: int, C: int, spread: float) -> None:
@@ -95,6 +109,7 @@ def test_the_loss_is_the_one_that_scipy_finds(P: int, C: int, spread: float) -> 
     torch.testing.assert_close(target_BC, (weights_PB.unsqueeze(2) * logits_PBC).sum(0))
 
 
+@BOTH_SOLVERS
 @pytest.mark.parametrize("spread", [0.01, 1.0, 5.0, 30.0, 1000.0])
 @pytest.mark.parametrize("P", [2, 4, 8, 32])
 def test_the_optimality_conditions_hold(P: int, spread: float) -> None:
@@ -143,6 +158,7 @@ EXTREMES = [
 ]  # fmt: skip
 
 
+@BOTH_SOLVERS
 @pytest.mark.parametrize("name", EXTREMES)
 @pytest.mark.parametrize("P", [1, 2, 4, 8])
 @pytest.mark.parametrize("C", [2, 11, 1000])
@@ -154,6 +170,7 @@ def test_extreme_logits_are_solved_with_a_certificate(name: str, P: int, C: int)
     assert gap(logits_PBC, labels_B, weights_PB).max() <= CONTRACT
 
 
+@BOTH_SOLVERS
 def test_many_nearly_equal_students_with_large_logits() -> None:
     # What they share is 1e7 times as large as what they differ in: the solver must not square it first.
     generator = torch.Generator().manual_seed(0)
@@ -164,6 +181,7 @@ def test_many_nearly_equal_students_with_large_logits() -> None:
     assert gap(logits_PBC, labels_B, weights_PB).max() <= CONTRACT
 
 
+@BOTH_SOLVERS
 @pytest.mark.parametrize(("P", "C", "spread"), [(2, 3, 1e6), (4, 10, 1e8), (4, 100, 1e30), (8, 100, 1e300)])
 def test_any_finite_logits_come_to_an_end(P: int, C: int, spread: float) -> None:
     logits_PBC, labels_B = problems(P, 300, C, spread, seed=0)
@@ -172,6 +190,7 @@ def test_any_finite_logits_come_to_an_end(P: int, C: int, spread: float) -> None
     assert bool(torch.isfinite(target_BC).all())
 
 
+@BOTH_SOLVERS
 def test_two_students_at_1e4_reach_the_minimum_of_a_bisection() -> None:
     logits_PBC, labels_B = extreme("uniform to 1e4", 2, 11)
     D_PBC = shifted(logits_PBC, labels_B).numpy().astype(np.longdouble)
@@ -194,6 +213,7 @@ def test_two_students_at_1e4_reach_the_minimum_of_a_bisection() -> None:
     assert excess_B.min() >= -CONTRACT
 
 
+@BOTH_SOLVERS
 @pytest.mark.parametrize("spread", [1e5, 1e6, 1e9, 1e15, 1e30])
 @pytest.mark.parametrize("P", [2, 4])
 def test_logits_beyond_the_contract_are_solved_to_their_resolution(P: int, spread: float) -> None:
@@ -213,6 +233,7 @@ def test_logits_beyond_the_contract_are_solved_to_their_resolution(P: int, sprea
     assert (loss_B <= shifted(logits_PBC, labels_B).logsumexp(2).amin(0) + resolution).all()
 
 
+@BOTH_SOLVERS
 @pytest.mark.parametrize(
     ("D_PC", "expected"),
     [
@@ -236,6 +257,7 @@ def test_hand_solved_cases(D_PC: list[list[float]], expected: list[float]) -> No
     assert float(torch.nn.functional.cross_entropy(target_BC, labels_B)) == pytest.approx(best, abs=CONTRACT)
 
 
+@BOTH_SOLVERS
 def test_one_student_is_its_own_target_and_an_empty_batch_stays_empty() -> None:
     logits_PBC, labels_B = problems(1, 5, 3, 1.0)
     target_BC, weights_PB = linear(logits_PBC, labels_B)
@@ -246,6 +268,7 @@ def test_one_student_is_its_own_target_and_an_empty_batch_stays_empty() -> None:
     assert weights_PB.shape == (4, 0)
 
 
+@BOTH_SOLVERS
 def test_equal_students_share_alike() -> None:
     logits_PBC, labels_B = problems(3, 200, 10, 3.0, seed=9)
     assert linear(logits_PBC[:1].expand(4, -1, -1), labels_B)[1].equal(torch.full((4, 200), 0.25, dtype=torch.float64))
@@ -255,6 +278,7 @@ def test_equal_students_share_alike() -> None:
     assert gap(doubled_PBC, labels_B, weights_PB).max() <= CONTRACT
 
 
+@BOTH_SOLVERS
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_narrow_types_give_the_solution_of_the_same_numbers_in_fp64(dtype: torch.dtype) -> None:
     logits_PBC, labels_B = problems(4, 64, 20, 3.0, seed=2)
@@ -268,6 +292,7 @@ def test_narrow_types_give_the_solution_of_the_same_numbers_in_fp64(dtype: torch
     assert gap(narrow_PBC, labels_B, weights_PB).max() <= CONTRACT
 
 
+@BOTH_SOLVERS
 @pytest.mark.parametrize("spread", [2.0, 300.0])
 def test_neither_the_order_nor_the_company_of_samples_and_students_matters(spread: float) -> None:
     logits_PBC, labels_B = problems(4, 50, 15, spread, seed=6)
@@ -283,6 +308,7 @@ def test_neither_the_order_nor_the_company_of_samples_and_students_matters(sprea
     torch.testing.assert_close(linear(lifted_PBC, labels_B)[1], weights_PB, rtol=0, atol=1e-5)
 
 
+@BOTH_SOLVERS
 @pytest.mark.parametrize("P", [1, 3])
 def test_no_gradient_passes_and_the_input_stays_as_it_was(P: int) -> None:
     logits_PBC, labels_B = problems(P, 8, 5, 2.0)
@@ -300,6 +326,7 @@ def test_no_gradient_passes_and_the_input_stays_as_it_was(P: int) -> None:
             torch.testing.assert_close(linear(logits_PBC, labels_B)[1], weights_PB)
 
 
+@BOTH_SOLVERS
 @pytest.mark.parametrize("spread", [1.0, 8.0, 500.0])
 def test_one_weight_for_the_whole_batch_minimises_the_mean(spread: float) -> None:
     logits_PBC, labels_B = problems(4, 30, 12, spread, seed=8)
@@ -313,6 +340,7 @@ def test_one_weight_for_the_whole_batch_minimises_the_mean(spread: float) -> Non
     assert mean == pytest.approx(scipy_minimum(shifted(logits_PBC, labels_B).numpy()), abs=1e-5)
 
 
+@BOTH_SOLVERS
 def test_per_batch_of_one_sample_is_per_sample() -> None:
     logits_PBC, labels_B = problems(4, 1, 12, 3.0, seed=8)
     single = objective(logits_PBC, labels_B, linear(logits_PBC, labels_B)[1])
@@ -339,6 +367,7 @@ def test_newton_steps_finish_nearly_all_samples_of_wide_logits() -> None:
     assert int((~certified_B).sum()) <= 5
 
 
+@BOTH_SOLVERS
 def test_a_sample_that_is_not_finite_neither_stalls_nor_spoils_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     # What a GPU sees, where the check is left out.
     monkeypatch.setattr(MODULE, "_check", lambda *_: None)
@@ -356,6 +385,70 @@ def test_no_certificate_is_an_error_of_ours_and_not_a_wrong_answer(monkeypatch: 
     logits_PBC, labels_B = extreme("uniform to 1e4", 4, 11)
     with pytest.raises(RuntimeError, match="without a certificate"):
         linear(logits_PBC, labels_B)
+
+
+def test_a_device_has_no_error_to_raise_and_says_which_samples_lack_a_certificate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(MODULE, "read_freely", lambda _: False)
+    logits_PBC, labels_B = problems(4, 50, 10, 3.0)
+    logits_PBC[2, 7, 3], logits_PBC[0, 20, 0] = torch.nan, torch.inf
+    _, weights_PB, certified_B = linear_combination(logits_PBC, labels_B)
+    assert (~certified_B).nonzero().flatten().tolist() == [7, 20]
+    assert_on_simplex(weights_PB)
+    monkeypatch.setattr(FIXED, "_STEPS", 9)
+    _, weights_PB, certified_B = linear_combination(logits_PBC, labels_B)
+    assert_on_simplex(weights_PB)
+    clean_B = torch.isfinite(logits_PBC).all(2).all(0)
+    gap_B = gap(logits_PBC[:, clean_B], labels_B[clean_B], weights_PB[:, clean_B])
+    assert certified_B[clean_B].equal(gap_B <= CONTRACT / 2)
+    assert 5 < int(certified_B.sum()) < 45
+
+
+def test_a_device_agrees_with_the_cpu_where_the_minimum_is_one_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits_PBC, labels_B = problems(4, 200, 50, 3.0)
+    expected_BC, expected_PB = linear(logits_PBC, labels_B)
+    monkeypatch.setattr(MODULE, "read_freely", lambda _: False)
+    target_BC, weights_PB = linear(logits_PBC, labels_B)
+    torch.testing.assert_close(weights_PB, expected_PB, rtol=0, atol=2e-4)
+    torch.testing.assert_close(target_BC, expected_BC, rtol=0, atol=2e-3)
+
+
+@BOTH_SOLVERS
+@pytest.mark.parametrize("spread", [1.0, 30.0, 3e3])
+def test_samples_that_are_not_kept_have_no_say_in_the_weight_of_the_batch(spread: float) -> None:
+    logits_PBC, labels_B = problems(4, 60, 12, spread, seed=8)
+    kept_B = torch.arange(60) % 3 == 0
+    found = linear_combination(logits_PBC, labels_B, True, kept_B)
+    assert_on_simplex(found.weights_PB)
+    assert bool(found.certified_B.all())
+    g_P = slopes(logits_PBC, labels_B, found.weights_PB)[:, kept_B].mean(1)
+    assert float(found.weights_PB[:, 0] @ g_P - g_P.min()) <= CONTRACT
+    nobody_B = torch.zeros(60, dtype=torch.bool)
+    quarter_PB = torch.full((4, 60), 0.25, dtype=torch.float64)
+    assert linear_combination(logits_PBC, labels_B, True, nobody_B).weights_PB.equal(quarter_PB)
+
+
+@pytest.mark.parametrize("per_batch", [False, True])
+@pytest.mark.parametrize(("P", "B", "spread"), [(2, 8, 0.1), (8, 64, 1e4)])
+def test_a_device_is_given_the_same_number_of_operations_for_all_logits(
+    P: int, B: int, spread: float, per_batch: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MODULE, "read_freely", lambda _: False)
+    with RecordedOps() as recorded:
+        linear(*problems(P, B, 10, spread), per_batch=per_batch)
+    launched = [func for func, *_ in recorded.calls if not func.is_view]
+    # The figure of docs/methods/kdcl_linear.md.
+    assert len(launched) == pytest.approx(2550, abs=50)
+
+
+@BOTH_SOLVERS
+def test_large_batches_share_a_certified_weight() -> None:
+    for spread in (0.1, 3.0, 100.0, 3e3):
+        logits_PBC, labels_B = problems(5, 256, 20, spread, seed=3)
+        weights_PB = linear(logits_PBC, labels_B, per_batch=True)[1]
+        g_P = slopes(logits_PBC, labels_B, weights_PB).mean(1)
+        assert float(weights_PB[:, 0] @ g_P - g_P.min()) <= CONTRACT
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from codistill.targets.interior import RELATIVE, TOLERANCE, WIDE, WIDEST, certif
 
 __all__ = ["interior_fixed"]
 
-# Of 104,000 samples of all kinds and scales none took more than 40, and none of logits up to 5e4 more than 35.
+# Of 144,000 samples of all kinds and scales none takes more than 40, and only 4, of logits near 1e6, more than 33.
 _STEPS = 44
 # Of the tolerance, the part that is left where logits are not large.
 _CLOSE = 0.002

@@ -1,0 +1,58 @@
+"""What a part is told: the device, the folder, how long it may go on; and what it gives: measurements."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["Measurement", "Numbers", "Part", "Setting"]
+
+Numbers = dict[str, Any]
+"""What a measurement gives, as JSON can hold it."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The options of one part.
+
+    Attributes:
+        device: where to measure; on a CPU everything is a rehearsal on toy sizes.
+        out: folder for results, and for files of the part's own.
+        deadline: `time.time()` after which no further measurement begins.
+    """
+
+    device: torch.device
+    out: Path
+    deadline: float
+
+    @property
+    def rehearsal(self) -> bool:
+        """Whether this only shows that the programs run."""
+        return self.device.type == "cpu"
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the deadline, 0 or more."""
+        return max(self.deadline - time.time(), 0.0)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One line of the results.
+
+    Attributes:
+        what: its name, unique within the part.
+        take: measures; an exception is recorded and stops nothing else.
+    """
+
+    what: str
+    take: Callable[[], Numbers]
+
+
+Part = Callable[[Setting], Iterator[Measurement]]
+"""Measurements in the order of their use; nothing is built before one is taken."""
