@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from codistill import commands
+from codistill import __version__, commands
 from codistill.config import Config
 from codistill.console import (
     plan_table,
     print_entries,
     print_interrupted,
+    print_lines,
     print_models,
     print_result,
     print_studies,
@@ -41,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     warnings.simplefilter("default", UserWarning)
     warnings.showwarning = _show_warning
+    if arguments[:1] == ["--version"]:
+        print(f"codistill {__version__}")
+        return
     try:
         _run(commands.parse(arguments))
         # Output that the reader of a pipe did not take raises its error here, where it is caught.
@@ -75,6 +79,11 @@ def _run(command: Any) -> None:
             console.print(f"report: {out}")
         case commands.Study():
             _study(command, console)
+        case commands.Compare():
+            from codistill.compare import run_comparison
+
+            if not run_comparison(command, console):
+                raise SystemExit(1)
         case commands.Export():
             from codistill.export import export_student
 
@@ -93,7 +102,9 @@ def _train(command: commands.Train, console: Console) -> None:
     settings = {f.name: getattr(command, f.name) for f in dataclasses.fields(Config)}
     config = apply_settings(Config(**settings), [setting for group in command.set for setting in group])
     if command.dry_run:
-        console.print(plan_table(dry_run(config)))
+        plan = dry_run(config)
+        console.print(plan_table(plan))
+        print_lines(console, () if plan.data is None else plan.data.lines)
         return
     _watched(lambda observers: train(config, overwrite=command.overwrite, observers=observers), console)
 
@@ -106,6 +117,10 @@ def _watched(run: Callable[[Sequence[Observer]], RunResult], console: Console) -
     progress = RunProgress(console)
     try:
         result = run([progress])
+    except KeyboardInterrupt:
+        progress.stop()
+        print_interrupted(Console(stderr=True), ["train"], progress.run_dir)
+        raise SystemExit(130) from None
     finally:
         progress.stop()
     report = reports.write_report(reports.find_runs([result.run_dir]), result.run_dir / "report.html")

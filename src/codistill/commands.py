@@ -12,17 +12,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 from tyro.conf import Positional, Suppress, UseAppendAction, arg, subcommand
 
-from codistill.config import Config
+from codistill.compare.request import CompareRequest
+from codistill.config import RECIPES, Config, recipe_config
+from codistill.option_groups import flattened, grouped
 from codistill.studies.request import StudyRequest
 
-__all__ = ["Evaluate", "Export", "List", "Report", "Resume", "Study", "Train", "parse"]
+__all__ = ["Compare", "Evaluate", "Export", "List", "Report", "Resume", "Study", "Train", "parse"]
+
+C = TypeVar("C", bound=Config)
 
 Run = Annotated[Positional[Path], arg(metavar="RUN")]
+
+COMPARISON = "What is compared, and over how many seeds. All other options are those of train."
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Train(Config):
     method_options: Suppress[dict[str, Any]] = dataclasses.field(default_factory=dict)
     config: Path | None = None
     """Start from this config.yaml of an earlier run; the other options of the command line override it."""
-    set: UseAppendAction[tuple[tuple[str, ...], ...]] = ()
+    set: Annotated[UseAppendAction[tuple[tuple[str, ...], ...]], arg(metavar="NAME=VALUE ...")] = ()
     """Any setting by its dotted name: --set optim.lr=0.05 method_options.temperature=2; overrides everything else."""
     overwrite: bool = False
     """Replace the run that --out already contains."""
@@ -85,6 +91,11 @@ class Study(StudyRequest):
 
 
 @dataclass(frozen=True)
+class Compare(CompareRequest):
+    """Train a network alone and with chosen methods over several seeds, and say in words whether they helped."""
+
+
+@dataclass(frozen=True)
 class Export:
     """Write one student as the plain network, checked equal to the student in the group."""
 
@@ -119,21 +130,32 @@ def parse(arguments: Sequence[str]) -> Any:
         UserError: the file that --config names is missing or wrong.
         SystemExit: a mistake in the arguments (2), or --help (0); the text is printed.
     """
-    commands: list[Any] = [Annotated[Train, subcommand("train", default=_train_defaults(arguments))]]
+    train = grouped(_defaults(Train, arguments), "output")
+    compare = grouped(_defaults(Compare, arguments), "comparison", COMPARISON)
+    commands: list[Any] = [Annotated[type(train), subcommand("train", default=train)]]
+    commands.append(Annotated[type(compare), subcommand("compare", default=compare)])
     for command in (Resume, Evaluate, Report, Study, Export, List):
         commands.append(Annotated[command, subcommand(command.__name__.lower())])
     union: Any = functools.reduce(operator.or_, commands)
-    return tyro.cli(union, args=arguments, prog="codistill", description="Train networks that teach each other.")
+    about = "Train networks that teach each other. codistill --version prints the version."
+    parsed = tyro.cli(union, args=arguments, prog="codistill", description=about)
+    if isinstance(parsed, type(train)):
+        return flattened(Train, parsed)
+    return flattened(Compare, parsed) if isinstance(parsed, type(compare)) else parsed
 
 
-def _train_defaults(arguments: Sequence[str]) -> Train:
-    """Return the defaults of `train`; those of the file that --config names, if it is given."""
-    path = next((b for a, b in pairwise(arguments) if a == "--config"), None)
-    if path is None:
-        path = next((a.partition("=")[2] for a in arguments if a.startswith("--config=")), None)
-    if path is None or arguments[0] != "train":
-        return Train()
+def _given(arguments: Sequence[str], option: str) -> str | None:
+    found = next((b for a, b in pairwise(arguments) if a == option), None)
+    return found or next((a.partition("=")[2] for a in arguments if a.startswith(f"{option}=")), None)
+
+
+def _defaults(command: type[C], arguments: Sequence[str]) -> C:
+    """Return the defaults of `train` or `compare`; of the recipe and file that --recipe and --config name."""
+    path, recipe = _given(arguments, "--config"), _given(arguments, "--recipe")
+    # An unknown recipe is refused by the parser.
+    if arguments[:1] != [command.__name__.lower()] or (path is None and recipe not in RECIPES):
+        return command()
     from codistill.config import read_config
 
-    base = read_config(Path(path))
-    return Train(**{f.name: getattr(base, f.name) for f in dataclasses.fields(Config) if f.name != "out"})
+    base = recipe_config(str(recipe)) if path is None else read_config(Path(path), recipe)
+    return command(**{f.name: getattr(base, f.name) for f in dataclasses.fields(Config) if f.name != "out"})

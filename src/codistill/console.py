@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ __all__ = [
     "plan_table",
     "print_entries",
     "print_interrupted",
+    "print_lines",
     "print_models",
     "print_result",
     "print_studies",
@@ -73,29 +75,69 @@ def plan_table(plan: DryRun) -> Table:
     return table
 
 
-def print_interrupted(console: Console, command: Sequence[str]) -> None:
-    """Say how to continue after an interruption; `command` is the name of the command, or empty."""
-    advice = {
-        "train": "; 'codistill resume RUN' continues from the last whole epoch",
-        "resume": "; 'codistill resume RUN' continues from the last whole epoch",
-        "study": "; the same command continues, and keeps the runs that are done",
-    }
-    console.print("interrupted" + advice.get("".join(command), ""), highlight=False)
+def print_lines(console: Console, lines: Sequence[str]) -> None:
+    """Print plain lines, each of which the terminal may wrap."""
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_interrupted(console: Console, command: Sequence[str], run: Path | None = None) -> None:
+    """Say how to continue after an interruption.
+
+    Args:
+        console: where to print.
+        command: the name of the command, or empty.
+        run: the run directory, if training had begun.
+    """
+    if run is not None:
+        advice = f"; 'codistill resume {shlex.quote(str(run))}' continues from the last whole epoch"
+    elif command and command[0] in ("train", "resume"):
+        advice = " before the first step; the same command starts again"
+    else:
+        again = "; the same command continues, and keeps the runs that are done"
+        advice = {"study": again, "compare": again}.get("".join(command), "")
+    console.print("interrupted" + advice, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_result(console: Console, result: RunResult, report: Path) -> None:
-    """Print the scores of a finished run, its headline, and where its files are."""
-    last, selected = result.summary["last"], result.summary["selected"]
+    """Print the scores of a finished run, its headline, and what can be done next."""
+    summary, run = result.summary, shlex.quote(str(result.run_dir))
+    last, selected = summary["last"], summary["selected"]
     console.print(score_table(last["test"], f"test set, last epoch ({last['epoch']})"))
-    headline = "mean of students" if result.summary["headline"] == "mean" else "leader"
-    error = selected["test"][result.summary["headline"]]["top1_error"]
-    console.print(
-        f"headline: {headline}, last epoch: {result.test_error:.2f} % top-1 error on "
-        f"{last['test']['images']:,} test images (epoch {selected['epoch']}, selected on validation: {error:.2f} %)\n"
-        f"run: {result.run_dir}\nreport: {report}",
-        highlight=False,
-        soft_wrap=True,
+    lines = [_deployed(summary), *_others(summary)]
+    if selected["epoch"] != last["epoch"]:
+        error = selected["test"]["leader"]["top1_error"]
+        lines.append(f"With the weights of epoch {selected['epoch']}, which was selected on validation: {error:.2f} %.")
+    width = max(len(f"codistill evaluate {run}"), len(f"codistill report {run}"))
+    lines += [
+        "Next:",
+        f"  {f'codistill report {run}':{width}}  the report again (it is in {report})",
+        f"  {f'codistill evaluate {run}':{width}}  the scores again, also with --split validation",
+        f"  {f'codistill export {run}':{width}}  the student to deploy, as a plain network",
+    ]
+    print_lines(console, lines)
+
+
+def _deployed(summary: Mapping[str, Any]) -> str:
+    last, leader = summary["last"], summary["leader"]
+    alone = summary["peers"] == 1
+    who = "The network has" if alone else f"Student {leader['peer']} ({leader['rule']}) is the one to deploy:"
+    test, validation = (last[part]["leader"]["top1_error"] for part in ("test", "validation"))
+    return (
+        f"{who} {test:.2f} % test error on {last['test']['images']:,} images, and {validation:.2f} % on the "
+        f"{last['validation']['images']:,} validation images."
     )
+
+
+def _others(summary: Mapping[str, Any]) -> list[str]:
+    if summary["peers"] == 1:
+        return []
+    test = summary["last"]["test"]
+    counts = "the leader counts in" if summary["headline"] == "leader" else "the mean counts in"
+    return [
+        f"The ensemble of all {summary['peers']} has {test['ensemble']['top1_error']:.2f} %, the mean of the students "
+        f"{test['mean']['top1_error']:.2f} % ({counts} comparisons)."
+    ]
 
 
 def print_entries(console: Console, rows: Sequence[Mapping[str, Any]], text: str) -> None:
@@ -125,6 +167,12 @@ def print_models(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
         highlight=False,
         style="dim",
     )
+    console.print(
+        "--model also takes torchvision:NAME and timm:NAME (any of their classification networks; timm must be "
+        "installed), and path/to/file.py:NAME for a function of yours that returns a network.",
+        highlight=False,
+        markup=False,
+    )
 
 
 def print_studies(
@@ -133,8 +181,9 @@ def print_studies(
     """Print every study with the rows and columns of its table, its runs and the hours that they take."""
     for study, estimate in zip(studies, estimates, strict=True):
         console.print(f"[bold]{study['name']}[/]  {escape(study['title'])}", highlight=False)
-        hours = {**estimate["hours"], "paper": estimate["gpu_hours"]}
-        of = {"smoke": "a CPU thread", "cpu": "a CPU thread", "paper": f"one {estimate['gpu']}"}
+        hours = {**estimate["hours"], "gpu": estimate["gpu_profile_hours"], "paper": estimate["gpu_hours"]}
+        thread, device = "a CPU thread", f"one {estimate['gpu']}"
+        of = {"smoke": thread, "cpu": thread, "gpu": device, "paper": device}
         taken = (f"{p} {n} runs, {_rough_time(hours[p])} of {of[p]}" for p, n in estimate["runs"].items())
         lines = ("; ".join(taken), f"rows: {', '.join(study['rows'])}", f"columns: {', '.join(study['columns'])}")
         for line in lines:

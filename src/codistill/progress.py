@@ -1,14 +1,19 @@
-"""The progress of a run in the terminal."""
+"""The progress of a run in the terminal: what is trained, one line per epoch, and a bar."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from codistill.console import plain_duration
+from codistill.config import describe_recipe
+from codistill.console import plain_duration, print_lines
+from codistill.data import batch_count
 from codistill.rundir import Epoch, Summary
 from codistill.training.batches import leftover
 from codistill.training.loggers import Silent
@@ -16,55 +21,129 @@ from codistill.training.session import Session
 
 __all__ = ["RunProgress"]
 
+GAP = "  "
+
+
+@dataclass(frozen=True)
+class EpochLine:
+    """What is said of one epoch."""
+
+    record: Epoch
+    epochs: int
+    headline: str
+    left: float
+
+    @property
+    def training_error(self) -> float:
+        """Training error of the leader, or of the mean student, in percent."""
+        errors = self.record.train.error_by_peer
+        return errors[self.record.validation.leader_peer] if self.headline == "leader" else sum(errors) / len(errors)
+
+    @property
+    def validation_error(self) -> float:
+        """Top-1 error on the validation images of the same student, in percent."""
+        return self.record.validation.score(self.headline).top1_error
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the lines of epochs; `short` is its heading where the terminal is narrow."""
+
+    title: str
+    short: str
+    least: int
+    text: Callable[[EpochLine], str]
+
+
+COLUMNS = (
+    Column("epoch", "epoch", 7, lambda line: f"{line.record.epoch}/{line.epochs}"),
+    Column("training error %", "train %", 6, lambda line: f"{line.training_error:.2f}"),
+    Column("validation error %", "valid. %", 6, lambda line: f"{line.validation_error:.2f}"),
+    Column("time left", "left", 7, lambda line: plain_duration(line.left)),
+    Column("loss per student", "loss", 7, lambda line: f"{line.record.loss_per_student:.4f}"),
+    Column("learning rate", "rate", 8, lambda line: f"{line.record.lr:.3g}"),
+    Column("images/s", "images/s", 8, lambda line: f"{line.record.images_per_second:,.0f}"),
+)
+"""The ones that matter most first: a narrow terminal leaves out the last ones."""
+
+
+class EpochTable:
+    """Headings and lines of epochs in aligned columns that fit `width` characters."""
+
+    def __init__(self, width: int) -> None:
+        self.short = _width(COLUMNS, short=False) > width
+        columns = list(COLUMNS)
+        while _width(columns, self.short) > width and len(columns) > 3:
+            columns.pop()
+        self.columns = columns
+
+    def heading(self) -> str:
+        """Return the line of headings."""
+        return GAP.join(_heading(column, self.short).rjust(_size(column, self.short)) for column in self.columns)
+
+    def line(self, line: EpochLine) -> str:
+        """Return the line of an epoch."""
+        return GAP.join(column.text(line).rjust(_size(column, self.short)) for column in self.columns)
+
+
+def _heading(column: Column, short: bool) -> str:
+    return column.short if short else column.title
+
+
+def _size(column: Column, short: bool) -> int:
+    return max(len(_heading(column, short)), column.least)
+
+
+def _width(columns: Sequence[Column], short: bool) -> int:
+    return sum(_size(column, short) for column in columns) + len(GAP) * (len(columns) - 1)
+
 
 class RunProgress(Silent):
-    """A bar with run, epoch, validation error and time left; one line per epoch if the output is not a terminal."""
+    """Says what is trained; then a table with a line per epoch and a bar, or plain lines if there is no terminal."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.live = console.is_terminal and not console.is_dumb_terminal
+        self.table = EpochTable(console.width)
         self.bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(bar_width=24),
-            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}  {task.fields[error]}"),
+            TextColumn("{task.percentage:.0f} %"),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=console,
-            disable=not console.is_terminal,
+            disable=not self.live,
+            transient=True,
         )
         self.task: TaskID | None = None
+        self.run_dir: Path | None = None
         self.began, self.first = 0.0, 0
 
     def on_start(self, session: Session) -> None:
         """Describe the run and start the bar."""
-        config, shape = session.config, session.shape
-        data = "own data" if session.on_own_data else config.data
-        self.console.print(
-            f"[bold]{config.label}[/]: {shape.peers} x {', '.join(config.model)} on {data} "
-            f"({len(session.splits.train_N):,} training, {len(session.splits.validation_N):,} validation, "
-            f"{len(session.dataset.test):,} test images), {session.epochs} epochs on {session.device}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        self.run_dir = session.out
+        self._say(*_what(session))
+        if session.config.recipe is not None and session.epoch == 0:
+            print_lines(self.console, [describe_recipe(session.config)])
+        if session.data_summary is not None and session.epoch == 0:
+            print_lines(self.console, session.data_summary.lines)
+        self._say(*session.notes)
         if session.trial is not None and session.epoch == 0:
-            self.console.print(str(session.trial), highlight=False, markup=False, soft_wrap=True)
-        self.began, self.first = time.perf_counter(), session.epoch
-        self.task = self.bar.add_task(
-            str(config.label),
-            total=session.epochs,
-            completed=session.epoch,
-            epoch=session.epoch + 1,
-            epochs=session.epochs,
-            error="",
-        )
-        self.bar.start()
+            self._say(str(session.trial))
         left = leftover(session)
         if left:
-            self.console.print(
+            self._say(
                 f"{left} of the {len(session.splits.train_N):,} training images do not fill a batch of "
-                f"{config.batch_size}: each epoch leaves out that many, chosen at random; --last-batch keep trains on "
-                "them",
-                highlight=False,
-                soft_wrap=True,
+                f"{session.config.batch_size}: each epoch leaves out that many, chosen at random; --last-batch keep "
+                "trains on them"
             )
+        if self.live:
+            self.console.print(self.table.heading(), highlight=False, markup=False, style="bold")
+        self.began, self.first = time.perf_counter(), session.epoch
+        epoch = min(session.epoch + 1, session.epochs)
+        self.task = self.bar.add_task(
+            "", total=session.epochs, completed=session.epoch, epoch=epoch, epochs=session.epochs
+        )
+        self.bar.start()
 
     def on_step(self, session: Session, step: int, steps: int) -> None:
         """Move the bar."""
@@ -72,27 +151,76 @@ class RunProgress(Silent):
         self.bar.update(self.task, completed=session.epoch + step / steps, epoch=session.epoch + 1)
 
     def on_epoch(self, session: Session, record: Epoch) -> None:
-        """Show the validation error; print a line if there is no bar."""
+        """Print the line of the epoch, and what looks wrong in it."""
         assert self.task is not None
-        leader, mean = record.validation.leader.top1_error, record.validation.mean.top1_error
-        error = f"validation error {leader:.2f} %, mean {mean:.2f} %"
-        self.bar.update(self.task, completed=session.epoch, error=error)
-        if not self.console.is_terminal:
-            done = session.epoch - self.first
-            left = (time.perf_counter() - self.began) / done * (session.epochs - session.epoch)
+        self.bar.update(self.task, completed=session.epoch)
+        each = (time.perf_counter() - self.began) / (session.epoch - self.first)
+        line = EpochLine(record, session.epochs, session.headline, each * (session.epochs - session.epoch))
+        if self.live:
+            self.console.print(self.table.line(line), highlight=False, markup=False, no_wrap=True, crop=True)
+        else:
+            self._say(_sentence(line))
+        for concern in record.concerns:
             self.console.print(
-                f"{session.config.label}  epoch {session.epoch}/{session.epochs}  {error}  "
-                f"loss {record.train.loss:.4f}  {record.seconds:.1f} s  {plain_duration(left)} left",
+                f"[yellow]warning, epoch {session.epoch}:[/] {escape(concern)}", highlight=False, soft_wrap=True
+            )
+
+    def on_end(self, session: Session, summary: Summary) -> None:
+        """Stop the bar, and say so if the run has ended early."""
+        self.stop()
+        if summary.stopped_early:
+            self.console.print(
+                f"stopped early after epoch {summary.last.epoch} of {summary.epochs}: no better validation "
+                f"{summary.figure} for {session.config.patience} epochs (best: epoch {summary.selected.epoch})",
                 highlight=False,
                 soft_wrap=True,
             )
-        for concern in record.concerns:
-            self.console.print(f"[yellow]epoch {session.epoch}:[/] {escape(concern)}", highlight=False, soft_wrap=True)
-
-    def on_end(self, session: Session, summary: Summary) -> None:
-        """Stop the bar."""
-        self.stop()
 
     def stop(self) -> None:
         """Leave the terminal as it was."""
         self.bar.stop()
+
+    def _say(self, *lines: str) -> None:
+        print_lines(self.console, lines)
+
+
+def _what(session: Session) -> tuple[str, str]:
+    """Return what is trained and on what, and how."""
+    config, shape = session.config, session.shape
+    networks = " + ".join(dict.fromkeys(config.model))
+    if shape.peers == 1:
+        group = f"one {networks}"
+    elif config.group == "networks":
+        group = f"{shape.peers} students, {networks}"
+    else:
+        group = f"{shape.peers} students ({config.group} of {networks})"
+    data = "own data" if session.on_own_data else config.data
+    images = ", ".join(
+        f"{len(part):,} {name}"
+        for part, name in (
+            (session.splits.train_N, "training"),
+            (session.splits.held_out_N, "held-out"),
+            (session.splits.validation_N, "validation"),
+            (session.dataset.test, "test"),
+        )
+        if len(part)
+    )
+    channels, height, width = session.dataset.train.shape
+    sizes = f"{width} × {height} pixels, {'grey' if channels == 1 else 'RGB'}"
+    steps = batch_count(len(session.splits.train_N), config.batch_size, config.last_batch)
+    rate = f"{config.optim.name} with learning rate {config.optim.lr_used:g} ({config.optim.schedule})"
+    return (
+        f"{config.label}: {group}, on {data}: {len(session.dataset.classes):,} classes; {images} images ({sizes})",
+        f"{session.epochs} epochs of {steps:,} batches of {config.batch_size}, {rate}, on {session.device} "
+        f"({config.executor}), seed {config.seed}, into {session.out}; errors below are those of the "
+        f"{'network' if shape.peers == 1 else 'leader' if session.headline == 'leader' else 'mean student'}",
+    )
+
+
+def _sentence(line: EpochLine) -> str:
+    record = line.record
+    return (
+        f"epoch {record.epoch}/{line.epochs}: training error {line.training_error:.2f} %, validation error "
+        f"{line.validation_error:.2f} %, loss {record.loss_per_student:.4f}, learning rate {record.lr:.3g}, "
+        f"{record.images_per_second:,.0f} images/s, {plain_duration(line.left)} left"
+    )

@@ -1,16 +1,21 @@
 """The command line as a user types it: exit codes, one sentence for a mistake, files left behind."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from codistill import models
+import codistill
+from codistill import commands, models
 from codistill.cli import main
+from codistill.data import AugmentPolicy
+from codistill.training import OptimConfig
 
 QUICK = ["--model", "resnet8_tiny", "--peers", "2", "--batch-size", "64", "--epochs", "1", "--device", "cpu"]
 
@@ -78,12 +83,60 @@ def test_advice_after_an_interruption_fits_the_command(monkeypatch, capsys):
 
     monkeypatch.setattr("codistill.cli._run", interrupted)
     for arguments, says in (
-        (["train"], "interrupted; 'codistill resume RUN' continues from the last whole epoch\n"),
+        (["train"], "interrupted before the first step; the same command starts again\n"),
         (["study", "okddip/table2"], "interrupted; the same command continues, and keeps the runs that are done\n"),
         (["list", "data"], "interrupted\n"),
     ):
         assert run(*arguments) == 130
         assert capsys.readouterr().err == says
+
+
+def test_an_interrupted_run_names_the_command_that_continues_it(monkeypatch, capsys, tmp_path):
+    def interrupted(self, session, record):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("codistill.progress.RunProgress.on_epoch", interrupted)
+    out = tmp_path / "my run"
+    assert run("train", "--method", "ind", *QUICK, "--train-subset", "64", "--out", out) == 130
+    assert capsys.readouterr().err == (f"interrupted; 'codistill resume '{out}'' continues from the last whole epoch\n")
+    monkeypatch.undo()
+    assert run("resume", out) == 0
+
+
+def test_a_run_says_what_it_trains_each_epoch_in_a_line_and_what_comes_next(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert run("train", "--method", "ind", *QUICK, "--train-subset", "128", "--seed", "5", "--out", out) == 0
+    text = capsys.readouterr().out
+    lines = text.splitlines()
+    assert lines[0].startswith(
+        "ind: 2 students, resnet8_tiny, on digits: 10 classes; 128 training, 144 validation, 359 test images (8 × 8"
+    )
+    assert lines[1].startswith("1 epochs of 2 batches of 64, sgd with learning rate 0.1 (step), on cpu (")
+    assert f"seed 5, into {out}; errors below are those of the mean student" in lines[1]
+    epochs = [line for line in lines if line.startswith("epoch 1/1: training error ")]
+    assert len(epochs) == 1
+    assert all(what in epochs[0] for what in ("validation error", "loss", "learning rate 0.1", "images/s", "0:00 left"))
+    test = json.loads((out / "summary.json").read_text())["last"]["test"]
+    assert f"is the one to deploy: {test['leader']['top1_error']:.2f} % test error on 359 images" in text
+    assert f"The ensemble of all 2 has {test['ensemble']['top1_error']:.2f} %" in text
+    for command in ("report", "evaluate", "export"):
+        assert f"  codistill {command} {out}" in text
+
+
+def test_the_most_confident_mistakes_are_kept_with_the_run(trained):
+    images = json.loads((trained / "mistakes.json").read_text())["images"]
+    test = json.loads((trained / "summary.json").read_text())["last"]["test"]
+    assert 0 < len(images) <= 12
+    confidences = [one["confidence"] for one in images]
+    assert confidences == sorted(confidences, reverse=True)
+    for one in images:
+        assert test["confusion"][one["truth"]][one["predicted"]] > 0
+    assert "The most confident mistakes" in (trained / "report.html").read_text()
+
+
+def test_multiply_accumulates_are_those_of_the_list_of_networks(trained):
+    counted = json.loads((trained / "summary.json").read_text())["multiply_accumulates"]
+    assert counted["training"] == 2 * counted["deployed"] > 0
 
 
 def test_evaluate_prints_the_numbers_of_the_summary(trained, capsys):
@@ -135,6 +188,55 @@ def test_networks_are_listed_in_full_in_80_columns(capsys, monkeypatch):
     assert not any("…" in line for line in lines)
 
 
+def test_the_list_of_networks_says_what_else_model_takes(capsys):
+    assert run("list", "models") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert all(form in text for form in ("torchvision:NAME", "timm:NAME", "path/to/file.py:NAME"))
+
+
+def test_the_list_of_methods_says_when_to_choose_each(capsys):
+    assert run("list", "methods", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows if not row["choose_it_when"]] == []
+    assert run("list", "methods") == 0
+    assert capsys.readouterr().out.count("choose it when") == len(rows)
+
+
+def test_the_version_is_printed(capsys):
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"codistill {codistill.__version__}\n"
+
+
+def test_help_is_in_groups_and_names_what_an_option_takes(capsys):
+    assert run("train", "--help") == 0
+    out = capsys.readouterr().out
+    groups = ("method", "network", "data", "optimisation", "speed", "output")
+    places = [re.search(f"^[╭─ ]*{name} options ", out, re.MULTILINE).start() for name in groups]
+    assert places == sorted(places)
+    assert "{None}" not in out
+    assert "--peers INT" in out
+    assert places[2] < out.index("--data-dir PATH") < places[3]
+    assert places[4] < out.index("--device") < places[5] < out.index("--out PATH")
+    assert places[4] < out.index("--threads INT") < places[5]
+    threads = out[out.index("--threads INT") :]
+    assert "Changes results by rounding only." in " ".join(re.sub("[│|]", " ", threads).split())[:300]
+
+
+def test_options_of_every_group_reach_the_configuration():
+    options = ["--peers", "3", "--model", "resnet20", "resnet32", "--data-dir", "/d", "--class-weights", "1", "2"]
+    command = commands.parse(["train", *options, "--optim.lr", "0.3", "--augment.flip", "False", "--threads", "2"])
+    assert command == commands.Train(
+        peers=3,
+        model=("resnet20", "resnet32"),
+        data_dir=Path("/d"),
+        class_weights=(1.0, 2.0),
+        optim=OptimConfig(lr=0.3),
+        augment=AugmentPolicy(flip=False),
+        threads=2,
+    )
+    assert commands.parse(["train"]) == commands.Train()
+
+
 def test_help_gives_defaults(capsys):
     assert run("train", "--help") == 0
     out = capsys.readouterr().out
@@ -148,6 +250,8 @@ def test_help_gives_defaults(capsys):
     [
         (["--method", "okdip"], "unknown method 'okdip': did you mean 'okddip'"),
         (["--model", "resnet33"], "unknown model 'resnet33': did you mean"),
+        (["--model", "efficientnet_b0"], "'torchvision:efficientnet_b0'"),
+        (["--model", "torchvision:alexnet", "--data", "glyphs", "--image-size", "16"], "(--image-size)"),
         (["--data", "fashion"], "unknown data set 'fashion': did you mean 'fashion_mnist'"),
         (["--set", "optim.lrr=1"], "did you mean 'optim.lr'"),
         (["--set", "method_options.temprature=1"], "did you mean 'temperature'"),

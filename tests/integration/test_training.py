@@ -299,7 +299,7 @@ def test_peers_start_apart_and_stay_apart(quick, digits, tmp_path):
 
 def test_students_of_one_run_get_different_views_under_icl_and_the_same_without(quick, digits, tmp_path):
     from codistill.training.batches import training_batches
-    from codistill.training.session import build_session
+    from codistill.training.build import build_session
 
     session = build_session(dataclasses.replace(quick, out=tmp_path / "run", icl=True), digits)
     views = next(training_batches(session)).views

@@ -13,10 +13,10 @@ from codistill.data import AugmentPolicy, Dataset, LazyImages
 from codistill.errors import UserError
 from codistill.training import Config, OptimConfig, Silent, apply_settings, resume, train
 from codistill.training.batches import training_batches
+from codistill.training.build import build_session
 from codistill.training.check import check_config
 from codistill.training.checkpoint import latest
 from codistill.training.evaluate import evaluate_run
-from codistill.training.session import build_session
 
 
 class Stop(Silent):

@@ -139,6 +139,7 @@ def test_two_seeds_support_no_finding(tmp_path: Path) -> None:
 def test_a_baseline_alone_has_no_section_about_peers(tmp_path: Path) -> None:
     page = Outline(report([write_run(tmp_path / "r", "baseline")], tmp_path / "x.html"))
     assert page.headings == [
+        "In short", "Errors by class", "How training went", "Cost",
         "Results", "Learning curves", "Calibration of the leader", "Every student", "Settings",
         "Where the numbers come from", "How to repeat the runs",
     ]  # fmt: skip
@@ -166,20 +167,27 @@ def test_how_much_each_student_counts_is_drawn_over_the_epochs(tmp_path: Path, n
 
 def test_an_unfinished_run_is_shown_as_such_with_its_curves(tmp_path: Path) -> None:
     page = Outline(report([write_run(tmp_path / "r", "dml", 3, epochs=9, done=2)], tmp_path / "x.html"))
-    assert "dml, seed 3: 2 of 9 epochs" in page.text
+    assert "This run is not finished: 2 of 9 epochs are done" in page.text
     assert "Learning curves" in page.headings
     assert "Every student" not in page.headings
 
 
+def test_unfinished_runs_among_several_are_listed(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "dml", 3, epochs=9, done=2)
+    write_run(tmp_path / "b", "ind", 3, epochs=9)
+    assert "dml, seed 3: 2 of 9 epochs" in Outline(report([tmp_path], tmp_path / "x.html")).text
+
+
 def test_what_a_run_reported_as_wrong_is_in_a_box_above_the_results(tmp_path: Path) -> None:
-    folder = write_run(tmp_path / "r", "dml", 3)
+    folder, other = write_run(tmp_path / "r", "dml", 3), write_run(tmp_path / "s", "dml", 4)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     lines[1]["concerns"] = ["student 2 is far behind"]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    text = Outline(report([folder], tmp_path / "x.html")).text
+    text = Outline(report([folder, other], tmp_path / "x.html")).text
     assert text.index("Look at this.") < text.index("dml, seed 3, epoch 2: student 2 is far behind.")
     assert text.index("student 2 is far behind") < text.index("Results")
-    assert "Look at this." not in report([write_run(tmp_path / "plain", "dml")], tmp_path / "y.html")
+    plain = write_run(tmp_path / "plain", "dml", 3)
+    assert "Look at this." not in report([plain, other], tmp_path / "y.html")
 
 
 def test_a_run_before_its_first_epoch_still_gives_a_page(tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def test_a_record_is_written_whole_and_read_by_its_kind(tmp_path: Path) -> None:
     record = InputRecord.from_json(INPUT)
     write_json(tmp_path / "input.json", record.to_json())
     assert read_record(tmp_path / "input.json", InputRecord) == record
-    assert read_json(tmp_path / "input.json") == INPUT | {"data": None}
+    assert read_json(tmp_path / "input.json") == INPUT | {"data": None, "images": None}
     assert [path.name for path in tmp_path.iterdir()] == ["input.json"]
 
 

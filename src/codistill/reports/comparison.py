@@ -30,6 +30,7 @@ class Row:
         ensemble: top-1 test error of the students' averaged predictions; None for a single network.
         ensemble_selected: the same with the weights of the selected epoch.
         seconds: training time.
+        times_baseline: mean training time as a multiple of the baseline's.
         parameters: of the network that is deployed.
         baseline: name of the row that it is compared with; None where there is none.
         paired: `error` minus the baseline's on the seeds that both have finished.
@@ -45,6 +46,7 @@ class Row:
     ensemble: Estimate | None = None
     ensemble_selected: Estimate | None = None
     seconds: Estimate | None = None
+    times_baseline: float | None = None
     parameters: int | None = None
     baseline: str | None = None
     paired: Paired | None = None
@@ -179,9 +181,15 @@ def _compared(rows: list[Row], baseline: str | None) -> tuple[Row, ...]:
     for row in rows:
         base = _baseline_of(row, rows, baseline)
         found = base and _paired_rows(row, base)
-        compared.append(replace(row, baseline=base.name, paired=found) if base and found else row)
+        if base and found:
+            row = replace(row, baseline=base.name, paired=found, times_baseline=_times(row, base))
+        compared.append(row)
     adjusted = holm([row.paired.p if row.paired else None for row in compared])
     return tuple(replace(row, p_holm=p) for row, p in zip(compared, adjusted, strict=True))
+
+
+def _times(row: Row, base: Row) -> float | None:
+    return row.seconds.mean / base.seconds.mean if row.seconds and base.seconds and base.seconds.mean > 0 else None
 
 
 def _baseline_of(row: Row, rows: Sequence[Row], baseline: str | None) -> Row | None:

@@ -14,6 +14,7 @@ from codistill.errors import UserError
 from codistill.reports import details
 from codistill.reports.comparison import Comparison, Row, Table, compare
 from codistill.reports.numbers import count, number
+from codistill.reports.one_run import heading_of, only_run, prefaces_of
 from codistill.reports.preface import Preface
 from codistill.reports.statistics import SIGNIFICANT
 from codistill.reports.tables import Cell, Column, columns_for, footnotes
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
     from codistill.reports.sections import Section
 
 __all__ = ["TablePage", "render_page", "write_page", "write_report"]
+
+
+PROTOCOL = (
+    "The main result is the test error with the weights of the last epoch. The epoch with the lowest validation "
+    "error is shown next to it and never replaces it. The test set was read once, after training: nothing was selected "
+    "on it, and every seed is counted."
+)
 
 
 @dataclass(frozen=True)
@@ -94,8 +102,11 @@ def render_page(comparison: Comparison, title: str | None = None, prefaces: Sequ
     )
     environment.filters["drawing"] = Markup
     heading = title or _title(comparison.rows, [table.data for table in comparison.tables])
+    run = None if prefaces else only_run(comparison)
+    if run is not None:
+        heading, prefaces = title or heading_of(run), prefaces_of(run)
     return environment.get_template("report.html").render(
-        title=heading, pages=pages, several=several, prefaces=prefaces
+        title=heading, pages=pages, several=several, prefaces=prefaces, single=run is not None, protocol=PROTOCOL
     )
 
 

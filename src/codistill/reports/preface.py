@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from codistill.reports.details import Grid
+from codistill.reports.figures.key import KeyEntry
 from codistill.reports.picture import Picture
 
-__all__ = ["Preface", "Statement"]
+__all__ = ["Confusion", "ConfusionCell", "Preface", "Statement", "Thumbnail"]
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,37 @@ class Statement:
 
 
 @dataclass(frozen=True)
+class ConfusionCell:
+    """Images of one class that were taken for another; `level` (0 to 9) is how dark the cell is."""
+
+    text: str
+    level: int
+    right: bool
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """The matrix of confusions: a row per true class, a column per class that was named."""
+
+    classes: Sequence[str]
+    rows: list[list[ConfusionCell]]
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small picture (data URI) with what stands below it."""
+
+    picture: str
+    lines: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Preface:
-    """One section before the tables; a `notice` is drawn in a box. Empty fields are left out."""
+    """One section before the tables; a `notice` is drawn in a box. Empty fields are left out.
+
+    `more` is a second table, which is folded, and `more_title` its name. `commands` come last. `uneven`: the first
+    picture is twice as wide as the others.
+    """
 
     title: str
     text: Sequence[str] = ()
@@ -33,3 +63,10 @@ class Preface:
     pictures: Sequence[Picture] = ()
     statements: Sequence[Statement] = ()
     notes: Sequence[str] = ()
+    key: Sequence[KeyEntry] = ()
+    confusion: Confusion | None = None
+    thumbnails: Sequence[Thumbnail] = ()
+    more: Grid | None = None
+    more_title: str = ""
+    commands: Sequence[str] = ()
+    uneven: bool = False

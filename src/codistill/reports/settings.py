@@ -32,6 +32,9 @@ NAMES_RUN = names_of(Config, "seed") | {"out", "label"}
 
 METHOD_OPTIONS = "method_options."
 
+OPEN = (METHOD_OPTIONS, "optim.options.")
+"""Settings that are absent where they have their default."""
+
 BASELINE_CONDITIONS = ("image_size", "train_subset", "validation", "epochs")
 """Settings that say what a network sees of a data set, and for how long."""
 
@@ -96,5 +99,5 @@ def distinguishing_settings(settings: Sequence[Mapping[str, str]]) -> list[str]:
     the version that wrote the run, and is ignored.
     """
     return [
-        name for name in differing(settings) if name.startswith(METHOD_OPTIONS) or all(name in one for one in settings)
+        name for name in differing(settings) if name.startswith(OPEN) or all(name in one for one in settings)
     ]

@@ -87,6 +87,11 @@ def _difference(row: Row) -> Cell:
     return Cell(number(gap.mean, sign=True), ", ".join(filter(None, (interval(gap), shared))))
 
 
+def _training(row: Row) -> Cell:
+    note = f"{number(row.times_baseline, 1)} × baseline" if row.times_baseline else ""
+    return Cell(number(row.seconds and row.seconds.mean, 1), note)
+
+
 COLUMNS = (
     Column("Method", "", _variant, "Method", numeric=False),
     Column("Error of", "", _whose, "Of", numeric=False),
@@ -99,7 +104,7 @@ COLUMNS = (
     Column("Effect size", "d_z", lambda row: Cell(number(row.paired and row.paired.effect, 1))),
     Column("Seeds", "", _seeds, "Seeds"),
     Column("Deployed parameters", "", lambda row: Cell(count(row.parameters)), "Params"),
-    Column("Training", "s", lambda row: Cell(number(row.seconds and row.seconds.mean, 1)), "s"),
+    Column("Training", "s", _training, "s"),
 )
 """In the order of a table; a caller that shows more adds its own."""
 

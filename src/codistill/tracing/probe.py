@@ -60,6 +60,8 @@ def probe(net: nn.Module, example: Tensor | None, look: Callable[[nn.Module, Ten
             "batch that it accepts, such as torch.zeros(2, 32, dtype=torch.long)."
         ) from failure
     remedy = "pass example=, a batch that it accepts" if example is None else "give an example that it accepts"
+    if example is not None and example.ndim == 4:
+        remedy = "give images of another size (--image-size), or another network"
     raise UserError(
         f"{type(net).__name__} does not run on zeros of shape {' or '.join(tries)} "
         f"({type(failure).__name__}: {first_line(failure)}): {remedy}."
