@@ -13,6 +13,8 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
+from codistill.rundir import FIGURES
+
 if TYPE_CHECKING:
     from codistill.training import RunResult
     from codistill.training.dry_run import DryRun
@@ -104,7 +106,7 @@ def print_result(console: Console, result: RunResult, report: Path) -> None:
     summary, run = result.summary, shlex.quote(str(result.run_dir))
     last, selected = summary["last"], summary["selected"]
     console.print(score_table(last["test"], f"test set, last epoch ({last['epoch']})"))
-    lines = [_deployed(summary), *_others(summary)]
+    lines = [_deployed(summary), *_figure(summary), *_others(summary)]
     if selected["epoch"] != last["epoch"]:
         error = selected["test"]["leader"]["top1_error"]
         lines.append(f"With the weights of epoch {selected['epoch']}, which was selected on validation: {error:.2f} %.")
@@ -127,6 +129,15 @@ def _deployed(summary: Mapping[str, Any]) -> str:
         f"{who} {test:.2f} % test error on {last['test']['images']:,} images, and {validation:.2f} % on the "
         f"{last['validation']['images']:,} validation images."
     )
+
+
+def _figure(summary: Mapping[str, Any]) -> list[str]:
+    """The headline figure of the same student, where that is not the error."""
+    figure = summary["figure"]
+    if figure == "error":
+        return []
+    test, validation = (summary["last"][part]["leader"][figure] for part in ("test", "validation"))
+    return [f"Its {FIGURES[figure]}, the headline, is {test:.2f} % on the test and {validation:.2f} % on validation."]
 
 
 def _others(summary: Mapping[str, Any]) -> list[str]:

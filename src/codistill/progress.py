@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from codistill.config import describe_recipe
 from codistill.console import plain_duration, print_lines
 from codistill.data import batch_count
-from codistill.rundir import Epoch, Summary
+from codistill.rundir import FIGURES, Epoch, Summary
 from codistill.training.batches import leftover
 from codistill.training.loggers import Silent
 from codistill.training.session import Session
@@ -32,6 +33,7 @@ class EpochLine:
     epochs: int
     headline: str
     left: float
+    figure: str = "error"
 
     @property
     def training_error(self) -> float:
@@ -43,6 +45,12 @@ class EpochLine:
     def validation_error(self) -> float:
         """Top-1 error on the validation images of the same student, in percent."""
         return self.record.validation.score(self.headline).top1_error
+
+    @property
+    def validation_figure(self) -> float:
+        """The headline figure on the validation images of the same student, in percent."""
+        value = self.record.validation.score(self.headline).value(self.figure)
+        return math.nan if value is None else value
 
 
 @dataclass(frozen=True)
@@ -70,10 +78,13 @@ COLUMNS = (
 class EpochTable:
     """Headings and lines of epochs in aligned columns that fit `width` characters."""
 
-    def __init__(self, width: int) -> None:
-        self.short = _width(COLUMNS, short=False) > width
+    def __init__(self, width: int, figure: str = "error") -> None:
         columns = list(COLUMNS)
-        while _width(columns, self.short) > width and len(columns) > 3:
+        if figure != "error":
+            columns.insert(3, _column_of(figure))
+        self.short = _width(columns, short=False) > width
+        least = 3 if figure == "error" else 4
+        while _width(columns, self.short) > width and len(columns) > least:
             columns.pop()
         self.columns = columns
 
@@ -84,6 +95,12 @@ class EpochTable:
     def line(self, line: EpochLine) -> str:
         """Return the line of an epoch."""
         return GAP.join(column.text(line).rjust(_size(column, self.short)) for column in self.columns)
+
+
+def _column_of(figure: str) -> Column:
+    """The column of a headline figure that is not the error."""
+    name = FIGURES[figure]
+    return Column(f"{name} %", f"{name} %", 6, lambda line: f"{line.validation_figure:.2f}")
 
 
 def _heading(column: Column, short: bool) -> str:
@@ -121,6 +138,7 @@ class RunProgress(Silent):
     def on_start(self, session: Session) -> None:
         """Describe the run and start the bar."""
         self.run_dir = session.out
+        self.table = EpochTable(self.console.width, session.config.headline)
         self._say(*_what(session))
         if session.config.recipe is not None and session.epoch == 0:
             print_lines(self.console, [describe_recipe(session.config)])
@@ -155,7 +173,8 @@ class RunProgress(Silent):
         assert self.task is not None
         self.bar.update(self.task, completed=session.epoch)
         each = (time.perf_counter() - self.began) / (session.epoch - self.first)
-        line = EpochLine(record, session.epochs, session.headline, each * (session.epochs - session.epoch))
+        left = each * (session.epochs - session.epoch)
+        line = EpochLine(record, session.epochs, session.headline, left, session.config.headline)
         if self.live:
             self.console.print(self.table.line(line), highlight=False, markup=False, no_wrap=True, crop=True)
         else:
@@ -169,11 +188,9 @@ class RunProgress(Silent):
         """Stop the bar, and say so if the run has ended early."""
         self.stop()
         if summary.stopped_early:
-            self.console.print(
-                f"stopped early after epoch {summary.last.epoch} of {summary.epochs}: no better validation "
-                f"{summary.figure} for {session.config.patience} epochs (best: epoch {summary.selected.epoch})",
-                highlight=False,
-                soft_wrap=True,
+            self._say(
+                f"stopped early after epoch {summary.last.epoch} of {summary.epochs}: {session.config.patience} epochs "
+                f"without a better validation {FIGURES[summary.figure]} than that of epoch {summary.selected.epoch}"
             )
 
     def stop(self) -> None:
@@ -219,8 +236,9 @@ def _what(session: Session) -> tuple[str, str]:
 
 def _sentence(line: EpochLine) -> str:
     record = line.record
+    figure = "" if line.figure == "error" else f" {FIGURES[line.figure]} {line.validation_figure:.2f} %,"
     return (
         f"epoch {record.epoch}/{line.epochs}: training error {line.training_error:.2f} %, validation error "
-        f"{line.validation_error:.2f} %, loss {record.loss_per_student:.4f}, learning rate {record.lr:.3g}, "
+        f"{line.validation_error:.2f} %,{figure} loss {record.loss_per_student:.4f}, learning rate {record.lr:.3g}, "
         f"{record.images_per_second:,.0f} images/s, {plain_duration(line.left)} left"
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 import shutil
+import stat
 import warnings
 
 import pytest
@@ -175,6 +177,16 @@ def test_an_exported_student_starts_every_peer_and_says_how_it_saw_images(short,
     old = load_student(ended / "networks", 1).state_dict()
     assert all(equal(new, old, classifier=False) for new in students(session))
     assert (session.dataset.mean, session.dataset.std) == (record.mean, record.std)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+def test_an_exported_student_may_be_read_by_whom_the_umask_allows(ended, tmp_path):
+    before = os.umask(0o022)
+    try:
+        folder = export_student(ended / "networks", tmp_path / "student")
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o644}
 
 
 def test_an_edited_run_is_refused_with_the_way_to_go_on(ended, digits, tmp_path):

@@ -37,7 +37,7 @@ LAYERS = {
     },
     "export": {"config", "training", "models", "peers", "rundir"},
     "reports": {"config", "rundir"},
-    "console": {"training"},
+    "console": {"rundir", "training"},
     "progress": {"config", "console", "data", "training", "rundir"},
     "studies": {"config", "tracing", "training", "reports", "export", "console", "models", "peers", "data", "rundir"},
     "compare": {

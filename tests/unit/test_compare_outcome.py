@@ -208,6 +208,28 @@ def test_another_headline_figure_is_what_is_compared(three, tmp_path):
     )
 
 
+def test_with_a_balanced_error_an_image_counts_by_its_class_and_headings_name_the_figure(three, tmp_path):
+    variants, runs = three
+    for run in (run for of_variant in runs.values() for run in of_variant):
+        path = run.directory / "summary.json"
+        summary = json.loads(path.read_text())
+        summary["figure"] = "balanced_error"
+        summary["last"]["test"]["confusion"] = [[60, 20, 0], [10, 190, 0], [0, 0, 80]]
+        for part in ("test", "validation"):
+            for who in ("leader", "mean"):
+                summary["last"][part][who]["balanced_error"] = 21.0
+        path.write_text(json.dumps(summary))
+    runs = {name: [read_run(run.directory) for run in of_variant] for name, of_variant in runs.items()}
+    outcome, said = judge(variants, runs, WORK), words(variants, runs)
+    # One of 200 images moves the mean of three classes by 100 / 600, one of 80 by 100 / 240.
+    assert "on 360 test images, of which one is 0.17 to 0.42 points, by its class." in said.verdict[0]
+    assert said.deploy[0].startswith("Deploy alone, seed 0, chosen by validation (mean validation balanced error 21.00")
+    page = write_report(tmp_path / "out", outcome, said, [], [r for of in runs.values() for r in of]).read_text()
+    assert "Balanced error, deployed" in page
+    assert "Less balanced error than alone" in page
+    assert "Validation balanced error" in page
+
+
 def test_files_hold_the_same_numbers_and_the_page_begins_with_the_verdict(three, tmp_path):
     variants, runs = three
     outcome = judge(variants, runs, WORK)

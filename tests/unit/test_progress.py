@@ -1,5 +1,6 @@
 """Lines of epochs in the terminal: aligned columns that fit, fewer where it is narrow, plain lines elsewhere."""
 
+import dataclasses
 import io
 
 import pytest
@@ -12,8 +13,8 @@ from codistill.rundir import Epoch
 RECORD = Epoch.from_json(epoch_line(7, 300, 0, VARIANTS["okddip, networks"]))
 
 
-def line(headline="leader", left=4000.0):
-    return EpochLine(RECORD, 300, headline, left)
+def line(headline="leader", left=4000.0, figure="error"):
+    return EpochLine(RECORD, 300, headline, left, figure)
 
 
 @pytest.mark.parametrize("width", [100, 80, 60, 40, 30])
@@ -30,6 +31,17 @@ def test_all_columns_fit_100_characters_and_the_errors_are_never_left_out():
     assert len(table.columns) == 7
     narrow = EpochTable(30).heading()
     assert narrow.split() == ["epoch", "train", "%", "valid.", "%"]
+
+
+def test_a_headline_figure_that_is_not_the_error_has_a_column_in_every_width():
+    leader = dataclasses.replace(RECORD.validation.leader, balanced_error=12.34)
+    record = dataclasses.replace(RECORD, validation=dataclasses.replace(RECORD.validation, leader=leader))
+    balanced = dataclasses.replace(line(figure="balanced_error"), record=record)
+    for width in (100, 45):
+        table = EpochTable(width, "balanced_error")
+        assert "balanced error %" in table.heading()
+        assert "12.34" in table.line(balanced)
+        assert len(table.heading()) <= width
 
 
 def test_the_errors_are_those_of_the_headline():

@@ -20,7 +20,8 @@ BASE = Config(method="baseline", model=("resnet8_tiny",), peers=1, data="digits"
 ELSEWHERE = {
     "seed": 3, "label": "another", "device": "cuda:1", "threads": 2, "executor": "fused", "out": Path("x"),
     "channels_last": False, "deterministic": True, "compile": True, "teachers": ("runs/x",), "workers": 2,
-    "download": False, "memory_limit": 1.0, "data_dir": Path("x"),
+    "download": False, "memory_limit": 1.0, "data_dir": Path("x"), "validation_dir": Path("x"), "recipe": "x",
+    "cuda_graphs": True, "tf32": True,
 }  # fmt: skip
 
 

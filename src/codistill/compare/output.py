@@ -13,7 +13,15 @@ from codistill.compare.outcome import Gain, Outcome, Result
 from codistill.compare.plan import RECORD
 from codistill.compare.tuning import Choice
 from codistill.compare.variants import ALONE
-from codistill.compare.words import cost_lines, deploy_lines, equal_lines, how_counted, tuning_lines, verdict_lines
+from codistill.compare.words import (
+    NOUNS,
+    cost_lines,
+    deploy_lines,
+    equal_lines,
+    how_counted,
+    tuning_lines,
+    verdict_lines,
+)
 from codistill.reports import compare
 from codistill.reports.csv_text import csv_text
 from codistill.reports.details import Grid, GridCell
@@ -111,7 +119,8 @@ def _prefaces(outcome: Outcome, words: Words, choices: Sequence[Choice]) -> list
     verdict = [*words.verdict, *words.deploy]
     prefaces = [Preface("Did it help?", verdict, grid=_gains_grid(outcome), notes=notes)]
     if words.equal:
-        prefaces.append(Preface("What else the computation buys", words.equal, grid=_equal_grid(outcome.equal)))
+        grid = _equal_grid(outcome.equal, NOUNS[outcome.figure])
+        prefaces.append(Preface("What else the computation buys", words.equal, grid=grid))
     if words.cost:
         prefaces.append(Preface("What it cost", words.cost))
     if words.tuning:
@@ -122,9 +131,11 @@ def _prefaces(outcome: Outcome, words: Words, choices: Sequence[Choice]) -> list
 
 
 def _gains_grid(outcome: Outcome) -> Grid:
+    noun = NOUNS[outcome.figure]
     headings = [
-        "Variant", "Error, deployed, %", "Less error than alone, points", "95 % interval", "p, Holm",
-        "Could have shown, points", "Seeds for it", "Validation error, %", "Training time, × alone", "Seeds",
+        "Variant", f"{noun[0].upper()}{noun[1:]}, deployed, %", f"Less {noun} than alone, points", "95 % interval",
+        "p, Holm", "Could have shown, points", "Seeds for it", f"Validation {noun}, %", "Training time, × alone",
+        "Seeds",
     ]  # fmt: skip
     lines = []
     for result in outcome.results:
@@ -141,8 +152,8 @@ def _gains_grid(outcome: Outcome) -> Grid:
     return _grid(headings, lines)
 
 
-def _equal_grid(gains: Sequence[Gain]) -> Grid:
-    headings = ["Method", "Against", "Less error, points", "95 % interval", "p, Holm", "Could have shown, points"]
+def _equal_grid(gains: Sequence[Gain], noun: str) -> Grid:
+    headings = ["Method", "Against", f"Less {noun}, points", "95 % interval", "p, Holm", "Could have shown, points"]
     lines = [
         [
             gain.who, gain.against, number(gain.paired.difference.mean, sign=True), interval(gain.paired.difference),

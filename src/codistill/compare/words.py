@@ -12,8 +12,9 @@ from codistill.compare.variants import CHEAP, LONGER, METHOD
 from codistill.reports.comparison import FEW_SEEDS
 from codistill.reports.numbers import count, mean_std, number, p_value
 from codistill.reports.statistics import MOST_SEEDS, SIGNIFICANT
+from codistill.rundir import Evaluation
 
-__all__ = ["cost_lines", "deploy_lines", "equal_lines", "how_counted", "tuning_lines", "verdict_lines"]
+__all__ = ["NOUNS", "cost_lines", "deploy_lines", "equal_lines", "how_counted", "tuning_lines", "verdict_lines"]
 
 NOUNS = {
     "error": "error",
@@ -102,7 +103,7 @@ def deploy_lines(outcome: Outcome) -> list[str]:
         return []
     best = next(result for result in outcome.results if run in result.runs)
     assert best.validation is not None
-    why = f"mean validation error {mean_std(best.validation)} %"
+    why = f"mean validation {NOUNS[outcome.figure]} {mean_std(best.validation)} %"
     if best is not outcome.alone and outcome.alone.validation is not None:
         why += f", alone {mean_std(outcome.alone.validation)} %"
     command = shlex.join(["codistill", "export", str(run.directory)])
@@ -144,11 +145,22 @@ def _alone(outcome: Outcome) -> str:
     alone = outcome.alone
     if alone.error is None:
         return "The network alone has no finished seed yet."
-    images = alone.summaries[0].last.test.images
+    test = alone.summaries[0].last.test
     return (
         f"The network alone had {_noun(outcome)} of {mean_std(alone.error)} % over {_seeds(alone.error.n)}, on "
-        f"{count(images)} test images, of which one is {number(100 / images)} points."
+        f"{count(test.images)} test images{_one_image(test, outcome.figure)}."
     )
+
+
+def _one_image(test: Evaluation, figure: str) -> str:
+    """Return by how many points one test image moves the figure, where that is known."""
+    if figure == "error":
+        return f", of which one is {number(100 / test.images)} points"
+    if figure != "balanced_error" or test.confusion is None:
+        return ""
+    per_class = [sum(row) for row in test.confusion if sum(row)]
+    least, most = (number(100 / (len(per_class) * images)) for images in (max(per_class), min(per_class)))
+    return f", of which one is {least}" + (f" to {most} points, by its class" if least != most else " points")
 
 
 def _noun(outcome: Outcome) -> str:

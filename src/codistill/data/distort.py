@@ -108,7 +108,9 @@ def _move(images: Tensor, op_N: Tensor, share_N: Tensor, sign_N: Tensor, limits:
     y_H, x_W = (torch.linspace((1 - n) / 2, (n - 1) / 2, n) for n in (H, W))
     place_L3 = torch.stack([x_W.expand(H, W), y_H[:, None].expand(H, W), torch.ones(H, W)], -1).view(-1, 3)
     scaled_N32 = (matrix_N23.transpose(1, 2) / torch.tensor([W / 2, H / 2])).float()
-    grid_NHW2 = (place_L3.to(images.device, non_blocking=True) @ scaled_N32.to(images.device, non_blocking=True)).view(N, H, W, 2)
+    grid_NHW2 = (place_L3.to(images.device, non_blocking=True) @ scaled_N32.to(images.device, non_blocking=True)).view(
+        N, H, W, 2
+    )
     moved = functional.grid_sample(images.float(), grid_NHW2, mode="nearest", padding_mode="zeros", align_corners=False)
     return moved.round_().to(torch.uint8)
 

@@ -81,8 +81,8 @@ class Replayed(Generic[T]):
         modules: what the function runs; their numbers on the host must stay as they are.
 
     Raises:
-        NotRecordedError: the function waits for the device, draws random numbers on the host, or changes a number there. On
-            a CUDA device the call that raises has changed no tensor.
+        NotRecordedError: the function waits for the device, draws random numbers on the host, or changes a number
+            there. On a CUDA device the call that raises has changed no tensor.
     """
 
     def __init__(self, function: Callable[..., T], recording: Recording, modules: Sequence[nn.Module] = ()) -> None:

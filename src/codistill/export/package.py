@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from codistill.config import default_label
@@ -62,7 +62,8 @@ def export_student(
         raise UserError(f"{folder} is a file: give the path of a folder.")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "student.safetensors"
-    save_file(unshared(group.student(index).state_dict()), path, metadata={"model": name, "format": "pt"})
+    # safetensors' own save_file lets nobody but the owner read the file; this one follows the umask.
+    path.write_bytes(save(unshared(group.student(index).state_dict()), metadata={"model": name, "format": "pt"}))
     plain = plain_network(config, index, facts, network)
     plain.load_state_dict(load_file(path))
     largest = _compare(group, index, plain.eval(), facts)

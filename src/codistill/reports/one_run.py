@@ -11,7 +11,7 @@ from codistill.reports.comparison import Comparison
 from codistill.reports.numbers import count, number
 from codistill.reports.picture import Picture
 from codistill.reports.preface import Preface
-from codistill.rundir import Epoch, Run, Summary
+from codistill.rundir import FIGURES, Epoch, Run, Summary
 
 __all__ = ["heading_of", "only_run", "prefaces_of"]
 
@@ -68,6 +68,12 @@ def _result(summary: Summary) -> str:
 def _beside(summary: Summary) -> str:
     last, selected = summary.last, summary.selected
     parts = [f"Its validation error is {number(last.validation.leader.top1_error)} %."]
+    if summary.figure != "error":
+        test, validation = (part.leader.value(summary.figure) for part in (last.test, last.validation))
+        parts.append(
+            f"Its {FIGURES[summary.figure]}, by which epoch and leader are chosen, is {number(test)} % on the test and "
+            f"{number(validation)} % on the validation images."
+        )
     if summary.peers > 1:
         gap = last.test.ensemble.top1_error - last.test.leader.top1_error
         than = f"{number(abs(gap))} points {'less' if gap < 0 else 'more'} than" if round(gap, 2) else "the same as"

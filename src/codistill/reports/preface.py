@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from codistill.reports.details import Grid
-from codistill.reports.figures.key import KeyEntry
 from codistill.reports.picture import Picture
+
+if TYPE_CHECKING:
+    from codistill.reports.figures.key import KeyEntry
 
 __all__ = ["Confusion", "ConfusionCell", "Preface", "Statement", "Thumbnail"]
 

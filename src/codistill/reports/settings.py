@@ -98,6 +98,4 @@ def distinguishing_settings(settings: Sequence[Mapping[str, str]]) -> list[str]:
     An option of the method that is absent has its default value. Any other setting that is absent was not known to
     the version that wrote the run, and is ignored.
     """
-    return [
-        name for name in differing(settings) if name.startswith(OPEN) or all(name in one for one in settings)
-    ]
+    return [name for name in differing(settings) if name.startswith(OPEN) or all(name in one for one in settings)]

@@ -10,7 +10,7 @@ This is the one schema of format 1, for what trains and for what reads. Nothing 
 from __future__ import annotations
 
 from codistill.rundir.epoch import Epoch, TrainingMeans
-from codistill.rundir.evaluation import Bins, Diversity, Evaluation, Score
+from codistill.rundir.evaluation import FIGURES, Bins, Diversity, Evaluation, Score
 from codistill.rundir.files import read_json, read_record, write_json, write_whole
 from codistill.rundir.input import DataRecord, DuplicatesRecord, ImagesRecord, InputRecord
 from codistill.rundir.metrics import append_epoch, keep_epochs, last_epoch, read_epochs
@@ -52,6 +52,7 @@ from codistill.rundir.summary import (
 __all__ = [
     "CHECKPOINTS",
     "CONFIG",
+    "FIGURES",
     "FORMAT",
     "INPUT",
     "LOG",

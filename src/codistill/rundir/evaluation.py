@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from codistill.rundir.record import Record, RecordError
 
-__all__ = ["Bins", "Diversity", "Evaluation", "Score"]
+__all__ = ["FIGURES", "Bins", "Diversity", "Evaluation", "Score"]
+
+FIGURES = {"error": "error", "balanced_error": "balanced error", "macro_f1": "macro F1", "auroc": "AUROC"}
+"""Headline figures, and what to call them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,19 +30,16 @@ class Score(Record):
     macro_f1: float | None = None
     auroc: float | None = None
 
-    def shortfall(self, figure: str) -> float:
-        """Return a headline figure in percent as a number that is better the lower it is; infinite if not recorded.
+    def value(self, figure: str) -> float | None:
+        """Return a headline figure, one of `FIGURES`, in percent; None if it is not recorded."""
+        return getattr(self, "top1_error" if figure == "error" else figure)
 
-        Args:
-            figure: "error", "balanced_error", "macro_f1" or "auroc".
-        """
-        values = {"error": self.top1_error, "balanced_error": self.balanced_error}
-        if figure in values:
-            value = values[figure]
-        else:
-            share = {"macro_f1": self.macro_f1, "auroc": self.auroc}[figure]
-            value = None if share is None else 100 - share
-        return float("inf") if value is None else value
+    def shortfall(self, figure: str) -> float:
+        """Return a headline figure, one of `FIGURES`, as what is better the lower it is; infinite if not recorded."""
+        value = self.value(figure)
+        if value is None:
+            return float("inf")
+        return 100 - value if figure in ("macro_f1", "auroc") else value
 
 
 @dataclass(frozen=True, kw_only=True)
