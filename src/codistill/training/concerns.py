@@ -42,8 +42,9 @@ def new_concerns(
     found = {f"method {i}": text for i, text in enumerate(session.executor.method.concerns(diagnostics))}
     if session.epoch >= PATIENCE * session.epochs:
         found |= _behind(error_by_peer)
+        if validation is not None:
+            found |= _at_chance(session, error_by_peer, validation)
     if validation is not None:
-        found |= _at_chance(session, error_by_peer, validation)
         found |= warning_signs(look_at(session, error_by_peer, validation))
     new = {kind: text for kind, text in found.items() if kind not in session.concerns}
     session.concerns |= {kind: {"epoch": session.epoch, "text": text} for kind, text in new.items()}
