@@ -35,7 +35,10 @@ __all__ = [
 def score_table(record: Mapping[str, Any], title: str) -> Table:
     """Return the table of one evaluation record: every student, their mean, the leader and the ensembles."""
     table = Table(title=title, title_justify="left")
-    for heading in ("", "top-1 error %", "top-5 error %", "NLL", "ECE %"):
+    # Those that are recorded: of older runs none.
+    figures = [figure for figure in FIGURES if figure != "error" and record["leader"].get(figure) is not None]
+    headings = ("", "top-1 error %", "top-5 error %", *(f"{FIGURES[figure]} %" for figure in figures), "NLL", "ECE %")
+    for heading in headings:
         table.add_column(heading, justify="left" if not heading else "right")
     rows = [(f"student {p}", score) for p, score in enumerate(record["peers"])]
     if len(rows) == 1:
@@ -47,7 +50,8 @@ def score_table(record: Mapping[str, Any], title: str) -> Table:
         rows += [("ensemble (the method's own)", record["ensemble_own"])] if record.get("ensemble_own") else []
     for name, score in rows:
         top5 = "-" if score["top5_error"] is None else f"{score['top5_error']:.2f}"
-        table.add_row(name, f"{score['top1_error']:.2f}", top5, f"{score['nll']:.4f}", f"{score['ece']:.2f}")
+        others = ("-" if score[figure] is None else f"{score[figure]:.2f}" for figure in figures)
+        table.add_row(name, f"{score['top1_error']:.2f}", top5, *others, f"{score['nll']:.4f}", f"{score['ece']:.2f}")
     return table
 
 

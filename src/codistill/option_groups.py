@@ -118,7 +118,8 @@ def _fields(value: Any) -> list[tuple[Any, ...]]:
 def _field(value: Any, field: dataclasses.Field[Any]) -> tuple[Any, ...]:
     kind, default = _hints(type(value))[field.name], getattr(value, field.name)
     text = _texts(type(value)).get(field.name, "")
-    effect = EFFECT.get(field.metadata.get("changes", ""), "")
+    # A recipe's name changes nothing, and its settings do.
+    effect = "" if field.name == "recipe" else EFFECT.get(field.metadata.get("changes", ""), "")
     if effect and effect.strip() not in text:
         text += effect
     shown: dict[str, Any] = {"help": text}

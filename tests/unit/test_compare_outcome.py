@@ -253,3 +253,14 @@ def test_files_hold_the_same_numbers_and_the_page_begins_with_the_verdict(three,
     assert "dml: temperature 2 (validation error 3.00 %, with its defaults 3.50 %; 2 settings tried)." in page
     # The tables below count the deployed student too: okddip 4.50, and dml's leader where other reports show the mean.
     assert "dml 6.00 ± 1.73 %" in page
+
+
+@pytest.mark.parametrize(("errors", "shown"), [((4.9, 6.0, 6.9, 6.1), False), ((3.0, 4.1, 5.0, 4.0), True)])
+def test_a_choice_that_is_not_shown_to_be_better_says_so(tmp_path, errors, shown):
+    runs = {
+        "alone": write(tmp_path, "alone", (5.0, 6.0, 7.0, 6.0), (9.0,) * 4, label="baseline"),
+        "okddip": write(tmp_path, "okddip", errors, (8.0,) * 4, label="okddip, networks"),
+    }
+    said = words([variant("alone", ALONE), variant("okddip")], runs, 4).deploy
+    assert said[0].startswith("Deploy okddip")
+    assert any("a run of the network alone would do as well" in text for text in said) != shown

@@ -108,12 +108,23 @@ def deploy_lines(outcome: Outcome) -> list[str]:
         why += f", alone {mean_std(outcome.alone.validation)} %"
     command = shlex.join(["codistill", "export", str(run.directory)])
     lines = [f"Deploy {best.variant.name}, seed {run.seed}, chosen by validation ({why}): {command}"]
+    if best is not outcome.alone and not _shown_better(outcome.gains.get(best.variant.name)):
+        lines.append(
+            "That it is better than the network alone is not shown: a run of the network alone would do as well."
+        )
     if best.rule == "lowest validation error":
         lines.append(
             "A group without a leader picks its student on the images that this choice looks at, which favours it a "
             "little."
         )
     return lines
+
+
+def _shown_better(gain: Gain | None) -> bool:
+    """Whether the difference to the network alone is unlikely to be chance, and a gain."""
+    if gain is None or gain.p_holm is None or gain.paired.difference.n < FEW_SEEDS:
+        return False
+    return gain.p_holm < SIGNIFICANT and gain.paired.difference.mean > 0
 
 
 def how_counted(outcome: Outcome) -> str:

@@ -42,7 +42,8 @@ class StudyProgress:
         summary = read_record(self._out(index) / SUMMARY, Summary)
         error_rate = summary.last.test.score(summary.headline).top1_error
         state = "finished by an earlier call" if kept else f"{summary.seconds.total:.0f} s"
-        return f"{name}: test error {error_rate:.2f} %, {state}; {_clock(self._seconds_left())} left"
+        left = self._seconds_left()
+        return f"{name}: test error {error_rate:.2f} %, {state}" + ("" if left is None else f"; {_clock(left)} left")
 
     def table(self) -> Table:
         """Return the runs in progress with epoch and validation error, and the time left."""
