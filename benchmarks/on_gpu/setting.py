@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,7 @@ class Setting:
 
     Attributes:
         device: where to measure; on a CPU everything is a rehearsal on toy sizes.
-        out: folder for results, and for files of the part's own.
+        out: folder for results.
         deadline: `time.time()` after which no further measurement begins.
     """
 
@@ -34,6 +36,11 @@ class Setting:
     def rehearsal(self) -> bool:
         """Whether this only shows that the programs run."""
         return self.device.type == "cpu"
+
+    @property
+    def scratch(self) -> Path:
+        """Folder for whole runs: not in `out`, whose files may have to be copied from machine to machine."""
+        return Path(tempfile.gettempdir()) / f"codistill-gpu-{zlib.crc32(str(self.out.resolve()).encode()):08x}"
 
     @property
     def seconds_left(self) -> float:

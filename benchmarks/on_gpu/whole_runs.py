@@ -71,7 +71,7 @@ def config_of(method: str, setting: Setting, epochs: int, seed: int, out: Path) 
 
 def _watched_steps(setting: Setting) -> Numbers:
     """Seconds of an epoch by its first steps, and the share of that time in which a kernel runs."""
-    config = config_of("okddip", setting, EPOCHS, 0, setting.out / "runs" / "watched")
+    config = config_of("okddip", setting, EPOCHS, 0, setting.scratch / "watched")
     warm, count = (2, 2) if setting.rehearsal else (20, 60)
     with build_session(config) as session, layer_randomness(session):
         session.settle()
@@ -115,7 +115,7 @@ def _busy(events: Any) -> float:
 def _runs(method: str, epochs: int, setting: Setting) -> Numbers:
     """All seeds of a method side by side, each in a process as `codistill train` would be."""
     seeds = 1 if setting.rehearsal else SEEDS
-    folders = [setting.out / "runs" / f"{method}-{seed}" for seed in range(seeds)]
+    folders = [setting.scratch / f"{method}-{seed}" for seed in range(seeds)]
     configs = [config_of(method, setting, epochs, seed, out) for seed, out in enumerate(folders)]
     context = get_context("spawn")
     processes = [context.Process(target=_train, args=(config,)) for config in configs]

@@ -1,0 +1,73 @@
+"""Choose settings by the validation error in runs.csv and write the next plan; docs in ../PROTOCOL.md.
+
+python results/primary/choose.py tune3     after tune2: each method's learning rate and weight decay, then T and weight
+python results/primary/choose.py primary   after tune3: the six rows of the primary design
+
+The test errors in runs.csv are not read. Settings within TIE points of the network's own count as equal to them.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+import yaml
+
+HERE = Path(__file__).parent
+TIE = 0.1
+METHODS = ("dml", "kdcl", "okddip_self", "okddip_others")
+
+
+def errors(stage: str) -> dict[str, float]:
+    """Return the validation error of every run of a stage by row; the tuning of methods has one seed."""
+    with (HERE / "runs.csv").open(encoding="utf-8") as file:
+        return {run["row"]: float(run["validation_error"]) for run in csv.DictReader(file) if run["stage"] == stage}
+
+
+def plan(stage: str) -> dict:
+    """Return a plan."""
+    return yaml.safe_load((HERE / f"{stage}.yaml").read_text(encoding="utf-8"))
+
+
+def best(method: str, own: str, rows: dict[str, str], found: dict[str, float]) -> str:
+    """Return the row of `method` with the lowest error, or `own` if that is as good; all its rows must be finished."""
+    mine = [name for name in rows if name.startswith(f"{method}-")]
+    missing = [name for name in (own, *mine) if name not in found]
+    if missing:
+        sys.exit(f"not finished: {', '.join(missing)}; run their plan first.")
+    lowest = min((own, *mine), key=lambda name: found[name])
+    chosen = own if found[own] <= found[lowest] + TIE else lowest
+    print(f"{method}: {chosen} ({found[chosen]:.2f} % on validation)")
+    return chosen
+
+
+def choose() -> tuple[dict, dict[str, str], dict[str, float]]:
+    """Return tune2, the options that it chose for each method, and all errors so far."""
+    grid, found = plan("tune2"), errors("tune2") | errors("tune3")
+    names = {m: best(m, f"{m}-{grid['own']}", grid["rows"], found) for m in METHODS}
+    return grid, names, found
+
+
+def main(stage: str) -> None:
+    """Write the plan of `stage`."""
+    grid, names, found = choose()
+    rows = {}
+    if stage == "tune3":
+        for method, name in names.items():
+            for label, options in grid["then"][method].items():
+                rows[f"{method}-{label}"] = f"{grid['rows'][name]} {options}"
+        written = {"common": grid["common"], "seeds": grid["seeds"], "rows": rows}
+    else:
+        after = plan("tune3")["rows"]
+        rows = {"baseline": grid["alone"], "ind": grid["alone"].replace("baseline", "ind --peers 4")}
+        for method, name in names.items():
+            final = best(method, name, after, found)
+            rows[method] = (grid["rows"] | after)[final]
+        written = {"common": grid["common"], "seeds": list(range(200, 210)), "rows": rows}
+    text = yaml.safe_dump(written, sort_keys=False, width=1000)
+    (HERE / f"{stage}.yaml").write_text(f"# Written by choose.py {stage}.\n{text}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

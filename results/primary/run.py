@@ -1,0 +1,98 @@
+"""Run plans, seed by seed over all rows, and write runs.csv: python run.py PLAN.yaml ... [--jobs 2] [--out FOLDER].
+
+A plan has `common` (options of `codistill train`), `rows` (name: further options) and `seeds`. The same command goes on
+after an interruption: finished runs are skipped, others resumed. runs.csv is written again from all summaries in --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shlex
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+
+import yaml
+
+HERE, LOCK = Path(__file__).parent, Lock()
+
+
+def run_one(out: Path, options: list[str]) -> int:
+    """Train or resume one run; return its exit code."""
+    if (out / "summary.json").exists():
+        return 0
+    started = any(out.glob("checkpoints/epoch_*"))
+    words = ["resume", str(out)] if started else ["train", *options, "--out", str(out), "--overwrite"]
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "output.txt").open("a", encoding="utf-8") as log:
+        words = ["nice", "-n", "19", sys.executable, "-m", "codistill", *words]
+        process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT)
+        _, status, used = os.wait4(process.pid, 0)
+    process.returncode = code = os.waitstatus_to_exitcode(status)
+    if not started and code == 0:  # what an interrupted run used before is not known
+        (out / "cpu.txt").write_text(f"{used.ru_utime + used.ru_stime:.1f}", encoding="utf-8")
+    print(f"{out.parent.name}/{out.name}: exit code {code}", flush=True)
+    return code
+
+
+def row_of(path: Path) -> dict[str, object]:
+    """Return what runs.csv says of one finished run; errors in percent, times in seconds."""
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    config = yaml.safe_load((path.parent / "config.yaml").read_text(encoding="utf-8"))
+    optim, augment, last, which = config["optim"], config["augment"], summary["last"], summary["headline"]
+    row = {"stage": path.parent.parent.name, "row": path.parent.name.rpartition("-seed")[0], "seed": config["seed"]}
+    row |= {name: config[name] for name in ("method", "peers", "icl", "epochs", "batch_size", "executor")}
+    row |= {name: optim[name] for name in ("lr", "weight_decay", "schedule", "warmup_epochs")}
+    row |= {"policies": "+".join(augment["policies"]), "crop_padding": augment["crop_padding"], "headline": which}
+    together = last["test"]["ensemble"]["top1_error"]
+    row |= {"method_options": json.dumps(config["method_options"]), "ensemble_test_error": together}
+    for part, score in ((part, last[part][which]) for part in ("validation", "test")):
+        row |= {f"{part}_error": score["top1_error"], f"{part}_nll": score["nll"]}
+        students = [student["top1_error"] for student in last[part]["peers"]] + [""] * 3
+        row |= {f"{part}_error_{i}": students[i] for i in range(4)}
+    row |= {"concerns": len(summary["concerns"]), "seconds": summary["seconds"]["training"]}
+    cpu = path.with_name("cpu.txt")
+    return row | {"cpu_seconds": cpu.read_text() if cpu.exists() else ""}
+
+
+def write_csv(root: Path) -> None:
+    """Write all finished runs of the plans in this folder."""
+    plans = sorted(HERE.glob("*.yaml"))
+    rows = [row_of(path) for plan in plans for path in sorted(root.glob(f"{plan.stem}/*/summary.json"))]
+    with LOCK, (HERE / "runs.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0] if rows else ())
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def main() -> int:
+    """Run all plans in order; return 1 if a run failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("plans", nargs="*", type=Path)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("runs/primary"), help="folder of the run directories")
+    args = parser.parse_args()
+
+    def job(out: Path, options: list[str]) -> int:
+        code = run_one(out, options)
+        write_csv(args.out)
+        return code
+
+    with ThreadPoolExecutor(args.jobs) as pool:
+        waiting = []
+        for path in args.plans:
+            plan = yaml.safe_load(path.read_text(encoding="utf-8"))
+            for seed in plan["seeds"]:
+                for name, options in plan["rows"].items():
+                    words = shlex.split(f"{plan['common']} {options} --seed {seed}")
+                    waiting.append(pool.submit(job, args.out / path.stem / f"{name}-seed{seed}", words))
+    return int(any(future.result() for future in waiting))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
