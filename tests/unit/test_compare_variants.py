@@ -17,6 +17,11 @@ def request(*methods, **settings):
     return CompareRequest(methods=methods, model=("resnet8_tiny",), device="cpu", **settings)
 
 
+def test_the_network_alone_may_be_named_and_is_there_once():
+    named, unnamed = make_variants(request("baseline", "dml")), make_variants(request("dml"))
+    assert named == unnamed
+
+
 def test_the_network_alone_has_the_settings_of_all_but_nothing_of_a_group():
     asked = request("dml", "okddip,group=branches,split=layer3", peers=3, epochs=7, icl=True, batch_size=20)
     alone, dml, okddip = make_variants(asked)
@@ -155,7 +160,8 @@ def test_a_setting_that_an_older_version_did_not_write_had_its_default(tmp_path)
     ("methods", "settings", "sentence"),
     [
         (["dmll"], {}, "unknown method 'dmll': did you mean 'dml'"),
-        (["baseline"], {}, "methods 'baseline': it trains one network alone, which every comparison does"),
+        (["baseline"], {}, "no methods: name those to compare"),
+        (["baseline,icl=true"], {}, "methods 'baseline,icl=true': the network alone is in every comparison as it is"),
         (["dml", "dml"], {}, "methods 'dml' is named twice"),
         ([], {}, "no methods: name those to compare"),
         (["kd"], {}, "methods 'kd' needs a teacher"),

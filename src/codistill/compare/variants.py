@@ -69,7 +69,7 @@ def make_variants(request: CompareRequest) -> list[Variant]:
                 "or train the groups with 'codistill train' and compare them with 'codistill report'."
             )
     teachers = (request.teacher,) if request.teacher else base.teachers
-    specs = list(request.methods)
+    specs = [spec for spec in request.methods if not _is_alone(spec)]
     if teachers and not any(_needs(spec) != "none" for spec in specs):
         specs.append(TAUGHT)
     if not specs:
@@ -118,6 +118,12 @@ def _split(spec: str) -> tuple[str, list[str]]:
     return name, settings
 
 
+def _is_alone(spec: str) -> bool:
+    """Whether this names the network alone, as it is in every comparison anyway."""
+    name, settings = _split(spec)
+    return methods.find(name).max_peers == 1 and not settings
+
+
 def _needs(spec: str) -> str:
     """Return whether the method takes teachers; its other needs do not matter here."""
     return methods.needs_of(_split(spec)[0], {}).teachers
@@ -127,7 +133,7 @@ def _method(spec: str, base: Config, teachers: Sequence[str]) -> Variant:
     name, settings = _split(spec)
     options = methods.options(name)
     if methods.find(name).max_peers == 1:
-        raise UserError(f"methods {name!r}: it trains one network alone, which every comparison does; leave it out.")
+        raise UserError(f"methods {spec!r}: the network alone is in every comparison as it is; leave it out.")
     settings = [OWN_OPTION + one if one.partition("=")[0] in options else one for one in settings]
     for one in settings:
         setting = one.partition("=")[0]
