@@ -39,7 +39,7 @@ class Ledger:
         return [entry for entry in self.read()["entries"] if entry["part"] == part]
 
     def open_call(self, evidence: dict[str, Any], parts: list[str]) -> None:
-        """Begin a call that measures these parts anew; entries of other parts stay."""
+        """Begin a call that measures these parts again; entries of other parts stay."""
         record = self.read()
         record["entries"] = [entry for entry in record["entries"] if entry["part"] not in parts]
         record["evidence"].append({**evidence, "parts": parts})

@@ -1,4 +1,4 @@
-"""What a part is told: the device, the folder, how long it may go on; and what it gives: measurements."""
+"""What a part gets: the device, the folder, how long it may go on; and what it gives: measurements."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import torch
 from codistill.compare.variants import Variant
 from codistill.data import Dataset
 from codistill.errors import UserError
-from codistill.tracing.cost import forward_cost
+from codistill.tracing.cost import TRAINING_FORWARDS, forward_cost
 from codistill.training.build import build_session
 from codistill.training.check import check_config
 from codistill.training.input_record import input_record
@@ -19,9 +19,6 @@ from codistill.training.run_data import load_data
 from codistill.training.session import Session
 
 __all__ = ["Ready", "build_all"]
-
-FORWARDS = 3
-"""A step of training counts as three forward passes."""
 
 LEAST_TRAINING = 2
 """With fewer training images than these of a class, there is nothing that a method could teach better."""
@@ -89,11 +86,10 @@ def _refuse_few_images(session: Session) -> None:
 def _work(session: Session) -> float:
     """Return the multiply-accumulates of one step: students, frozen teachers and averaged copies that teach."""
     config, executor = session.config, session.executor
-    amp = torch.bfloat16 if config.amp == "bf16" else None
     needs, peers = executor.method.needs, session.shape.peers
     view = (config.batch_size, *session.dataset.train.shape)
-    students = forward_cost(executor.group, [view] * (peers if config.icl else 1), session.device, amp).macs
-    teachers = sum(forward_cost(teacher, [view], session.device, amp).macs for teacher in executor.teachers)
+    students = forward_cost(executor.group, [view] * (peers if config.icl else 1), session.device, executor.amp).macs
+    teachers = sum(forward_cost(teacher, [view], session.device, executor.amp).macs for teacher in executor.teachers)
     updates = peers if needs.turns else 1
     copies = (needs.averaged is not None) + needs.mixed
-    return float(updates * (FORWARDS * students + teachers + copies * students))
+    return float(updates * (TRAINING_FORWARDS * students + teachers + copies * students))

@@ -66,10 +66,7 @@ class DrawnImages(LazyImages):
         B = len(index_B)
         seeds_BV = torch.randint(2**62, (B, views), generator=generator).tolist()
         flips_BV = (torch.rand(B, views, generator=generator) < 0.5).tolist()
-        if out is None or out.shape != (views, B, *self.shape):
-            dtype = torch.uint8 if normaliser is None else torch.float32
-            out = self._empty(views * B, dtype).unflatten(0, (views, B))
-        write = Tensor.copy_ if normaliser is None else normaliser.write
+        out, write = self._place(views, B, normaliser, out)
         for b, index in enumerate(self.index_N[index_B].tolist()):
             for v in range(views):
                 made_1CHW = self._drawn(index, seeds_BV[b][v])

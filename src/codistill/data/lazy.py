@@ -6,6 +6,7 @@ Random crops follow torchvision's RandomResizedCrop, which draws from the global
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Protocol
@@ -97,10 +98,7 @@ class LazyImages:
         """
         B = len(index_B)
         draws_BVK = torch.rand(B, views, 2 * _ATTEMPTS + 3, generator=generator)
-        if out is None or out.shape != (views, B, *self.shape):
-            dtype = torch.uint8 if normaliser is None else torch.float32
-            out = self._empty(views * B, dtype).unflatten(0, (views, B))
-        write = Tensor.copy_ if normaliser is None else normaliser.write
+        out, write = self._place(views, B, normaliser, out)
         for b, index in enumerate(self.index_N[index_B].tolist()):
             pixels_HWC = self.read(index).permute(1, 2, 0)
             for v, draw in enumerate(draws_BVK[b].tolist()):
@@ -114,6 +112,15 @@ class LazyImages:
                 made = functional.interpolate(crop_1CHW, (self.size, self.size), mode="bilinear", antialias=shrinks)
                 write(out[v, b : b + 1], made)
         return out
+
+    def _place(
+        self, views: int, B: int, normaliser: Normaliser | None, out: Tensor | None
+    ) -> tuple[Tensor, Callable[[Tensor, Tensor], object]]:
+        """Memory [V, B, C, size, size] for views, `out` if its shape fits, and what writes images into a part of it."""
+        if out is None or out.shape != (views, B, *self.shape):
+            dtype = torch.uint8 if normaliser is None else torch.float32
+            out = self._empty(views * B, dtype).unflatten(0, (views, B))
+        return out, Tensor.copy_ if normaliser is None else normaliser.write
 
     def _empty(self, n: int, dtype: torch.dtype = torch.uint8) -> Tensor:
         # The colours of a pixel are next to each other in memory: decoders return them so, and resizing is fastest.

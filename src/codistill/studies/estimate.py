@@ -18,6 +18,7 @@ from codistill.errors import unknown
 from codistill.peers.defaults import default_split
 from codistill.studies.run_list import make_run_list
 from codistill.studies.study import Study
+from codistill.tracing.cost import TRAINING_FORWARDS
 from codistill.training import Config
 from codistill.training.check import parse_splits
 
@@ -28,9 +29,6 @@ GPUS = {"t4": 65, "v100": 125, "a100": 312, "rtx4090": 165, "h100": 989, "h200":
 
 USED_SHARE = 0.3
 """The assumed share of the published peak that training of convolutional networks reaches."""
-
-FORWARDS = 3
-"""A step of training counts as three forward passes."""
 
 PROBES = {"paper": ("resnet32", 32, 32), "gpu": ("resnet32", 32, 32), "cpu": ("resnet8_tiny", 16, 64)}
 PROBES["smoke"] = ("resnet8_tiny", 8, 64)
@@ -58,7 +56,7 @@ def measured_rate(profile: str) -> float:
     finally:
         torch.set_num_threads(threads)
     macs = sum(_stage_macs(name, 100, 3, size).values())
-    return FORWARDS * macs * batch / statistics.median(times[1:])
+    return TRAINING_FORWARDS * macs * batch / statistics.median(times[1:])
 
 
 def gpu_rate(name: str) -> float:
@@ -72,7 +70,7 @@ def _run_macs(config: Config) -> int:
     facts = SOURCES[config.data]
     images = config.train_subset or round((facts.train_images or 0) * (1 - config.validation))
     assert config.epochs is not None
-    return FORWARDS * _group_macs(config) * images * config.epochs
+    return TRAINING_FORWARDS * _group_macs(config) * images * config.epochs
 
 
 def _group_macs(config: Config) -> int:

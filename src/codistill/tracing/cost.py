@@ -13,7 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from codistill.tracing.probe import without_values
 
-__all__ = ["Cost", "count_macs", "forward_cost", "trainable"]
+__all__ = ["TRAINING_FORWARDS", "Cost", "count_macs", "forward_cost", "trainable"]
+
+TRAINING_FORWARDS = 3
+"""Forward passes that a step of training counts as: the backward pass is two, since the gradients of the inputs and of
+the weights cost one each."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from codistill import data, execution, methods
 from codistill.config import Config
 from codistill.data import DataSummary
 from codistill.peers.shared import SharedGroup
-from codistill.tracing.cost import forward_cost, trainable
+from codistill.tracing.cost import TRAINING_FORWARDS, forward_cost, trainable
 from codistill.training.check import check_config
 from codistill.training.freezing import Freezing
 from codistill.training.groups import build_group
@@ -20,9 +20,6 @@ from codistill.training.pixels import fill_pixels
 from codistill.training.run_data import load_data, split_data
 
 __all__ = ["DryRun", "dry_run"]
-
-TRAINING_FORWARDS = 3
-"""Forward, and backward as two forwards: the gradients of the inputs and of the weights cost one each."""
 
 
 @dataclass(frozen=True)

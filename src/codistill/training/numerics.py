@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from codistill.config import Config
+from codistill.execution.stopwatch import layers_undisturbed
 from codistill.training.seeds import derive_seed
 from codistill.training.session import Session
 
@@ -23,7 +24,7 @@ def layer_randomness(session: Session) -> Iterator[None]:
     """
     s = session
     threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[s.device] if s.device.type == "cuda" else []), kernels(s.config):
+    with layers_undisturbed(s.device), kernels(s.config):
         torch.manual_seed(derive_seed(s.config.seed, "layers"))
         if s.config.threads is not None:
             torch.set_num_threads(s.config.threads)

@@ -95,7 +95,7 @@ def skips_on_device(optim: OptimConfig) -> bool:
 
 
 def rate_on_device(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-    """Keep the learning rate in memory of the device, where a recorded step reads it anew in every replay."""
+    """Keep the learning rate in memory of the device, where a recorded step reads it again in every replay."""
     for group in optimizer.param_groups:
         group["lr"] = torch.tensor(float(group["lr"]), device=device)
         if device.type == "cuda" and "capturable" in group:
