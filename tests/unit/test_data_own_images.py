@@ -13,10 +13,11 @@ from PIL.PngImagePlugin import PngInfo
 
 from codistill import data
 from codistill.data import LazyImages, suffixes
-from codistill.data.pictures import FilePictures, upright
+from codistill.data.pictures import FilePictures
 from codistill.data.split import split_validation
 from codistill.data.summary import DataSummary
 from codistill.errors import UserError
+from codistill.prepare import upright
 from refusals import refusal
 
 QUARTERS = np.zeros((16, 16, 3), dtype=np.uint8)

@@ -85,6 +85,7 @@ def load(
     memory: float = MEMORY_LIMIT / 2**30,
     validation_dir: Path | None = None,
     bad_images: str = "stop",
+    follow_links: bool = False,
 ) -> Dataset:
     """Load a data set into memory, or find its files if they are too many or too large for memory.
 
@@ -99,6 +100,7 @@ def load(
             more, are decoded again in every step. Other data that needs more is refused.
         validation_dir: a folder of validation images, for folders of images only.
         bad_images: "stop" to refuse images that cannot be decoded, "skip" to leave them out.
+        follow_links: whether links that leave the folder are followed, of folders and tables of images.
 
     Raises:
         UserError: the name is unknown; the folder is missing, empty, or given for data that takes none; files are
@@ -110,7 +112,8 @@ def load(
     request = _request(image_size, memory, download, _checked_dir(kind, source, data_dir), place)
     if validation_dir is not None:
         validation_dir = _existing_folder("validation_dir", validation_dir)
-    request = replace(request, validation_dir=validation_dir, skip_bad=bad_images == "skip")
+    skip = bad_images == "skip"
+    request = replace(request, validation_dir=validation_dir, skip_bad=skip, follow_links=follow_links)
     return _dataset(name, source.load(request), source, request)
 
 
@@ -233,7 +236,7 @@ def _dataset(name: str, parts: Parts, source: Source, request: Request) -> Datas
     augment = AugmentPolicy(padding, source.flip and not isinstance(parts.train, DrawnImages))
     return Dataset(
         name, parts.train, parts.test, parts.classes, mean, std, augment, source.epochs, parts.found_at,
-        parts.validation_images, parts.findings,
+        parts.validation_images, parts.findings, parts.resize,
     )  # fmt: skip
 
 

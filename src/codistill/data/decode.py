@@ -15,7 +15,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from codistill.data.pictures import PictureError, Pictures, is_grey, read_picture, upright
+from codistill.data.pictures import PictureError, Pictures, is_grey, read_picture
+from codistill.prepare import upright
 
 __all__ = ["Header", "decode_images", "read_headers", "try_decoding"]
 

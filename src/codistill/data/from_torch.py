@@ -96,8 +96,9 @@ def _gathered(
     where = f"{type(first).__module__}.{type(first).__name__}"
     channels = 1 if grey else 3
     return gather(
-        made[0], test, classes, where, request, validation=validation, notes=notes, size=size, channels=channels
-    )
+        made[0], test, classes, where, request, validation=validation, notes=notes, size=size, channels=channels,
+        fixed=True,
+    )  # fmt: skip
 
 
 def _check_form(dataset: Any) -> None:

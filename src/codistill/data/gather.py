@@ -18,7 +18,7 @@ from codistill.data.lazy import LazyImages
 from codistill.data.pictures import JoinedPictures, PictureError, PictureReader, Pictures
 from codistill.data.source import Parts, Request
 from codistill.data.split import fixed_test_split
-from codistill.data.types import Images, ImageSet
+from codistill.data.types import Images, ImageSet, Resize
 from codistill.errors import UserError
 
 __all__ = ["CHECKED", "DEFAULT_SIZE", "LARGE", "SAMPLE", "Labelled", "gather", "spread_sample", "stays_out"]
@@ -82,6 +82,7 @@ def gather(
     size: tuple[int, int] = (DEFAULT_SIZE, DEFAULT_SIZE),
     channels: int | None = None,
     lazy: bool = False,
+    fixed: bool = False,
 ) -> Parts:
     """Return both parts, in memory if the images are below `LARGE` pixels and take at most `request.memory` bytes.
 
@@ -97,12 +98,13 @@ def gather(
         channels: 1 or 3; None: 1 if all pictures are grey, else 3. Of training pictures that stay in files only a
             sample decides.
         lazy: leave the pictures in their files even if they would fit into memory.
+        fixed: `size` is that of all pictures, which the loader refuses otherwise, unless the user gives another.
 
     Raises:
         UserError: pictures cannot be decoded (the first 20 are named), or there are too few pictures for a test part.
     """
     if request.image_size is not None:
-        size = (request.image_size, request.image_size)
+        size, fixed = (request.image_size, request.image_size), False
     sections = _sections(train, validation, test)
     pixels = sum(map(len, sections)) * size[0] * size[1]
     # A damaged header in the test part would otherwise be found only after training.
@@ -116,7 +118,8 @@ def gather(
     held = len(made[0]) - sum(position < sections[0].training for position in sections[0].good())
     tested = sections[1]
     names = [tested.pictures.name(index) for index in tested.indices(tested.good())]
-    return Parts(made[0], made[1], classes, found_at, held, Findings((*notes, *said), sizes, skipped, names))
+    resize = _resize(tested.pictures.random, stays, fixed)
+    return Parts(made[0], made[1], classes, found_at, held, Findings((*notes, *said), sizes, skipped, names), resize)
 
 
 def _sections(train: Labelled, validation: Labelled | None, test: Labelled | None) -> list[_Section]:
@@ -187,6 +190,13 @@ def _without_bad(sections: Sequence[_Section], classes: Sequence[str], skip: boo
     names = [classes[int(section.labels_N[at])] for section in sections for at in sorted(section.bad)]
     counts = {name: names.count(name) for name in classes if name in set(names)}
     return counts, [skipped_note(bad, names)]
+
+
+def _resize(random: bool, stays: bool, fixed: bool) -> Resize:
+    # Images that are drawn at random stay in their files and are whole: cropping is the Dataset's own business.
+    if stays and not random:
+        return "shorter_side"
+    return "none" if fixed else "cover"
 
 
 def stays_out(taken: int, size: tuple[int, int], memory: int) -> bool:

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from codistill.data.normalise import Normaliser
 
-__all__ = ["LazyImages", "PixelReader", "crop_box"]
+__all__ = ["LazyImages", "PixelReader", "crop_box", "shorter_side_of"]
 
 _ATTEMPTS = 10
 _RATIO = (3 / 4, 4 / 3)
@@ -60,6 +60,11 @@ class LazyImages:
         """(C, H, W) of what the networks see."""
         return self.channels, self.size, self.size
 
+    @property
+    def shorter_side(self) -> int:
+        """Pixels to which the shorter side is resized for evaluation, before the centre is cropped."""
+        return shorter_side_of(self.size)
+
     def take(self, index_N: Tensor) -> LazyImages:
         """Return the images of these indices (int64 or a mask), in the order given."""
         groups = None if self.groups_N is None else self.groups_N[index_N]
@@ -71,7 +76,7 @@ class LazyImages:
         vision = _vision()
         frames_BCHW = self._empty(len(index_B))
         for frame, index in zip(frames_BCHW, self.index_N[index_B].tolist(), strict=True):
-            resized = vision.resize(self.read(index), [round(self.size * _SHORT_SIDE)], antialias=True)
+            resized = vision.resize(self.read(index), [self.shorter_side], antialias=True)
             frame.copy_(vision.center_crop(resized, [self.size, self.size]))
         return frames_BCHW
 
@@ -125,6 +130,11 @@ class LazyImages:
     def _empty(self, n: int, dtype: torch.dtype = torch.uint8) -> Tensor:
         # The colours of a pixel are next to each other in memory: decoders return them so, and resizing is fastest.
         return torch.empty(n, self.size, self.size, self.channels, dtype=dtype).permute(0, 3, 1, 2)
+
+
+def shorter_side_of(size: int) -> int:
+    """Return `LazyImages.shorter_side` of images that the networks see at `size` pixels."""
+    return round(size * _SHORT_SIDE)
 
 
 def _vision() -> ModuleType:

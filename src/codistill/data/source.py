@@ -10,7 +10,7 @@ from typing import Literal
 
 from codistill.data.findings import Findings
 from codistill.data.pixels import MEMORY_LIMIT
-from codistill.data.types import Images
+from codistill.data.types import Images, Resize
 
 __all__ = ["Parts", "Request", "Source", "cache_dir"]
 
@@ -26,6 +26,7 @@ class Request:
         memory: bytes that the images may take.
         place: what follows the colon in names such as "parquet:PATH".
         validation_dir: a folder of validation images, one folder per class; None: whatever the data has.
+        follow_links: whether links that leave the folder are followed.
         skip_bad: whether pictures that cannot be decoded are left out; otherwise they are refused.
     """
 
@@ -36,6 +37,7 @@ class Request:
     place: str = ""
     validation_dir: Path | None = None
     skip_bad: bool = False
+    follow_links: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +50,7 @@ class Parts:
     found_at: str
     validation_images: int = 0
     findings: Findings | None = None
+    resize: Resize = "squash"
 
 
 @dataclass(frozen=True)

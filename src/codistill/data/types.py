@@ -7,6 +7,7 @@ colour channels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,7 +17,12 @@ from codistill.data.lazy import LazyImages
 from codistill.data.policy import AugmentPolicy
 from codistill.errors import UserError
 
-__all__ = ["Dataset", "ImageSet", "Images"]
+__all__ = ["Dataset", "ImageSet", "Images", "Resize"]
+
+Resize = Literal["cover", "shorter_side", "squash", "none"]
+"""How a picture of any size becomes an image of evaluation: scaled until it covers height × width, and its centre
+cropped; its shorter side scaled to `LazyImages.shorter_side`, and its centre cropped; scaled to height × width whatever
+its ratio; or not at all, since all pictures must have that size."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +95,8 @@ class Dataset:
         validation_images: how many of the last images of `train` are a validation part of the user's own; 0: there is
             none, and a share of the training images is split off.
         findings: what was noticed while the user's own images were read; None for all other data.
+        resize: how the pictures became the images of evaluation, and others must (`codistill predict`); None:
+            "shorter_side" for images in files, "none" for others.
 
     Raises:
         UserError: the validation part leaves no training images, training and test images differ in shape, a label has
@@ -106,6 +114,7 @@ class Dataset:
     found_at: str
     validation_images: int = 0
     findings: Findings | None = None
+    resize: Resize | None = None
 
     @property
     def training_images(self) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from codistill.rundir.names import FORMAT
+from codistill.rundir.preparation import Preparation
 from codistill.rundir.record import Record
 
 __all__ = ["DataRecord", "DuplicatesRecord", "ImagesRecord", "InputRecord"]
@@ -48,8 +49,8 @@ class ImagesRecord(Record):
 class InputRecord(Record):
     """input.json: size of an image in pixels, mean and deviation of pixels scaled to 0..1 (per channel), classes.
 
-    `data` is None for runs of older versions, which did not write it; `images` is None for them, and for data sets
-    whose content is known.
+    `data` and `preparation` are None for runs of older versions, which did not write them; `images` is None for them,
+    and for data sets whose content is known.
     """
 
     version: int = FORMAT
@@ -61,3 +62,4 @@ class InputRecord(Record):
     classes: tuple[str, ...]
     data: DataRecord | None = None
     images: ImagesRecord | None = None
+    preparation: Preparation | None = None

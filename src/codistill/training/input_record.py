@@ -8,11 +8,11 @@ from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 
-from codistill.data import Dataset, DataSummary
+from codistill.data import Dataset, DataSummary, LazyImages
 from codistill.errors import UserError
-from codistill.rundir import DataRecord, DuplicatesRecord, ImagesRecord, InputRecord
+from codistill.rundir import DataRecord, DuplicatesRecord, ImagesRecord, InputRecord, Preparation
 
-__all__ = ["input_record", "pixels_differ", "refuse_other_data"]
+__all__ = ["input_record", "labels_digest", "pixels_differ", "refuse_other_data"]
 
 GREY_LEVEL = 1 / 255
 """How far means and deviations of pixels may differ: machines decode files a little differently."""
@@ -21,11 +21,8 @@ GREY_LEVEL = 1 / 255
 def input_record(dataset: Dataset, summary: DataSummary | None = None) -> InputRecord:
     """Return the content of input.json (docs/run-directory.md); no image is read for it."""
     channels, height, width = dataset.train.shape
-    digest = hashlib.sha256()
-    for part in (dataset.train, dataset.test):
-        digest.update(part.labels_N.numpy().astype("<i8").tobytes())
     data = DataRecord(
-        training_images=len(dataset.train), test_images=len(dataset.test), labels_sha256=digest.hexdigest()
+        training_images=len(dataset.train), test_images=len(dataset.test), labels_sha256=labels_digest(dataset)
     )
     return InputRecord(
         channels=channels,
@@ -36,7 +33,31 @@ def input_record(dataset: Dataset, summary: DataSummary | None = None) -> InputR
         classes=tuple(dataset.classes),
         data=data,
         images=None if summary is None else _images_record(summary),
+        preparation=_preparation(dataset),
     )
+
+
+def _preparation(dataset: Dataset) -> Preparation:
+    channels, height, width = dataset.train.shape
+    shorter_side = dataset.test.shorter_side if isinstance(dataset.test, LazyImages) else None
+    resize = dataset.resize or ("none" if shorter_side is None else "shorter_side")
+    return Preparation(
+        channels=channels,
+        resize=resize,
+        height=height,
+        width=width,
+        shorter_side=shorter_side if resize == "shorter_side" else None,
+        mean=tuple(dataset.mean),
+        std=tuple(dataset.std),
+    )
+
+
+def labels_digest(dataset: Dataset) -> str:
+    """Return the SHA-256 of all labels in order, those of the training part first."""
+    digest = hashlib.sha256()
+    for part in (dataset.train, dataset.test):
+        digest.update(part.labels_N.numpy().astype("<i8").tobytes())
+    return digest.hexdigest()
 
 
 def _images_record(summary: DataSummary) -> ImagesRecord:
