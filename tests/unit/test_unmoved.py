@@ -62,6 +62,40 @@ def test_the_warning_points_at_the_step_of_the_loop_that_calls_the_method():
     assert seen[0].filename == __file__
 
 
+def own_loop(group, method, optimizers, count, every=1):
+    x, labels = torch.randn(4, 3, 2, 2), torch.tensor([0, 1, 2, 3])
+    for step in range(count):
+        method(group(x), labels, HALF).loss.backward()
+        if (step + 1) % every == 0:
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+
+
+def test_two_steps_that_move_the_students_alone_are_enough():
+    group, method = okddip()
+    with pytest.warns(UserWarning, match="OKDDip have not changed in 2 steps that moved the students, though") as seen:
+        own_loop(group, method, [torch.optim.SGD(group.parameters(), lr=0.01)], 3)
+    own_loop(group, method, [torch.optim.SGD(group.parameters(), lr=0.01)], 3 * STEPS)
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("of_method", ["one for all", "its own", "its own, writing to data"])
+def test_no_alarm_in_an_own_loop_where_the_method_moves_too(of_method, every):
+    group, method = okddip()
+    optimizers = [torch.optim.AdamW(group.parameters(), lr=0.01)]
+    if of_method == "one for all":
+        optimizers[0].add_param_group({"params": list(method.parameters())})
+    elif of_method == "its own":
+        optimizers.append(torch.optim.SGD(method.parameters(), lr=0.01))
+    else:
+        optimizers.append(OldStyle(method.parameters()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        own_loop(group, method, optimizers, STEPS, every)
+
+
 class OldStyle:
     """An optimizer that writes to `p.data`, as many older ones do."""
 
@@ -119,6 +153,15 @@ def test_no_alarm_from_losses_that_are_only_looked_at():
     with torch.no_grad():
         for _ in range(3 * STEPS):
             method(executor.forward(x), labels, HALF)
+
+
+def test_parameters_that_are_frozen_or_freed_in_between_are_no_forgotten_ones():
+    group, method = okddip()
+    *_, last = method.parameters()
+    optimizer = torch.optim.SGD(group.parameters(), lr=0.01)
+    own_loop(group, method, [optimizer], 1)
+    last.requires_grad_(False)
+    own_loop(group, method, [optimizer], 3)
 
 
 def with_parameters():

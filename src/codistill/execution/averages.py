@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from codistill.peers import PeerGroup
 from codistill.types import PeerOutputs
@@ -15,7 +15,7 @@ from codistill.types import PeerOutputs
 __all__ = ["Averages"]
 
 
-class Averages:
+class Averages(nn.Module):
     """θ' ← δ θ' + (1 - δ) θ after each step, δ = min(1 - 1 / (t + 1), decay), t = 0, 1, ... (Tarvainen & Valpola 2017).
 
     The first step thus copies the weights. Running statistics are averaged alike; counters are copied. The averages
@@ -29,12 +29,21 @@ class Averages:
         group: a copy of the peers that holds the averages.
     """
 
+    _steps: Tensor
+
     def __init__(self, group: PeerGroup, decay: float) -> None:
+        super().__init__()
         self.group = copy.deepcopy(group).eval().requires_grad_(False)
         self.decay = decay
         device = next(self.group.parameters()).device
-        # On the device, and never read back, so that `follow` can be part of a step that is recorded and replayed.
-        self._steps = torch.zeros((), device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
+        # On the device, and never read back, so that `follow` can be part of a step that is recorded and replayed. An
+        # integer, which no change of the networks' precision rounds.
+        self.register_buffer("_steps", torch.zeros((), device=device, dtype=torch.int64))
+        self.eval()
+
+    def train(self, mode: bool = True) -> Averages:
+        """Stay in evaluation mode."""
+        return super().train(False)
 
     @property
     def steps(self) -> int:
@@ -48,7 +57,8 @@ class Averages:
     @torch.no_grad()
     def follow(self, group: PeerGroup) -> None:
         """Take in the weights after a step."""
-        weight = 1 - (1 - 1 / (self._steps + 1)).clamp_max(self.decay)
+        kind = torch.float32 if self._steps.device.type == "mps" else torch.float64
+        weight = 1 - (1 - 1 / (self._steps + 1).to(kind)).clamp_max(self.decay)
         means = [*self.group.parameters(), *self.group.buffers()]
         pairs = list(zip(means, [*group.parameters(), *group.buffers()], strict=True))
         floating = [(mean, now) for mean, now in pairs if mean.is_floating_point()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from codistill.execution.base import Executor
+from codistill.execution.onednn_guard import safe_convolutions
 
 __all__ = ["LoopExecutor"]
 
@@ -18,3 +19,7 @@ class LoopExecutor(Executor):
     def compile(self, backend: str = "inductor") -> None:
         """See `Executor.compile`."""
         self.group.compile(backend=backend)
+
+    def moved(self) -> None:
+        """To be called after the networks have been moved to another device."""
+        self._safe = safe_convolutions(self.group, self.teachers)

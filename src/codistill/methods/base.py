@@ -98,7 +98,7 @@ class Method(nn.Module):
         learns = torch.is_grad_enabled() and outputs.logits_PBC.requires_grad
         check_step(step, type(self).__name__, self.shape.peers, learns, self.needs.turns)
         if learns:
-            self._unmoved.look(self)
+            self._unmoved.look(self, outputs.logits_PBC)
         return step
 
     def step(self, rows: Rows, progress: Progress) -> StepOutput:

@@ -9,6 +9,7 @@ from codistill.errors import UserError
 from codistill.peers.defaults import default_split
 from codistill.peers.logits import Output
 from codistill.peers.shared import SharedGroup
+from codistill.peers.unwrap import unwrap
 
 __all__ = ["BranchedGroup"]
 
@@ -59,5 +60,6 @@ class BranchedGroup(SharedGroup):
     ) -> None:
         if branches < 1:
             raise UserError(f"{branches} branches: a group has at least one peer; give 2 or more to distil.")
+        (net,), _ = unwrap([net], keep=True)
         splits = {split or default_split(net): branches}
         super().__init__(net, splits, generator, classifier, example, features, output, class_axis, keep_weights)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -13,7 +14,8 @@ from codistill.needs import LAST_MAP
 from codistill.peers.base import PeerGroup
 from codistill.peers.features import find_classifier
 from codistill.peers.logits import LogitsReader, Output
-from codistill.peers.observe import find_last_map, run_observed, shapes_of_maps
+from codistill.peers.observe import find_last_map, run_observed, shapes_of_maps, the_input
+from codistill.peers.unwrap import backend_apart, unwrap
 from codistill.tracing.ownership import find_shared
 from codistill.tracing.probe import probe
 from codistill.types import GroupShape, PeerOutputs
@@ -24,7 +26,8 @@ __all__ = ["NetworkGroup"]
 class NetworkGroup(PeerGroup):
     """Each peer its own network; they may differ in all but the number of classes.
 
-    The networks become the group's own (no copies), under the names `networks.0`, `networks.1`, ...
+    The networks become the group's own (no copies), under the names `networks.0`, `networks.1`, ... Of one that is
+    compiled or wrapped in `DataParallel` the group takes what is inside, with a warning.
 
     Args:
         networks: one or more networks with logits [B, C].
@@ -38,7 +41,8 @@ class NetworkGroup(PeerGroup):
         class_axis: axis of the classes in the logits: -1, or 1 for dense predictions [B, C, H, W].
 
     Raises:
-        UserError: no network, one network twice, different numbers of classes, or no classifier found.
+        UserError: no network, one network twice, different numbers of classes, no classifier found, or a network that
+            is wrapped in `DistributedDataParallel`.
 
     Attributes:
         networks: the peers.
@@ -56,6 +60,7 @@ class NetworkGroup(PeerGroup):
         class_axis: int = -1,
     ) -> None:
         super().__init__()
+        networks, self._came_compiled = unwrap(networks)
         _refuse_twins(networks)
         self.networks = nn.ModuleList(networks)
         reader = LogitsReader(output, class_axis)
@@ -79,11 +84,17 @@ class NetworkGroup(PeerGroup):
         net, classifier = self.networks[self._check_peer(peer)], self.classifiers[peer]
         watched = {name: paths[peer] for name, paths in self.maps.items()}
         returned, entered, maps = run_observed(net, watched, classifier.features, view)
-        assert entered is not None
+        entered = the_input(entered, net)
         logits_BC = self.reader(returned, view)
         return PeerOutputs(
             logits_BC.unsqueeze(0), (classifier.features_of(entered),), maps={name: (maps[name],) for name in watched}
         )
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """As `nn.Module.compile`, with code of its own where the networks had been compiled before."""
+        if self._came_compiled and not args and not kwargs.keys() & {"mode", "options"}:
+            kwargs["backend"] = backend_apart(kwargs.get("backend", "inductor"))
+        super().compile(*args, **kwargs)
 
     def student(self, peer: int) -> nn.Module:
         """A copy of the peer; see `PeerGroup.student`."""

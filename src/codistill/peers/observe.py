@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from codistill.errors import UserError
 from codistill.tracing.probe import probe
 
-__all__ = ["find_last_map", "run_observed", "shapes_of_maps"]
+__all__ = ["find_last_map", "run_observed", "shapes_of_maps", "the_input"]
 
 
 def run_observed(
@@ -50,6 +50,16 @@ def run_observed(
         for handle in handles:
             handle.remove()
     return output, entered[-1] if entered else None, left
+
+
+def the_input(entered: Tensor | None, module: nn.Module) -> Tensor:
+    """What `run_observed` kept; UserError where compiled code from before has run, which knows of no hook."""
+    if entered is None:
+        raise UserError(
+            f"{type(module).__name__} ran without the layer that makes its features: code of this class was compiled "
+            "before it joined a group, so call torch.compiler.reset() once the group is built."
+        )
+    return entered
 
 
 def shapes_of_maps(module: nn.Module, watched: Mapping[str, str], *inputs: object) -> dict[str, tuple[int, ...]]:

@@ -18,7 +18,7 @@ from codistill.peers.base import PeerGroup
 from codistill.peers.features import Classifier, find_classifier
 from codistill.peers.gradients import scale_gradient
 from codistill.peers.logits import LogitsReader, Output
-from codistill.peers.observe import find_last_map, run_observed, shapes_of_maps
+from codistill.peers.observe import find_last_map, run_observed, shapes_of_maps, the_input
 from codistill.peers.pooling import channel_axis, pool
 from codistill.peers.student import assemble
 from codistill.tracing.probe import probe
@@ -182,9 +182,9 @@ class SharedGroup(PeerGroup):
             values, maps = done[key].values, maps | done[key].maps
         given = self._hand_down(values, siblings)
         out, entered, left = run_observed(last, self._watched(len(inner)), self.classifier.features, *given)
-        assert entered is not None
+        features = self.classifier.features_of(the_input(entered, last))
         # The last segment puts out what the network returns, and nothing else.
-        return self.reader(out[0], view), self.classifier.features_of(entered), maps | left
+        return self.reader(out[0], view), features, maps | left
 
     def _watched(self, level: int) -> dict[str, str]:
         """The maps that a segment of this level puts out, by name."""

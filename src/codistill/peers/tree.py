@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from codistill.errors import UserError
 from codistill.peers.logits import Output
 from codistill.peers.shared import SharedGroup
+from codistill.peers.unwrap import unwrap
 
 __all__ = ["TreeGroup", "check_splits"]
 
@@ -50,6 +51,7 @@ class TreeGroup(SharedGroup):
         keep_weights: bool = False,
     ) -> None:
         check_splits(splits)
+        (net,), _ = unwrap([net], keep=True)
         super().__init__(net, splits, generator, classifier, example, features, output, class_axis, keep_weights)
 
 
