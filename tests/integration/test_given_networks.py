@@ -13,7 +13,7 @@ from torch import nn
 
 from codistill import Config, load_student, resume, train
 from codistill.export import export_student
-from codistill.training import Silent, load_group, read_config
+from codistill.training import load_group, read_config
 from codistill.training.dry_run import dry_run
 from codistill.training.evaluate import evaluate_run
 from refusals import refusal
@@ -28,7 +28,7 @@ class Net(nn.Module):
         return self.fc(self.drop(self.conv(x).relu().mean((2, 3))))
 
 
-class Start(Silent):
+class Start:
     """The students' weights before the first step."""
 
     def on_start(self, session):
@@ -93,8 +93,13 @@ def test_a_student_comes_back_as_the_class_that_was_given(trained, digits, tmp_p
     summary = resume(str(out), network=net).summary
     assert evaluate_run(str(out), dataset=digits, network=net) == summary["last"]["test"]
     folder = export_student(str(out), str(tmp_path / "export"), peer=0, network=net)
-    assert {file.name for file in folder.iterdir()} == {"student.safetensors", "student.json", "README.md"}
-    assert "built by your own code" in (folder / "README.md").read_text()
+    assert {file.name for file in folder.iterdir()} == {
+        "student.safetensors",
+        "student.json",
+        "README.md",
+        "prepare.py",
+    }
+    assert "The weights need the network's code: your own program" in (folder / "README.md").read_text()
     for teacher in (folder, out):
         config = Config(method="kd", model="resnet8_tiny", teachers=(str(teacher),), out=tmp_path / "kd", device="cpu")
         assert "is a network that was given from Python" in refusal(lambda config=config: train(config, dataset=digits))

@@ -6,15 +6,15 @@ lists the images of a circular link many times.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from codistill.data.findings import Note
-from codistill.data.gather import Labelled, gather
+from codistill.data.gather import DEFAULT_SIZE, Labelled, gather
+from codistill.data.listing import FOLLOW_LINKS, Tree, about_others, leads_out, subfolders
 from codistill.data.pictures import FilePictures
 from codistill.data.source import Parts, Request, cache_dir
 from codistill.data.suffixes import is_image, left_out, looks_like_image, suffixes
@@ -35,7 +35,7 @@ class _Listed:
     paths: list[Path] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
-    loops: list[Path] = field(default_factory=list)
+    trees: list[Tree] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def load(request: Request) -> Parts:
             cannot be decoded.
     """
     assert request.data_dir is not None
-    layout = _layout(request.data_dir, request.validation_dir)
+    layout = _layout(request.data_dir, request)
     return _gathered(layout, request.data_dir, request)
 
 
@@ -93,18 +93,30 @@ def load_imagenet(request: Request) -> Parts:
             f"ImageNet is not in {folder} (no {' and no '.join(missing)} with one folder per class): put its train and "
             "val folders there, or give their parent folder with --data-dir."
         )
+    _refuse_linked_parts(folder, request)
     layout = _Layout(folder / "train", request.validation_dir, folder / "val")
     size = (_IMAGENET_SIZE, _IMAGENET_SIZE)
     return _gathered(layout, folder, request, size=size, channels=3, lazy=True)
 
 
 def _missing_parts(folder: Path) -> list[str]:
-    return [name for name in ("train", "val") if not _subfolders(folder / name)]
+    return [name for name in ("train", "val") if not subfolders(folder / name)]
 
 
-def _layout(folder: Path, given: Path | None) -> _Layout:
+def _refuse_linked_parts(folder: Path, request: Request) -> None:
+    for path in (folder / name for name in _KNOWN_PARTS):
+        if path.is_dir() and leads_out(path, folder) and not request.follow_links:
+            raise UserError(
+                f"{path} is a link that leaves {folder}, and such links are not followed: follow it with "
+                f"{FOLLOW_LINKS}, or put the images themselves there."
+            )
+
+
+def _layout(folder: Path, request: Request) -> _Layout:
+    given = request.validation_dir
+    _refuse_linked_parts(folder, request)
     # A folder "train" that holds pictures is a class (of railways), not a part of the data.
-    if not _subfolders(folder / "train"):
+    if not subfolders(folder / "train"):
         _refuse_unknown_parts(folder)
         return _Layout(folder, given, None)
     _refuse_unknown_parts(folder, _KNOWN_PARTS)
@@ -130,7 +142,7 @@ def _layout(folder: Path, given: Path | None) -> _Layout:
 
 
 def _unread(folder: Path) -> list[Note]:
-    others = [path.name for path in _subfolders(folder) if path.name not in _KNOWN_PARTS]
+    others = [path.name for path in subfolders(folder) if path.name not in _KNOWN_PARTS]
     return [Note(f"folders of {folder} beside train and test are not read: {', '.join(others)}")] if others else []
 
 
@@ -139,28 +151,32 @@ def _gathered(
     folder: Path,
     request: Request,
     *,
-    size: tuple[int, int] | None = None,
+    size: tuple[int, int] = (DEFAULT_SIZE, DEFAULT_SIZE),
     channels: int | None = None,
     lazy: bool = False,
 ) -> Parts:
     classes = _class_names(layout.train)
     _refuse_same_folder(layout)
     left = _Listed()
-    train = _part(layout.train, classes, classes, left)
+
+    def tree(path: Path) -> Tree:
+        # A validation folder that the user names is a root of its own.
+        return Tree(folder if path.is_relative_to(folder) else path, request.follow_links)
+
+    train = _part(tree(layout.train), layout.train, classes, classes, left)
     others: list[Labelled | None] = []
     for name, path in (("validation", layout.validation), ("test", layout.test)):
         if path is not None:
-            names = [one.name for one in _subfolders(path)]
+            names = [one.name for one in subfolders(path)]
             _refuse_new_classes(names, classes, layout.train, path, name)
-            others.append(_part(path, names, classes, left))
+            others.append(_part(tree(path), path, names, classes, left))
         else:
             others.append(None)
     validation, test = others
     notes = (*layout.notes, *_about_left_out(left, folder))
-    more = {} if size is None else {"size": size}
     return gather(
-        train, test, tuple(classes), str(folder), request, validation=validation, notes=notes, channels=channels,
-        lazy=lazy, **more,
+        train, test, tuple(classes), str(folder), request, validation=validation, notes=notes, size=size,
+        channels=channels, lazy=lazy,
     )  # fmt: skip
 
 
@@ -173,10 +189,10 @@ def _refuse_same_folder(layout: _Layout) -> None:
             )
 
 
-def _part(folder: Path, names: Sequence[str], classes: Sequence[str], left: _Listed) -> Labelled:
-    listed = _list_images(folder, names, classes)
+def _part(tree: Tree, folder: Path, names: Sequence[str], classes: Sequence[str], left: _Listed) -> Labelled:
+    listed = _list_images(tree, folder, names, classes)
     left.others += listed.others
-    left.loops += listed.loops
+    left.trees.append(tree)
     return Labelled(FilePictures(listed.paths), torch.tensor(listed.labels))
 
 
@@ -189,24 +205,11 @@ def _about_left_out(left: _Listed, folder: Path) -> list[Note]:
         where = f"; images among them are in {', '.join(places[:3])}" if images else ""
         where += f" and {len(places) - 3} more folders" if len(places) > 3 else ""
         notes.append(Note(f"files left out: {left_out(left.others)}{where}", warns=bool(images)))
-    if left.loops:
-        notes.append(Note(f"links that lead back to a folder above them are not followed, such as {left.loops[0]}"))
-    return notes
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    place = folder.resolve()
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.is_dir() and not path.name.startswith(".") and not place.is_relative_to(path.resolve())
-    )
+    return [*notes, *(Note(text, warns) for text, warns in about_others(left.trees))]
 
 
 def _class_names(folder: Path) -> list[str]:
-    names = [path.name for path in _subfolders(folder)]
+    names = [path.name for path in subfolders(folder)]
     if not names:
         raise UserError(
             f"{folder} has no class folders: put the images of each class in their own folder, DIR/train/CLASS or "
@@ -222,17 +225,20 @@ def _class_names(folder: Path) -> list[str]:
     return names
 
 
-def _list_images(folder: Path, names: Sequence[str], classes: Sequence[str]) -> _Listed:
+def _list_images(tree: Tree, folder: Path, names: Sequence[str], classes: Sequence[str]) -> _Listed:
     """All image files in the folders `names`, sorted, with their index in `classes` as label."""
     found = _Listed()
     label_of = {name: label for label, name in enumerate(classes)}
     for name in names:
-        # macOS leaves a hidden "._x.jpg" next to x.jpg, which is not an image.
-        seen = sorted(path for path in _files_below(folder / name, found.loops) if not path.name.startswith("."))
+        links = len(tree.outside)
+        seen = sorted(tree.files_below(folder / name))
         files = [path for path in seen if is_image(path)]
         others = [path for path in seen if not is_image(path)]
         if not files:
             there = f"; it holds {left_out(others)}" if others else ""
+            if count := len(tree.outside) - links:
+                links_leave = "1 link leaves" if count == 1 else f"{count:,} links leave"
+                there += f"; {links_leave} {tree.root}, such as {tree.outside[-1]}, and {FOLLOW_LINKS} follows them"
             raise UserError(
                 f"{folder / name} has no images ({', '.join(sorted(suffixes()))}{there}): put images in the class "
                 "folder, or remove it."
@@ -243,22 +249,10 @@ def _list_images(folder: Path, names: Sequence[str], classes: Sequence[str]) -> 
     return found
 
 
-def _files_below(folder: Path, loops: list[Path]) -> Iterator[Path]:
-    """All files in a folder and in its subfolders that are not hidden; links are followed, but not in circles."""
-    root = folder.resolve()
-    entered = {root}
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = {name: Path(place, name).resolve() for name in folders if not name.startswith(".")}
-        loops += [Path(place, name) for name in real if root.is_relative_to(real[name])]
-        folders[:] = [name for name in real if real[name] not in entered and not root.is_relative_to(real[name])]
-        entered.update(real.values())
-        yield from (Path(place, name) for name in files)
-
-
 def _refuse_unknown_parts(folder: Path, known: Sequence[str] = ()) -> None:
     """Refuse DIR/Training/CLASS/*, DIR/Testing/CLASS/* and the like, which would be read as classes or ignored."""
-    for path in _subfolders(folder):
-        if path.name.lower() in _PART_NAMES and path.name not in known and _subfolders(path):
+    for path in subfolders(folder):
+        if path.name.lower() in _PART_NAMES and path.name not in known and subfolders(path):
             raise UserError(
                 f"{path} has subfolders and is named like a part of the data: if it is one, rename the parts to train, "
                 "val and test, in lower case; if it is a class, give it another name."

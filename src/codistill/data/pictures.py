@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +12,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from codistill.data.suffixes import register_plugin
-from codistill.errors import UserError, one_line
+from codistill.data.damage import DAMAGED, reason_of
+from codistill.data.opening import open_picture
+from codistill.errors import UserError
+from codistill.prepare import upright
+from codistill.printable import printable
 
 __all__ = [
     "FilePictures",
@@ -25,27 +26,9 @@ __all__ = [
     "Pictures",
     "is_grey",
     "read_picture",
-    "upright",
 ]
 
 _GREY = frozenset({"1", "L", "LA", "La", "F", "I", "I;16", "I;16B", "I;16L", "I;16N"})
-_SIXTEEN_BITS = frozenset({"PNG", "PPM"})
-"""Formats whose integers Pillow scales to 0 to 65535 when it returns them with 32 bits."""
-_ORIENTATION = 0x0112
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""EXIF orientation -> what turns the image upright."""
-# What Pillow's decoders raise if a file is not what its suffix says, ends early, or holds tags of the wrong type.
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, struct.error)
-_DAMAGED += (OverflowError, Image.DecompressionBombError)
-
 Result = TypeVar("Result")
 
 
@@ -100,12 +83,11 @@ class FilePictures:
 
     def open(self, index: int) -> Image.Image:
         """See `Pictures`."""
-        register_plugin()
-        return Image.open(self.paths[index])
+        return open_picture(self.paths[index])
 
     def name(self, index: int) -> str:
-        """The path."""
-        return str(self.paths[index])
+        """The path, fit to print."""
+        return printable(str(self.paths[index]), lines=False)
 
 
 @dataclass(frozen=True)
@@ -163,11 +145,9 @@ def read_picture(pictures: Pictures, index: int, use: Callable[[Image.Image], Re
             return use(image)
     except UserError:
         raise
-    except _DAMAGED as error:
+    except DAMAGED as error:
         name = pictures.name(index)
-        # Pillow adds the file's name, which stands in our message already, or an object's address.
-        reason = re.sub(r" <_io\.[^>]*>", "", one_line(error)).replace(f" {name!r}", "")
-        reason = reason or type(error).__name__
+        reason = reason_of(error, name)
         raise PictureError(
             f"{name} cannot be decoded ({reason}): replace or remove this image, or leave such images out with "
             "--bad-images skip.",
@@ -179,44 +159,3 @@ def read_picture(pictures: Pictures, index: int, use: Callable[[Image.Image], Re
 def is_grey(image: Image.Image) -> bool:
     """Whether the mode of the image is grey."""
     return image.mode in _GREY
-
-
-def upright(image: Image.Image, channels: int) -> Image.Image:
-    """Return the image turned as its EXIF data says, with 8 bits, in mode L for one channel and RGB for three.
-
-    Integers of 16 bits and floats in 0 to 1 are scaled. Other numbers raise ValueError, since nothing says which one is
-    white.
-    """
-    # First, so that a damaged image fails here and not where its EXIF data are read, whose faults do not matter.
-    image.load()
-    turn = _TURNS.get(_orientation(image))
-    turned = image if turn is None else image.transpose(turn)
-    if turned.mode.startswith("I") or turned.mode == "F":
-        turned = Image.fromarray(_eight_bits(np.asarray(turned), turned.mode, image.format))
-    if turned.mode == "P" and "transparency" in turned.info:
-        turned = turned.convert("RGBA")
-    mode = "L" if channels == 1 else "RGB"
-    return turned if turned.mode == mode else turned.convert(mode)
-
-
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; 1, upright, if there is none or it cannot be read.
-
-    Pillow's exif_transpose would also write the EXIF data again, which fails if any tag of it has the wrong type.
-    """
-    try:
-        found = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # Pillow's parser raises errors of many types, and a good photo needs no EXIF data.
-        return 1
-    return found if isinstance(found, int) else 1
-
-
-def _eight_bits(pixels_HW: np.ndarray, mode: str, form: str | None) -> np.ndarray:
-    """Pixels scaled to uint8; Pillow would clip them at 255."""
-    low, high = pixels_HW.min(), pixels_HW.max()
-    if mode.startswith("I;16") or (mode == "I" and form in _SIXTEEN_BITS and 0 <= low <= high <= 65535):
-        return (pixels_HW.astype(np.int32) // 257).astype(np.uint8)
-    if mode == "F" and 0 <= low <= high <= 1:
-        return (pixels_HW * 255).round().astype(np.uint8)
-    kind = "floats" if mode == "F" else "integers of 32 bits"
-    raise ValueError(f"{kind} from {low:g} to {high:g}, but only 8 bits, 16 bits (I;16) and floats in 0 to 1 work")

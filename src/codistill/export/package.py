@@ -1,40 +1,60 @@
-"""Write one student in safetensors format with a description of its input, after a check against the group."""
+"""Export one student: written to a folder of its own, checked against the student in its group, then published."""
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save
-from torch import nn
+from codistill.errors import UserError
+from codistill.export.card import card, source_of_prepare
+from codistill.export.check import compare, described, outputs_of, refuse_difference, tolerance_of
+from codistill.export.chosen import Chosen, choose
+from codistill.export.folder import README, joined, publish, staged
+from codistill.export.hub import CONFIG_FILE, check_token, push_folder, write_hub
+from codistill.export.job import Job, Written
+from codistill.export.onnx_file import write_onnx
+from codistill.export.pictures import from_pictures
+from codistill.export.request import CALIBRATION, ExportRequest, check_request
+from codistill.export.samples import RunImages, Samples, open_samples, random_samples
+from codistill.export.torch_program import write_program
+from codistill.export.weights import write_weights
+from codistill.rundir import OWN_DATA, STUDENT, FileRecord, write_json
+from codistill.training.groups import NetworkSource
+from codistill.training.run_data import DataSource
 
-from codistill.config import default_label
-from codistill.errors import UserError, unknown
-from codistill.rundir import OWN_NETWORK, SUMMARY, InputRecord, Summary, is_complete, read_record, write_json
-from codistill.training.checkpoint import unshared
-from codistill.training.groups import NetworkSource, plain_network
-from codistill.training.student import load_group, peer_index
+__all__ = ["Exported", "export", "export_student"]
 
-__all__ = ["FORMATS", "export_student"]
+CHECKED = 256
+"""Images on which a file is compared with the student."""
 
-FORMATS = ("safetensors",)
+SCORED = 5000
+"""Images on which the error of int8 is measured: its standard deviation is below 0.7 points there."""
+
+PREPARE = "prepare.py"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Where a student was written to, and what to tell of it, a sentence each."""
+
+    folder: Path
+    lines: tuple[str, ...]
 
 
 def export_student(
     run_dir: Path | str,
     out: Path | str | None = None,
     *,
-    format: str = "safetensors",
+    format: Any = "safetensors",
     peer: int | str = "leader",
-    checkpoint: str = "last",
+    checkpoint: Any = "last",
     network: NetworkSource | None = None,
+    dataset: DataSource | None = None,
+    data_dir: Path | str | None = None,
+    **options: Any,
 ) -> Path:
-    """Write student.safetensors (the plain network's own names), student.json and README.md.
-
-    The weights are loaded into a newly built plain network. Its outputs must equal those of the same student in the
-    group to the last bit.
+    """Write one student to a folder, in one of FORMATS, and return the folder (docs/export.md).
 
     Args:
         run_dir: the run directory.
@@ -43,78 +63,118 @@ def export_student(
         peer: "leader", or the index of a student.
         checkpoint: "last" or "selected".
         network: the networks again, if `train` was given them.
-
-    Returns:
-        The folder.
+        dataset: the data again, if `train` was given them.
+        data_dir: where the run's data are now, if they were moved.
+        options: the other fields of `ExportRequest`: precision, with_preprocessing, calibration, averaged, license and
+            push.
 
     Raises:
-        UserError: an unknown format, no run, no such student, networks that are missing or others, or a network that
-            computes with numbers that are not in its state dict.
+        UserError: as `export`.
     """
-    if format not in FORMATS:
-        raise unknown("export format", format, FORMATS)
-    run_dir = Path(run_dir)
-    config, group, _, facts = load_group(run_dir, checkpoint, network=network)
-    index = peer_index(run_dir, peer, group.shape.peers, checkpoint)
-    name = config.model[index if len(config.model) > 1 else 0]
-    folder = Path(out) if out else run_dir / "export"
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file: give the path of a folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "student.safetensors"
-    # safetensors' own save_file lets nobody but the owner read the file; this one follows the umask.
-    path.write_bytes(save(unshared(group.student(index).state_dict()), metadata={"model": name, "format": "pt"}))
-    plain = plain_network(config, index, facts, network)
-    plain.load_state_dict(load_file(path))
-    largest = _compare(group, index, plain.eval(), facts)
-    if largest != 0:
-        path.unlink()
-        raise UserError(
-            f"the student differs by {largest:.3g} from a new {name} with its weights: the network holds numbers that "
-            "its state dict lacks; register them as persistent buffers and train it again."
-        )
-    run = config.label or default_label(config)
-    description = {**facts.to_json(), "model": name, "peer": index, "run": run, "largest_difference": largest}
-    if is_complete(run_dir):
-        summary = read_record(run_dir / SUMMARY, Summary)
-        outcome = summary.last if checkpoint == "last" else summary.selected
-        description["test"] = outcome.test.peers[index].to_json()
-    write_json(folder / "student.json", description)
-    (folder / "README.md").write_text(_card(description, config.method), encoding="utf-8")
-    return folder
+    places = {"out": None if out is None else Path(out), "data_dir": None if data_dir is None else Path(data_dir)}
+    request = ExportRequest(Path(run_dir), format, peer=str(peer), checkpoint=checkpoint, **places, **options)
+    return export(request, network=network, dataset=dataset).folder
 
 
-def _compare(group: nn.Module, index: int, plain: nn.Module, facts: InputRecord) -> float:
-    """Return the largest difference of the logits on random images."""
-    size = (8, facts.channels, facts.height, facts.width)
-    images = torch.randn(size, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        return (group.eval()(images).logits_PBC[index] - plain(images)).abs().max().item()
+def export(
+    request: ExportRequest, *, network: NetworkSource | None = None, dataset: DataSource | None = None
+) -> Exported:
+    """Write one student as the request says.
+
+    The file is read again, and its outputs are compared with those of the student in its group on validation images of
+    the run. If they differ by more than rounding explains, nothing is written.
+
+    Args:
+        request: what to write, and where.
+        network: the networks again, if `train` was given them.
+        dataset: the data again, if `train` was given them.
+
+    Raises:
+        UserError: the request cannot be met (see `check_request`), there is no run or no such student, its networks or
+            the data that were named are missing or others, int8 has no images to calibrate on, the network cannot be
+            exported in this format, or the file computes something else than the student.
+    """
+    check_request(request)
+    if request.push is not None:
+        check_token()
+    folder = request.out or request.run / "export"
+    chosen = choose(request, network)
+    if request.with_preprocessing and chosen.unprepared is not None:
+        raise UserError(chosen.unprepared)
+    images, lines = _open_images(request, chosen, dataset)
+    if chosen.unprepared is not None:
+        lines.append(f"the export does not say how pictures are prepared: {chosen.unprepared}")
+    with staged(folder) as stage:
+        written, file = _written(request, chosen, stage, images)
+        record, stale = joined(folder, replace(chosen.record, files={written.name: file}))
+        write_json(stage / STUDENT, record.to_json())
+        (stage / README).write_text(card(record, chosen.recipe, chosen.story(request)), encoding="utf-8")
+        if record.preparation is not None:
+            (stage / PREPARE).write_text(source_of_prepare(), encoding="utf-8")
+        publish(stage, folder, stale)
+    lines += [_sentence(folder / written.name, file)]
+    lines += [f"removed from {folder}, since they hold another student: {', '.join(stale)}"] if stale else []
+    if request.push is not None:
+        names = [*record.files, STUDENT, README, PREPARE, CONFIG_FILE]
+        lines.append(f"pushed: {push_folder(folder, names, request.push, f'{record.model}, exported by codistill')}")
+    return Exported(folder, tuple(lines))
 
 
-def _card(description: dict[str, Any], method: str) -> str:
-    test = description.get("test")
-    score = f"Top-1 error on the test set: {test['top1_error']:.2f} %." if test else "The run was not finished."
-    channels, height, width = (description[k] for k in ("channels", "height", "width"))
-    return f"""# {description["model"]}, trained with {method}
-
-{score}
-
-Input: [B, {channels}, {height}, {width}], pixels scaled to 0..1, minus {json.dumps(description["mean"])}, divided by
-{json.dumps(description["std"])}. Output: logits [B, {len(description["classes"])}]; student.json names the classes.
-
-```python
-from safetensors.torch import load_file
-{_how_to_build(description["model"], len(description["classes"]), channels)}
-network.load_state_dict(load_file("student.safetensors"))
-network.eval()
-```
-"""
+def _open_images(
+    request: ExportRequest, chosen: Chosen, dataset: DataSource | None
+) -> tuple[RunImages | None, list[str]]:
+    """Return the run's images, or None and why there are none."""
+    try:
+        return open_samples(request.run, chosen.config, chosen.record, request.data_dir, dataset), []
+    except UserError as error:
+        if request.data_dir is not None or dataset is not None:
+            raise
+        if request.precision == "int8":
+            raise UserError(f"int8 is calibrated on the run's images, which cannot be read here: {error}") from error
+        remedy = "" if chosen.config.data == OWN_DATA else "; --data-dir says where they are now"
+        reason = str(error).rstrip(".")
+        return None, [f"checked on random pixels, since the run's data cannot be read here ({reason}){remedy}"]
 
 
-def _how_to_build(model: str, classes: int, channels: int) -> str:
-    if model == OWN_NETWORK:
-        return "\nnetwork = ...   # built by your own code, as for the run"
-    return f"""from codistill import models   # or any definition of {model} with the same parameter names
+def _written(
+    request: ExportRequest, chosen: Chosen, stage: Path, images: RunImages | None
+) -> tuple[Written, FileRecord]:
+    """Write the file into the stage, and check what it computes."""
+    int8 = request.precision == "int8"
+    calibration = None
+    if int8 and images is not None:
+        calibration = images.training(CALIBRATION if request.calibration is None else request.calibration)
+    job = Job(stage, request, chosen.config, chosen.network, chosen.build, chosen.record, calibration)
+    if request.format == "onnx":
+        written = write_onnx(job)
+    elif request.format == "torch-export":
+        written = write_program(job)
+    else:
+        written = write_hub(job, chosen.recipe) if request.format == "hub" else write_weights(job)
+    samples = random_samples(chosen.record) if images is None else images.validation(SCORED if int8 else CHECKED)
+    return written, _checked(written, chosen, samples)
 
-network = models.build("{model}", num_classes={classes}, in_channels={channels})"""
+
+def _checked(written: Written, chosen: Chosen, samples: Samples) -> FileRecord:
+    """Return the file's record with its check; UserError if it computes something else."""
+    file, how = written.record, chosen.record.preparation
+    share = tolerance_of(file.format, file.precision, file.reads)
+    if file.reads == "pictures":
+        assert how is not None
+        student_NC, file_NC, labels_N = from_pictures(chosen.in_group, written.network, samples, how)
+        of = f"pictures made of {samples.of}"
+    else:
+        student_NC, file_NC = (outputs_of(run, samples.batches()) for run in (chosen.in_group, written.network))
+        labels_N, of = samples.labels_N, samples.of
+    check = compare(student_NC, file_NC, labels_N, of, file.gives, share)
+    refuse_difference(check, chosen.record.model, file.format, file.precision)
+    return replace(file, check=check)
+
+
+def _sentence(path: Path, file: FileRecord) -> str:
+    opset = "" if file.opset is None else f", opset {file.opset}"
+    ranges = (
+        "" if file.calibration_images is None else f", with the ranges of {file.calibration_images} training images"
+    )
+    check = "" if file.check is None else described(file.check)
+    return f"exported to {path} ({file.precision}{opset}, {path.stat().st_size / 2**20:.1f} MiB){ranges}: {check}"

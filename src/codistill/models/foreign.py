@@ -14,10 +14,10 @@ from codistill.errors import UserError, unknown
 from codistill.models.stem import replace_stem
 from codistill.userfile import call, load_name
 
-__all__ = ["elsewhere", "from_file", "from_timm", "from_torchvision", "import_timm"]
+__all__ = ["OPTIONS", "elsewhere", "from_file", "from_timm", "from_torchvision", "import_timm"]
 
 # Auxiliary classifiers would make the output a tuple in training, and the defaults of these options cause warnings.
-_OPTIONS: dict[str, dict[str, Any]] = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": False, "init_weights": False},
     "inception_v3": {"aux_logits": False, "init_weights": False},
 }
@@ -35,7 +35,7 @@ def from_torchvision(name: str, num_classes: int, in_channels: int, **options: A
     known = models.list_models(module=models)
     if name not in known:
         raise unknown("torchvision model", name, known)
-    options = {**_OPTIONS.get(name, {}), **options}
+    options = {**OPTIONS.get(name, {}), **options}
     net = models.get_model(name, weights=None, num_classes=num_classes, **options)
     return net if in_channels == 3 else replace_stem(net, in_channels)
 

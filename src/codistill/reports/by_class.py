@@ -10,7 +10,9 @@ from codistill.reports.numbers import MISSING, count, number
 from codistill.reports.preface import Confusion, ConfusionCell, Preface, Thumbnail
 from codistill.rundir import Evaluation, Run, Summary
 
-__all__ = ["class_section", "largest_class", "mistake_section"]
+__all__ = ["class_errors", "class_section", "confused_pairs", "largest_class", "mistake_section"]
+
+TITLE = "Errors by class"
 
 READABLE = 30
 """Classes up to which the whole matrix is shown."""
@@ -26,18 +28,34 @@ LEVELS = 9
 
 def class_section(run: Run, summary: Summary) -> Preface:
     """Return the errors of the student to deploy by class, on the test images with the weights of the last epoch."""
-    title, test = "Errors by class", summary.last.test
+    test = summary.last.test
     if test.confusion is None:
         why = (
             "there are too many classes to count them all" if len(summary.classes) > COUNTED
             else "an older version of codistill trained it, and did not count them; codistill evaluate RUN --json does"
         )  # fmt: skip
-        return Preface(title, [f"This run has no errors by class: {why}."])
-    matrix, classes = test.confusion, summary.classes
+        return Preface(TITLE, [f"This run has no errors by class: {why}."])
+    trained = run.input.images.per_class.get("training") if run.input and run.input.images else None
+    return class_errors(test, summary.classes, trained=trained)
+
+
+def class_errors(
+    scored: Evaluation, classes: Sequence[str], images: str = "test images", trained: Sequence[int] | None = None
+) -> Preface:
+    """Return the errors by class of an evaluation that has counted the confusions.
+
+    Args:
+        scored: the evaluation.
+        classes: names by label.
+        images: what to call those that were scored.
+        trained: training images of each class; None where they are not known.
+    """
+    matrix = scored.confusion
+    assert matrix is not None
     small = len(classes) <= READABLE
-    text = ["Of the student to deploy, on the test images."]
-    if test.leader.balanced_error is not None:
-        text[0] += f" The mean of the classes' errors is {number(test.leader.balanced_error)} %."
+    text = [f"Of the student to deploy, on the {images}."]
+    if scored.leader.balanced_error is not None:
+        text[0] += f" The mean of the classes' errors is {number(scored.leader.balanced_error)} %."
     if small:
         text.append(
             "A row is a true class, and shows what its images were taken for; the darker, the larger the share."
@@ -46,10 +64,10 @@ def class_section(run: Run, summary: Summary) -> Preface:
     if not small:
         notes.append(f"Of {len(classes)} classes, the {WORST} with the highest error are listed.")
     return Preface(
-        title,
+        TITLE,
         text,
         confusion=_confusion(matrix, classes) if small else None,
-        grid=_class_grid(run, matrix, classes),
+        grid=_class_grid(matrix, classes, images, trained),
         notes=notes,
         more=_pair_grid(matrix, classes),
         more_title="Confused most often",
@@ -68,13 +86,14 @@ def _confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Confu
     return Confusion(classes, rows)
 
 
-def _class_grid(run: Run, matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Grid:
+def _class_grid(
+    matrix: Sequence[Sequence[int]], classes: Sequence[str], scored: str, trained: Sequence[int] | None
+) -> Grid:
     images = [sum(row) for row in matrix]
     named = [sum(column) for column in zip(*matrix, strict=True)]
-    trained = run.input.images.per_class.get("training") if run.input and run.input.images else None
     order = sorted(range(len(classes)), key=lambda c: -_share(images[c] - matrix[c][c], images[c]))
     shown = order if len(classes) <= READABLE else order[:WORST]
-    headings = ["Class", "Mostly taken for", "Error, %", "Wrong", "Test images", "Right where named, %"]
+    headings = ["Class", "Mostly taken for", "Error, %", "Wrong", scored.capitalize(), "Right where named, %"]
     lines = [
         [
             classes[c],
@@ -101,23 +120,29 @@ def _mostly(row: Sequence[int], true: int, classes: Sequence[str]) -> str:
 
 def _pair_grid(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Grid | None:
     """The pairs of classes that are confused most; None where the matrix shows them at a glance."""
-    pairs = [
-        (images, true, named)
-        for true, row in enumerate(matrix)
-        for named, images in enumerate(row)
-        if images and named != true
-    ]
+    pairs = confused_pairs(matrix)
     if len(classes) <= 5 or not pairs:
         return None
     lines = [
         [classes[true], classes[named], count(images), number(_share(images, sum(matrix[true])), 1)]
-        for images, true, named in sorted(pairs, key=lambda pair: (-pair[0], pair[1:]))[:PAIRS]
+        for images, true, named in pairs[:PAIRS]
     ]
     return Grid(
         ["True class", "Taken for", "Images", "Of the class, %"],
         [[GridCell(text) for text in line] for line in lines],
         names=2,
     )
+
+
+def confused_pairs(matrix: Sequence[Sequence[int]]) -> list[tuple[int, int, int]]:
+    """Return (images, true class, class that was named) of all confusions, most images first."""
+    pairs = [
+        (images, true, named)
+        for true, row in enumerate(matrix)
+        for named, images in enumerate(row)
+        if images and named != true
+    ]
+    return sorted(pairs, key=lambda pair: (-pair[0], pair[1:]))
 
 
 def _share(part: int, whole: int) -> float:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 from markupsafe import Markup
 
 from codistill.errors import UserError
+from codistill.printable import printable
 from codistill.reports import details
 from codistill.reports.comparison import Comparison, Row, Table, compare
 from codistill.reports.numbers import count, number
@@ -23,7 +24,7 @@ from codistill.rundir import Run, write_whole
 if TYPE_CHECKING:
     from codistill.reports.sections import Section
 
-__all__ = ["TablePage", "render_page", "write_page", "write_report"]
+__all__ = ["TablePage", "render_page", "write_page", "write_prefaces", "write_report"]
 
 
 PROTOCOL = (
@@ -70,14 +71,27 @@ def write_report(runs: Sequence[Run], out: Path, title: str | None = None) -> Pa
         UserError: `out` is a folder or cannot be written; see also `compare`.
     """
     out = Path(out)
-    if out.is_dir():
-        raise UserError(f"{out} is a folder: the report is one file; give a name such as {out / 'report.html'}.")
+    _refuse_folder(out)
     return write_page(compare(runs), out, title)
 
 
 def write_page(comparison: Comparison, out: Path, title: str | None = None, prefaces: Sequence[Preface] = ()) -> Path:
     """Write the page of a comparison, with the `prefaces` before its tables; otherwise as `write_report`."""
-    page = render_page(comparison, title, prefaces)
+    return _write(out, render_page(comparison, title, prefaces))
+
+
+def write_prefaces(out: Path, title: str, prefaces: Sequence[Preface]) -> Path:
+    """Write a page of nothing but these sections; otherwise as `write_report`."""
+    _refuse_folder(out)
+    return _write(out, _rendered(title=title, pages=[], several=False, prefaces=prefaces, single=True, protocol=""))
+
+
+def _refuse_folder(out: Path) -> None:
+    if out.is_dir():
+        raise UserError(f"{out} is a folder: the report is one file; give a name such as {out / 'report.html'}.")
+
+
+def _write(out: Path, page: str) -> Path:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(out, page)
@@ -93,21 +107,31 @@ def render_page(comparison: Comparison, title: str | None = None, prefaces: Sequ
     """Return the page as text; the same runs give the same text."""
     several = len(comparison.tables) > 1
     pages = [_table_page(table, f"t{i}-" if several else "") for i, table in enumerate(comparison.tables)]
+    heading = title or _title(comparison.rows, [table.data for table in comparison.tables])
+    run = None if prefaces else only_run(comparison)
+    if run is not None:
+        heading, prefaces = title or heading_of(run), prefaces_of(run)
+    return _rendered(
+        title=heading, pages=pages, several=several, prefaces=prefaces, single=run is not None, protocol=PROTOCOL
+    )
+
+
+def _rendered(**values: Any) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("codistill.reports"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
     )
     environment.filters["drawing"] = Markup
-    heading = title or _title(comparison.rows, [table.data for table in comparison.tables])
-    run = None if prefaces else only_run(comparison)
-    if run is not None:
-        heading, prefaces = title or heading_of(run), prefaces_of(run)
-    return environment.get_template("report.html").render(
-        title=heading, pages=pages, several=several, prefaces=prefaces, single=run is not None, protocol=PROTOCOL
-    )
+    return environment.get_template("report.html").render(**values)
+
+
+def _shown(value: Any) -> Any:
+    # Drawings and what macros return are escaped already.
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _table_page(table: Table, prefix: str) -> TablePage:

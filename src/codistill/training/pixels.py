@@ -13,10 +13,12 @@ from codistill.errors import UserError
 from codistill.models import Pixels
 from codistill.rundir import INPUT, OWN_DATA, OWN_NETWORK, InputRecord, read_record
 
-__all__ = ["EXPORTED", "fill_pixels", "is_own", "normalised", "pixel_note", "pixels_of_folder"]
+__all__ = ["EXPORTED", "exported_weights", "fill_pixels", "is_own", "normalised", "pixel_note", "pixels_of_folder"]
 
 EXPORTED = "student.json"
 """What `codistill export` writes next to the weights."""
+
+_WEIGHTS = ("student.safetensors", "model.safetensors")
 
 IMAGENET = Pixels((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -81,6 +83,17 @@ def pixels_of_folder(folder: Path) -> Pixels | None:
         return None
     record = read_record(file, InputRecord)
     return Pixels(record.mean, record.std, record.height, record.width)
+
+
+def exported_weights(folder: Path) -> Path:
+    """Return the file with the weights of an exported student; UserError if it was exported as a graph alone."""
+    file = next((f for name in _WEIGHTS if (f := folder / name).is_file()), None)
+    if file is None:
+        raise UserError(
+            f"{folder} holds an exported student without its weights by name ({' or '.join(_WEIGHTS)}): export it with "
+            "--format safetensors too."
+        )
+    return file
 
 
 def is_own(model: str) -> bool:

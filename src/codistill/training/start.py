@@ -19,7 +19,7 @@ from codistill.models import Fit, Weights
 from codistill.peers import PeerGroup
 from codistill.rundir import CONFIG, INPUT, OWN_NETWORK, InputRecord, is_complete, is_run, read_record
 from codistill.training.groups import NetworkSource, given_network
-from codistill.training.pixels import EXPORTED, is_own, pixel_note, pixels_of_folder
+from codistill.training.pixels import EXPORTED, exported_weights, is_own, pixel_note, pixels_of_folder
 from codistill.training.seeds import generator_for
 from codistill.training.student import load_group, recorded_leader
 
@@ -132,7 +132,7 @@ class _Sources:
 
 
 def _exported(folder: Path) -> Weights:
-    weights = models.read_file(folder / "student.safetensors")
+    weights = models.read_file(exported_weights(folder))
     return dataclasses.replace(weights, source=str(folder), pixels=pixels_of_folder(folder))
 
 
