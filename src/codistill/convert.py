@@ -100,6 +100,6 @@ def _plain(hint: type, value: Any) -> Any:
         # YAML reads 1e-4 (without a dot) as text.
         try:
             return float(value) if isinstance(value, numbers.Real | str) and not truth else None
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
     return value if isinstance(value, hint) else None

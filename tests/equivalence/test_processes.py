@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import os
 import signal
 
 import pytest
@@ -241,21 +242,35 @@ def test_a_pool_that_is_forgotten_or_killed_ends_and_says_why(monkeypatch):
     gc.collect()
     assert process.exitcode is not None
     monkeypatch.setattr(pool, "SECONDS", 5.0)
+    pid = killed._members[0][0].pid
     killed._members[0][0].kill()
-    with pytest.raises(UserError, match="a process was ended by signal 9"):
+    with pytest.raises(
+        UserError, match=rf"the process {pid} was killed by signal 9 \(SIGKILL\); probably memory ran out"
+    ):
         killed.ask([None])
     assert not killed.alive
 
 
+def test_a_process_that_hangs_is_ended_and_named_after_a_while(monkeypatch):
+    monkeypatch.setattr(pool, "PATIENCE", 0.2)
+    hanging = pool.Pool(1, 1)
+    process = hanging._members[0][0]
+    os.kill(process.pid, signal.SIGSTOP)
+    with pytest.raises(UserError, match=rf"the process {process.pid} has not answered for 0\.2 seconds and was ended"):
+        hanging.ask([None])
+    assert not hanging.alive
+    assert process.exitcode == -signal.SIGKILL
+
+
 def test_a_process_that_never_got_ready_points_at_the_main_module():
     class Ended:
-        exitcode = 1
+        exitcode, pid = 1, 7
 
     fresh = pool.Pool(0, 1)
     assert "before it was ready" in str(fresh._death_of(Ended()))
     assert "if __name__ == '__main__':" in str(fresh._death_of(Ended()))
     fresh.ask([])
-    assert "a process ended with exit code 1, see what it printed" in str(fresh._death_of(Ended()))
+    assert "the process 7 ended with exit code 1, see what it printed" in str(fresh._death_of(Ended()))
 
 
 def test_an_interrupted_pool_is_closed_and_a_closed_executor_starts_anew():

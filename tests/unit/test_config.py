@@ -61,7 +61,7 @@ def test_a_wrong_setting_is_refused_in_one_sentence(setting, says):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("method: [", "not valid YAML"),
+        ("method: [", "cannot be read as YAML"),
         ("just text", "holds no settings"),
         ("version: 99\nmethod: ind", "format version 99"),
         ("methd: ind", "did you mean 'method'"),

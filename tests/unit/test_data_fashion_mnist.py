@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import struct
+import tracemalloc
 from pathlib import Path
 from urllib.error import URLError
 
@@ -208,6 +209,42 @@ def test_a_file_with_bytes_too_many_is_refused(tmp_path):
     )
 
 
+def test_a_gzip_file_is_unpacked_no_further_than_its_header_promises(tmp_path):
+    path = tmp_path / "labels.gz"
+    path.write_bytes(gzip.compress(idx(12) + bytes(2**26)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError) as caught:
+            read_idx(path, 1)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert str(caught.value) == (
+        f"{path} is damaged: 20 bytes expected by its header and more found (unpacked); get the file again."
+    )
+    assert peak < 2**22
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_header_that_promises_more_than_the_limit_is_refused(tmp_path, packed):
+    path = tmp_path / ("images.gz" if packed else "images")
+    content = struct.pack(">4B3I", 0, 0, 8, 3, 2**16, 2**16, 2**16)
+    path.write_bytes(gzip.compress(content) if packed else content)
+    with pytest.raises(UserError) as caught:
+        read_idx(path, 3)
+    assert str(caught.value) == (
+        f"{path} promises {2**48:,} bytes in its header, and at most {2**30:,} are read: replace it with the right "
+        "file."
+    )
+
+
+@pytest.mark.parametrize("size", [3, 2**20, 2**22 + 1])
+def test_a_gzip_file_of_any_size_is_unpacked_whole(tmp_path, size):
+    values = bytes(range(256)) * (size // 256 + 1)
+    (tmp_path / "labels.gz").write_bytes(gzip.compress(idx(size, values=values[:size]), compresslevel=1))
+    assert bytes(read_idx(tmp_path / "labels.gz", 1).numpy()) == values[:size]
+
+
 def test_a_bad_gzip_file_is_refused(tmp_path):
     mine = write_four(tmp_path / "mine", packed=True)
     path = mine / f"{TRAIN_IMAGES}.gz"
@@ -228,10 +265,10 @@ def test_a_gzip_file_with_a_changed_byte_is_refused(tmp_path):
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path, monkeypatch):
-    def refuse(_path):
+    def refuse(_path, _mode):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(UserError) as caught:
         read_idx(tmp_path / "labels", 1)
     assert str(caught.value) == (

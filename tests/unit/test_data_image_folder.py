@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from codistill import data
-from codistill.data import AugmentPolicy
+from codistill.data import AugmentPolicy, opening
 from codistill.data.suffixes import suffixes
 from codistill.errors import UserError
 
@@ -304,8 +304,8 @@ def test_a_truncated_image_is_refused_by_its_path(tmp_path):
 def test_a_decompression_bomb_is_refused_by_its_path(tmp_path, monkeypatch):
     write_classes(tmp_path, ["a", "b"])
     path = write(tmp_path / "a" / "huge.png", size=(40, 40))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
-    assert message(tmp_path).startswith(f"{path} cannot be decoded (Image size (1600 pixels) exceeds limit")
+    monkeypatch.setattr(opening, "MOST_PIXELS", 1_599)
+    assert message(tmp_path).startswith(f"{path} cannot be decoded (it has 40 × 40 pixels, and at most")
 
 
 def test_loading_leaves_the_global_generator_alone(tmp_path):

@@ -1,4 +1,4 @@
-"""Tables of images: local parquet files, data sets of the hub's package, and every refusal."""
+"""Tables of images: local parquet files, and every refusal; tests/extras reads data sets of the hub's package."""
 
 import io
 import json
@@ -233,7 +233,7 @@ def test_missing_files_and_names_are_refused(tmp_path):
 def test_files_that_do_not_fit_into_memory_are_refused_with_the_way_that_needs_none(tmp_path):
     path = write(tmp_path / "all.parquet", [0, 1])
     assert message(f"parquet:{path}", memory=0) == (
-        f"parquet:{path} has 0.0 GiB of files, but at most 0 GiB are kept in memory (--data-memory): write "
+        f"parquet:{path} has 0.0 GiB of images and labels, but at most 0 GiB are kept in memory (--data-memory): write "
         f"hf:{tmp_path}, which reads rows from disk."
     )
 
@@ -245,23 +245,3 @@ def test_a_missing_package_is_named_with_its_extra(name, package, monkeypatch):
     assert message(name) == (
         f"tables of images need the package {package}: install it with pip install 'codistill[hf]'."
     )
-
-
-def test_a_data_set_of_the_hubs_package_is_read_from_disk(tmp_path, monkeypatch):
-    hub = pytest.importorskip("datasets")
-    monkeypatch.setattr(hub.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    folder = tmp_path / "set"
-    for part, labels in (("train", [0, 1, 1, 0]), ("test", [1])):
-        blobs = [encoded(40 * i, (20, 20)) for i in range(len(labels))]
-        path = folder / "data" / f"{part}-00000-of-00001.parquet"
-        write(path, labels, names=["cat", "dog"], images=blobs)
-    small, large = (data.load(f"hf:{folder}", image_size=size) for size in (16, 128))
-    for found in (small, large):
-        assert found.classes == ("cat", "dog")
-        assert (found.train.labels_N.tolist(), found.test.labels_N.tolist()) == ([0, 1, 1, 0], [1])
-    assert isinstance(large.train, LazyImages)
-    assert large.train.decode(torch.arange(4))[:, 0, 9, 9].tolist() == [0, 40, 80, 120]
-    assert small.train.images_NCHW[:, 0, 9, 9].tolist() == [0, 40, 80, 120]
-    with pytest.raises(UserError) as caught:
-        data.load(f"hf:{tmp_path / 'nowhere'}", download=False)
-    assert str(caught.value).startswith(f"hf:{tmp_path / 'nowhere'} cannot be loaded (")

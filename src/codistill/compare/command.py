@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from codistill.compare.latency import Speed, measure_speed
 from codistill.compare.outcome import judge
 from codistill.compare.output import Words, in_words, write_numbers, write_report
@@ -36,6 +34,7 @@ from codistill.console import plain_duration, print_lines
 from codistill.errors import UserError
 from codistill.rundir import LOG, REPORT, SUMMARY, Run, Summary, is_complete, is_run, read_record, read_run
 from codistill.studies.runner import EndedRun, run_all
+from codistill.terminal import Console, styled
 from codistill.training import Config
 from codistill.training.check import resolve_device
 
@@ -83,9 +82,8 @@ def run_comparison(request: CompareRequest, console: Console) -> bool:
         failed = _train(now)
     for result in failed:
         why = (result.error or "").strip().rpartition("\n")[2]
-        console.print(f"[red]failed[/]: {result.run_dir / LOG}", end=": ", highlight=False, soft_wrap=True)
-        console.print(why, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"{plain_duration(time.perf_counter() - started)} in total", highlight=False)
+        console.print(styled(("failed", "red"), f": {result.run_dir / LOG}: {why}"), soft_wrap=True)
+    console.print(f"{plain_duration(time.perf_counter() - started)} in total")
     return not failed
 
 

@@ -64,7 +64,7 @@ def noted_classes(schema: pyarrow.Schema, label: str, place: str) -> tuple[str, 
     try:
         info = (json.loads(note) if note else {}).get("info") or {}
         names = ((info.get("features") or {}).get(label) or {}).get("names")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{place} has Hugging Face metadata in its schema that cannot be read ({error}): write the table again."
         ) from error

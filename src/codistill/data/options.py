@@ -18,6 +18,10 @@ FOLDERS = ("image_folder", "imagenet")
 """Data sets that are folders of images, and take --validation-dir."""
 
 
+LINKED = (*FOLDERS, "parquet", "hf")
+"""Data sets that follow links, and take --follow-links."""
+
+
 @dataclass(frozen=True)
 class DataOptions:
     """The data set, how its images are read, and which of them are trained on."""
@@ -38,11 +42,15 @@ class DataOptions:
     workers: int | None = setting(None, "nothing")
     """Processes that decode images which are not held in memory (0: the training process itself); one fewer than the
     cores, at most 8, if left out. Changes no result."""
+    worker_timeout: float = setting(300.0, "nothing")
+    """Seconds without a batch after which these processes hang, and the run ends with what it has saved."""
     train_subset: int | None = setting(None)
     """Train on this many images only, the same share of each class (for a quick look)."""
     validation: float = setting(0.1)
     """Share of each class of the training set that is set aside for validation (whole font faces for glyphs); not used
     if the data come with a validation part."""
+    follow_links: bool = setting(False, "nothing")
+    """Follow links that lead out of the data folder; otherwise they are left out."""
     bad_images: Literal["stop", "skip"] = setting("stop")
     """What to do with images of yours that cannot be decoded: stop and list them, or leave them out and count them."""
 
@@ -53,6 +61,12 @@ class DataOptions:
                 f"validation_dir {self.validation_dir} with the data {self.data!r}: only {' and '.join(FOLDERS)} read "
                 "a validation folder; leave it out (tables take a split named validation, data from Python a third "
                 "part)."
+            )
+        kind = self.data.partition(":")[0]
+        if self.follow_links and kind not in LINKED:
+            raise UserError(
+                f"follow_links with the data {self.data!r}: only {', '.join(LINKED)} are folders with links of yours; "
+                "leave it out."
             )
         check_rules(
             ("bad_images", self.bad_images, self.bad_images in ("stop", "skip"), "stop or skip"),
@@ -71,4 +85,5 @@ class DataOptions:
                 self.workers is None or 0 <= self.workers <= MOST_WORKERS,
                 f"0 to {MOST_WORKERS} processes",
             ),
+            ("worker_timeout", self.worker_timeout, self.worker_timeout > 0, "above 0 seconds"),
         )

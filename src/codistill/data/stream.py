@@ -7,14 +7,15 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import get_worker_info
 
 from codistill.data.lazy import LazyImages
 from codistill.data.normalise import Normaliser
 from codistill.data.policy import AugmentPolicy
 from codistill.data.types import Images, ImageSet
 from codistill.data.views import crop_and_flip, finish_views
+from codistill.data.workers import TIMEOUT, load_ahead
 from codistill.errors import UserError
 
 __all__ = ["default_workers", "evaluation_batches", "training_views"]
@@ -40,6 +41,8 @@ def training_views(
     generator: torch.Generator,
     workers: int,
     device: torch.device,
+    go_on: tuple[int, Tensor] | None = None,
+    timeout: float = TIMEOUT,
 ) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
     """Yield one epoch of training images as the networks see them.
 
@@ -54,6 +57,9 @@ def training_views(
             when the epoch begins, so that the number of processes and how far they are ahead change nothing.
         workers: processes that decode images which are not in memory; 0: this process does it.
         device: where the views go; images in memory are cropped there.
+        go_on: how many steps to leave out, and the generator's state after them; the generator must be in the state in
+            which the epoch began.
+        timeout: seconds without a batch after which a process of `workers` hangs.
 
     Returns:
         (V views float32 [B, C, H, W] on the device, labels int64 [B] where those of `images` are) for every step. The
@@ -61,6 +67,7 @@ def training_views(
 
     Raises:
         UserError: there is more than one policy, but not one per view, or an image cannot be decoded.
+        RunFailedError: a process of `workers` has died or hangs.
     """
     policy.check()
     policy.check_views(views)
@@ -68,7 +75,8 @@ def training_views(
     on_the_spot = workers == 0 and device.type == "cpu" and not policy.distorts
     normaliser = Normaliser(mean, std, device) if on_the_spot else None
     memory = None
-    for frames_VBCHW, labels_B in _frames(images, batches, policy, views, generator, workers, device, normaliser):
+    frames = _frames(images, batches, policy, views, generator, workers, device, normaliser, go_on, timeout)
+    for frames_VBCHW, labels_B in frames:
         if frames_VBCHW.dtype == torch.float32:
             yield frames_VBCHW.unbind(), labels_B
             continue
@@ -87,8 +95,18 @@ def _frames(
     workers: int,
     device: torch.device,
     normaliser: Normaliser | None,
+    go_on: tuple[int, Tensor] | None,
+    timeout: float,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Cropped and flipped images [V, B, C, H, W]: uint8, or float32 from files if there is a normaliser."""
+    # All of them, since the seeds of an epoch are drawn together.
+    seeds = [] if isinstance(images, ImageSet) else torch.randint(2**62, (len(batches),), generator=generator).tolist()
+    if go_on is not None:
+        done, state = go_on
+        batches, seeds = batches[done:], seeds[done:]
+        generator.set_state(state)
+        if not batches:
+            return
     if isinstance(images, ImageSet):
         # One copy for all steps: copying the indices of each would delay it.
         index_M = torch.cat(list(batches)).to(images.images_NCHW.device)
@@ -96,23 +114,25 @@ def _frames(
             chosen = images.images_NCHW[index_B].to(device, non_blocking=True)
             yield crop_and_flip(chosen, policy, views, generator), images.labels_N[index_B]
         return
-    seeds = torch.randint(2**62, (len(batches),), generator=generator).tolist()
     jobs = _Training(images, batches, seeds, views, policy, normaliser)
-    for index_B, frames in zip(batches, _load(jobs, workers, device), strict=True):
+    for index_B, frames in zip(batches, _load(jobs, workers, device, timeout), strict=True):
         yield frames, images.labels_N[index_B]
 
 
 def evaluation_batches(
-    images: Images, batch_size: int, workers: int, device: torch.device
+    images: Images, batch_size: int, workers: int, device: torch.device, timeout: float = TIMEOUT
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield all images in order and undistorted, uint8 [n, C, H, W] with n at most `batch_size`, and their labels."""
+    """Yield all images in order and undistorted, uint8 [n, C, H, W] with n at most `batch_size`, and their labels.
+
+    `workers`, `timeout` and the errors are those of `training_views`.
+    """
     if isinstance(images, ImageSet):
         for start in range(0, len(images), batch_size):
             part = slice(start, start + batch_size)
             yield images.images_NCHW[part], images.labels_N[part]
         return
     batches = torch.arange(len(images)).split(min(batch_size, _LAZY_EVALUATION_BATCH))
-    for index_B, pixels in zip(batches, _load(_Evaluation(images, batches), workers, device), strict=True):
+    for index_B, pixels in zip(batches, _load(_Evaluation(images, batches), workers, device, timeout), strict=True):
         yield pixels, images.labels_N[index_B]
 
 
@@ -163,16 +183,8 @@ class _Training(_Evaluation):
         return frames
 
 
-def _load(jobs: _Evaluation, workers: int, device: torch.device) -> Iterator[Tensor]:
-    loader = DataLoader(
-        jobs,
-        batch_size=None,
-        num_workers=min(workers, len(jobs)),
-        pin_memory=device.type == "cuda",
-        # Without it the loader would draw a seed for its processes from torch's global generator.
-        generator=torch.Generator(),
-    )
-    for made in loader:
+def _load(jobs: _Evaluation, workers: int, device: torch.device, timeout: float) -> Iterator[Tensor]:
+    for made in load_ahead(jobs, len(jobs), workers, device.type == "cuda", timeout):
         if isinstance(made, UserError):
             raise made
         yield made

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from PIL import features
 
-__all__ = ["is_image", "left_out", "looks_like_image", "register_plugin", "suffixes"]
+__all__ = ["formats", "is_image", "left_out", "looks_like_image", "register_plugin", "suffixes"]
 
 _ALWAYS = frozenset({".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+"""Pillow's names of the formats behind these; its JPEG plugin also opens MPO."""
 _HEIF = frozenset({".heic", ".heif", ".hif"})
 _AVIF = ".avif"
 _OTHER_IMAGES = frozenset(
@@ -34,6 +36,15 @@ def suffixes() -> frozenset[str]:
     if importlib.util.find_spec(_PLUGIN) is not None:
         found |= _HEIF
     return found
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that are read here; no other plugin is asked about a file, whatever its suffix."""
+    found = _FORMATS
+    if _AVIF in suffixes():
+        found += ("AVIF",)
+    return (*found, "HEIF") if suffixes() & _HEIF else found
 
 
 def is_image(path: Path) -> bool:

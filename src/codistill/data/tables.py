@@ -6,21 +6,22 @@ reads testset.parquet as training data, and writes a copy of everything into its
 
 from __future__ import annotations
 
-import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from codistill.data.columns import choose_columns, noted_classes
 from codistill.data.findings import Note
 from codistill.data.gather import Labelled, gather
 from codistill.data.labels import class_indices, refuse_other_names
+from codistill.data.listing import Tree, about_others
+from codistill.data.opening import kind_of_file
 from codistill.data.pictures import Pictures
+from codistill.data.rows import ArrowRows, HubRows, hub_folders, roots_of
 from codistill.data.source import Parts, Request
 from codistill.errors import UserError, one_line
 
@@ -53,22 +54,26 @@ def load_parquet(request: Request) -> Parts:
     """
     parquet, arrow = _import("pyarrow.parquet"), _import("pyarrow")
     path = Path(request.place).expanduser()
-    train_files, validation_files, test_files = _parquet_files(path)
+    folder = path if path.is_dir() else path.parent
+    tree = Tree(folder, request.follow_links)
+    train_files, validation_files, test_files = _parquet_files(path, tree)
+
+    def of_file(file: Path, use: Callable[[Path], Any]) -> Any:
+        try:
+            return use(file)
+        except (arrow.ArrowException, OSError) as error:
+            raise UserError(f"{file} is not a valid parquet file ({one_line(error)}): get it again.") from error
 
     def read(files: list[Path]) -> _Part:
-        taken = sum(file.stat().st_size for file in {*train_files, *validation_files, *test_files})
+        every = {*train_files, *validation_files, *test_files}
+        taken = sum(of_file(file, lambda file: _unpacked_size(parquet.read_metadata(file))) for file in every)
         if taken > request.memory:
-            folder = path if path.is_dir() else path.parent
             raise UserError(
-                f"parquet:{path} has {taken / 2**30:.1f} GiB of files, but at most {request.memory / 2**30:g} GiB are "
-                f"kept in memory (--data-memory): write hf:{folder}, which reads rows from disk."
+                f"parquet:{path} has {taken / 2**30:.1f} GiB of images and labels, but at most "
+                f"{request.memory / 2**30:g} GiB are kept in memory (--data-memory): write hf:{folder}, which reads "
+                "rows from disk."
             )
-        tables = []
-        for file in files:
-            try:
-                tables.append(parquet.read_table(file))
-            except (arrow.ArrowException, OSError) as error:
-                raise UserError(f"{file} is not a valid parquet file ({one_line(error)}): get it again.") from error
+        tables = [of_file(file, parquet.read_table) for file in files]
         try:
             table = arrow.concat_tables(tables, promote_options="permissive")
         except arrow.ArrowException as error:
@@ -80,9 +85,11 @@ def load_parquet(request: Request) -> Parts:
         names = [noted_classes(one.schema, label, str(path)) for one in tables]
         for file, other in zip(files, names, strict=True):
             refuse_other_names(names[0] or (), other or (), str(file))
-        return _Part(_Rows(table.column(image).combine_chunks(), str(path)), table.column(label).to_pylist(), names[0])
+        rows = ArrowRows(table.column(image).combine_chunks(), str(path), roots_of(request, folder))
+        return _Part(rows, table.column(label).to_pylist(), names[0])
 
-    return _gathered(read, train_files, validation_files, test_files, str(path), request)
+    notes = [Note(text, warns) for text, warns in about_others([tree])]
+    return _gathered(read, train_files, validation_files, test_files, str(path), request, notes)
 
 
 def load_hub(request: Request) -> Parts:
@@ -114,7 +121,8 @@ def load_hub(request: Request) -> Parts:
         image, label = choose_columns(schema, f"hf:{name}")
         rows = split.select_columns([image]).cast_column(image, datasets.Image(decode=False))
         names = noted_classes(schema, label, f"hf:{name}")
-        return _Part(_HubRows(rows, image, f"hf:{name}"), list(split[label]), names)
+        roots = roots_of(request, Path(name).expanduser(), *hub_folders(datasets))
+        return _Part(HubRows(rows, image, f"hf:{name}", roots), list(split[label]), names)
 
     validation = next((name for name in _VALIDATION_NAMES if name in splits), None)
     return _gathered(read, "train", validation, "test" if "test" in splits else None, f"hf:{name}", request)
@@ -129,62 +137,23 @@ class _Part:
     names: tuple[str, ...] | None
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """Encoded images in memory, one per row: bytes, or Hugging Face's struct of bytes and path."""
-
-    column: Any
-    place: str
-    light: bool = True
-    random: bool = False
-
-    def __len__(self) -> int:
-        return len(self.column)
-
-    def open(self, index: int) -> Image.Image:
-        return _opened(self.column[index].as_py())
-
-    def name(self, index: int) -> str:
-        return f"image {index} of {self.place}"
+def _unpacked_size(metadata: Any) -> int:
+    """Bytes of all columns, as the file itself says; its own size may be a thousandth of it."""
+    return sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
 
 
-@dataclass(frozen=True)
-class _HubRows:
-    """Encoded images that `datasets` reads from disk."""
-
-    rows: Any
-    column: str
-    place: str
-    light: bool = True
-    random: bool = False
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def open(self, index: int) -> Image.Image:
-        return _opened(self.rows[index][self.column])
-
-    def name(self, index: int) -> str:
-        return f"image {index} of {self.place}"
-
-
-def _opened(value: Any) -> Image.Image:
-    if isinstance(value, dict):
-        if value.get("bytes") is None and value.get("path"):
-            return Image.open(value["path"])
-        value = value.get("bytes")
-    if value is None:
-        raise OSError("the row is empty")
-    return Image.open(io.BytesIO(value))
-
-
-def _parquet_files(path: Path) -> tuple[list[Path], list[Path], list[Path]]:
+def _parquet_files(path: Path, tree: Tree) -> tuple[list[Path], list[Path], list[Path]]:
     """The files of the training, the validation and the test part."""
     if path.is_file():
         return [path], [], []
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else []
+    if path.exists() and not path.is_dir():
+        raise UserError(f"parquet:{path} is {kind_of_file(path)}, not a file: give the path of a file or a folder.")
+    files = sorted(file for file in tree.files_below(path) if file.suffix == ".parquet") if path.is_dir() else []
     if not files:
-        raise UserError(f"parquet:{path}: there is no parquet file; give the path of a file, or of a folder with some.")
+        links = f" ({about_others([tree])[0][0]})" if tree.outside else ""
+        raise UserError(
+            f"parquet:{path}: there is no parquet file{links}; give the path of a file, or of a folder with some."
+        )
     parts = {kind: [file for file in files if _kind(file.relative_to(path)) == kind] for kind in _WORDS}
     if parts["train"]:
         return parts["train"], parts["validation"], parts["test"]
@@ -208,11 +177,17 @@ def _kind(path: Path) -> str | None:
 
 
 def _gathered(
-    read: Callable[[Any], _Part], train: Any, validation: Any, test: Any, found_at: str, request: Request
+    read: Callable[[Any], _Part],
+    train: Any,
+    validation: Any,
+    test: Any,
+    found_at: str,
+    request: Request,
+    noticed: Sequence[Note] = (),
 ) -> Parts:
     """All parts; `train`, `validation` and `test` say where `read` finds them; empty if there is no such part."""
     parts = {"training": read(train)}
-    notes: list[Note] = []
+    notes = list(noticed)
     given = {name: read(place) for name, place in (("validation", validation), ("test", test)) if place}
     for name, part in given.items():
         # Test sets of competitions have no labels: -1, or nothing.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import weakref
 from collections.abc import Sequence
@@ -19,6 +20,9 @@ __all__ = ["Pool"]
 
 SECONDS = 5.0
 """What a process gets to end by itself."""
+
+PATIENCE = 1800.0
+"""Seconds without a reply after which a process hangs; the slowest step on a CPU takes minutes."""
 
 
 class Pool:
@@ -56,7 +60,7 @@ class Pool:
         """One request for each process, and their replies.
 
         Raises:
-            UserError: a process says so, or has died, which closes the pool.
+            UserError: a process says so, or has died or hangs, which closes the pool.
             RuntimeError: a process failed; the message has its traceback.
         """
         at = 0
@@ -65,7 +69,7 @@ class Pool:
                 self._members[at][1].send(request)
             replies = []
             for at in range(len(requests)):
-                replies.append(self._members[at][1].recv())
+                replies.append(self._reply(at))
         except (EOFError, OSError) as error:
             process = self._members[at][0]
             process.join(SECONDS)
@@ -83,25 +87,34 @@ class Pool:
                 raise RuntimeError(f"a process of the executor 'processes' failed:\n{failure.text}")
         return replies
 
+    def _reply(self, at: int) -> Any:
+        process, connection = self._members[at]
+        if connection.poll(PATIENCE):
+            return connection.recv()
+        process.kill()
+        raise UserError(
+            f"executor 'processes': the process {process.pid} has not answered for {PATIENCE:g} seconds and was ended; "
+            "look at what the forward of the networks waits for, or use the executor 'loop'."
+        )
+
     def close(self) -> None:
         """End the processes."""
         self._finalizer()
 
     def _death_of(self, process: SpawnProcess) -> UserError:
-        code = process.exitcode
+        code, which = process.exitcode, f"executor 'processes': the process {process.pid}"
         if code is not None and code < 0:
             return UserError(
-                f"executor 'processes': a process was ended by signal {-code}, as the system does where memory runs "
-                "out; give fewer or smaller peers or a smaller batch, or use the executor 'recompute'."
+                f"{which} was killed by signal {-code} ({signal.Signals(-code).name}); probably memory ran out: give "
+                "fewer or smaller peers or a smaller batch, or use the executor 'recompute'."
             )
         if self._ready:
             return UserError(
-                f"executor 'processes': a process ended with exit code {code}, see what it printed; the executor "
-                "'loop' needs none."
+                f"{which} ended with exit code {code}, see what it printed; the executor 'loop' needs none."
             )
         return UserError(
-            f"executor 'processes': a process ended with exit code {code} before it was ready, see what it printed; a "
-            "script that trains must do so under \"if __name__ == '__main__':\", since every process imports it."
+            f"{which} ended with exit code {code} before it was ready, see what it printed; a script that trains must "
+            "do so under \"if __name__ == '__main__':\", since every process imports it."
         )
 
 

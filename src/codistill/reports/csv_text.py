@@ -7,6 +7,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from codistill.printable import printable
+
 __all__ = ["csv_text"]
 
 
@@ -15,5 +17,9 @@ def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=list(records[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows({name: _plain(value) for name, value in record.items()} for record in records)
     return text.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    return printable(value) if isinstance(value, str) else value

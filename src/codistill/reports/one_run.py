@@ -115,6 +115,7 @@ def _trained(run: Run, summary: Summary) -> str:
     images, networks = summary.images, " + ".join(dict.fromkeys(summary.models))
     group = f"{summary.peers} students ({networks}, {summary.group})" if summary.peers > 1 else networks
     early = f", stopped early after epoch {summary.last.epoch}" if summary.stopped_early else ""
+    early += f" ({summary.stop_reason})" if summary.stop_reason else ""
     return (
         f"{summary.label}: {group}, {len(summary.classes)} classes, {count(images.train)} training, "
         f"{count(images.validation)} validation and {count(images.test)} test images of {run.data}, "
@@ -193,6 +194,8 @@ def _cost(summary: Summary) -> Preface:
     seconds, macs = summary.seconds.training, summary.multiply_accumulates
     deployed = f"The deployed network has {count(summary.parameters.deployed)} parameters"
     took = f"Training took {_time(seconds)} on {summary.machine.device} ({summary.machine.processor})"
+    for move in reversed(summary.moves):
+        took += f", up to epoch {move.epoch} with {', '.join(f'{name} {value}' for name, value in move.before.items())}"
     if macs is None:
         return Preface("Cost", [f"{deployed}. {took}."])
     deployed += f" and takes {_millions(macs.deployed)} multiply-accumulates per image"

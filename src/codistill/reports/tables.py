@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
-from rich.markup import escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -160,7 +159,7 @@ def _rendered(table: Table) -> list[Text | RichTable]:
         fixed = column.numeric or column.cell is _whose
         rendered.add_column(column.short, justify="right" if column.numeric else "left", no_wrap=fixed, overflow="fold")
     for row in table.rows:
-        rendered.add_row(*(escape(column.cell(row).text) for column in columns))
+        rendered.add_row(*(column.cell(row).text for column in columns))
     return [Text(title, style="italic"), rendered, *(Text(note, style="dim") for note in footnotes(table.rows))]
 
 

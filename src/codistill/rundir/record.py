@@ -16,6 +16,9 @@ from typing import Any, TypeVar
 __all__ = ["Record", "RecordError", "frozen"]
 
 R = TypeVar("R", bound="Record")
+MOST_DEPTH = 50
+"""Of lists and records in each other, where a field takes any."""
+
 Reader = Callable[[Any], Any]
 
 
@@ -111,14 +114,20 @@ def _of(value: Any, kind: type, name: str) -> Any:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = "nested too deeply"
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RecordError(f"is {_shown(value)}, not a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:  # A whole number may have any number of digits.
+        raise RecordError(f"is {_shown(value)}, which is too large") from error
 
 
 def _whole(value: Any) -> int:
@@ -135,8 +144,10 @@ def _flag(value: Any) -> bool:
     return _of(value, bool, "true or false")
 
 
-def frozen(value: Any) -> Any:
-    """Return JSON data with lists as tuples."""
+def frozen(value: Any, depth: int = 0) -> Any:
+    """Return JSON data with lists as tuples; RecordError if they are nested without end."""
+    if depth > MOST_DEPTH:
+        raise RecordError(f"is nested more than {MOST_DEPTH} deep")
     if isinstance(value, list):
-        return tuple(frozen(item) for item in value)
-    return {name: frozen(item) for name, item in value.items()} if isinstance(value, dict) else value
+        return tuple(frozen(item, depth + 1) for item in value)
+    return {name: frozen(item, depth + 1) for name, item in value.items()} if isinstance(value, dict) else value

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from codistill.console import plain_duration
 from codistill.errors import UserError
@@ -20,6 +19,7 @@ from codistill.studies.run_list import RunList, make_run_list, select
 from codistill.studies.runner import run_all
 from codistill.studies.store import Store
 from codistill.studies.study import Study
+from codistill.terminal import Console, styled
 from codistill.training.check import resolve_device
 
 __all__ = ["StudyRequest", "run_studies"]
@@ -43,7 +43,7 @@ def run_studies(request: StudyRequest, console: Console) -> bool:
         raise UserError(f"out {file} is a file: give the path of a folder.")
     listed = make_run_list(studies, seeds, folder)
     for line in _without_effect(request, studies):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     if request.dry_run:
         _print_runs(listed, console)
         return True
@@ -56,20 +56,19 @@ def run_studies(request: StudyRequest, console: Console) -> bool:
         f"{', '.join(study.name for study in studies)}: {len(listed.runs)} runs, seeds 0 to {seeds - 1}, "
         f"{jobs} at a time (profile {request.profile}: {find_profile(request.profile).what}"
         f"{f'; reading {request.reading}' if any(study.reading for study in studies) else ''})",
-        highlight=False,
         soft_wrap=True,
     )
     started = time.perf_counter()
     results = run_all(listed.runs, jobs, console, request.devices)
     failed = [r for r in results if r.error is not None]
     for result in failed:
-        console.print(f"[red]failed[/]: {result.run_dir / LOG}", highlight=False, soft_wrap=True)
+        console.print(styled(("failed", "red"), f": {result.run_dir / LOG}"), soft_wrap=True)
     store = Store(folder, seeds)
     for study in studies:
         out = report_study(study, store, folder, request.command)
         line = f"report: {out}" if out else f"no report of {study.name}: none of its runs has finished an epoch"
-        console.print(line, highlight=False, soft_wrap=True)
-    console.print(f"{plain_duration(time.perf_counter() - started)} in total", highlight=False)
+        console.print(line, soft_wrap=True)
+    console.print(f"{plain_duration(time.perf_counter() - started)} in total")
     return not failed
 
 
@@ -135,5 +134,5 @@ def _print_runs(listed: RunList, console: Console) -> None:
         assert out is not None
         done = is_complete(out)
         todo += not done
-        console.print(f"{'done  ' if done else 'to run'}  {out}", highlight=False, soft_wrap=True)
-    console.print(f"{todo} of {len(listed.runs)} runs to do; nothing was run", highlight=False)
+        console.print(f"{'done  ' if done else 'to run'}  {out}", soft_wrap=True)
+    console.print(f"{todo} of {len(listed.runs)} runs to do; nothing was run")

@@ -89,6 +89,7 @@ def _group_macs(config: Config) -> int:
     return total
 
 
+@functools.cache
 def _default_split(name: str) -> str:
     with torch.device("meta"):
         return default_split({**models.OWN, **models.TORCHVISION}[name](num_classes=2, in_channels=3))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-import yaml
+from codistill.rundir import parse_yaml
 
 __all__ = ["Printed", "PrintedTable", "pair_name", "pairs", "printed_table", "reference"]
 
@@ -72,4 +72,4 @@ def _rows(rows: Any) -> list[tuple[str, list[Any]]]:
 
 @functools.cache
 def _papers() -> dict[str, Any]:
-    return yaml.safe_load((files("codistill.studies") / "papers.yaml").read_text(encoding="utf-8"))
+    return parse_yaml((files("codistill.studies") / "papers.yaml").read_text(encoding="utf-8"))

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from codistill.config import default_label
 from codistill.rundir import CONFIG, LOG, SUMMARY, Summary, is_complete, last_epoch, read_record
+from codistill.terminal import styled
 from codistill.training import Config
 
 __all__ = ["StudyProgress"]
@@ -31,19 +33,20 @@ class StudyProgress:
         # The unit of work is one network's epoch: a run of four students costs four times that of one.
         self.work = [float(c.peers or 1) for c in configs]
 
-    def finished(self, index: int, error: str | None, kept: bool) -> str:
+    def finished(self, index: int, error: str | None, kept: bool) -> Text:
         """Count a run as ended; return the line to print about it."""
         self.ended.add(index)
         if kept:
             self.kept_work += self.work[index]
         name = f"[{len(self.ended)}/{len(self.configs)}] {_name(self.configs[index])}"
         if error is not None:
-            return f"{name}: [red]failed[/], see {self._out(index) / LOG}"
+            return styled(f"{name}: ", ("failed", "red"), f", see {self._out(index) / LOG}")
         summary = read_record(self._out(index) / SUMMARY, Summary)
         error_rate = summary.last.test.score(summary.headline).top1_error
         state = "finished by an earlier call" if kept else f"{summary.seconds.total:.0f} s"
         left = self._seconds_left()
-        return f"{name}: test error {error_rate:.2f} %, {state}" + ("" if left is None else f"; {_clock(left)} left")
+        then = "" if left is None else f"; {_clock(left)} left"
+        return styled(f"{name}: test error {error_rate:.2f} %, {state}{then}")
 
     def table(self) -> Table:
         """Return the runs in progress with epoch and validation error, and the time left."""

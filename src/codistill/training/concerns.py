@@ -1,5 +1,5 @@
-"""What looks wrong in a run while it trains: the method's own concerns, a student that falls behind, and learning that
-does not show in evaluation."""
+"""What looks wrong in a run while it trains: the method's own concerns, a student that falls behind, learning that does
+not show in evaluation, weights that grow without end, and views that are empty."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
+from codistill.data import ImageSet
+from codistill.peers import PeerGroup
 from codistill.rundir import Evaluation
+from codistill.training.empty_views import empty_views
 from codistill.training.recalibration import LEFT, share_of_start, wanted
 from codistill.training.session import Session
 from codistill.training.warning_signs import look_at, warning_signs
@@ -20,9 +25,11 @@ PATIENCE = 1 / 3
 BEHIND, FACTOR = 10.0, 2.0
 """Percentage points, and times, by which a student's training error must exceed the others' median."""
 
-
 LEARNED, AT_CHANCE = 0.7, 0.9
 """Share of the error of guessing, below which training has learned, and above which validation is near chance."""
+
+HUGE = 1e6
+"""Magnitude above which a weight has left what any initialisation and sensible training give."""
 
 
 def new_concerns(
@@ -46,6 +53,7 @@ def new_concerns(
             found |= _at_chance(session, error_by_peer, validation)
     if validation is not None:
         found |= warning_signs(look_at(session, error_by_peer, validation))
+        found |= _huge_weights(session.executor.group) | _empty_views(session)
     new = {kind: text for kind, text in found.items() if kind not in session.concerns}
     session.concerns |= {kind: {"epoch": session.epoch, "text": text} for kind, text in new.items()}
     return tuple(new.values())
@@ -83,3 +91,33 @@ def _behind(error_P: Sequence[float]) -> dict[str, str]:
                 "curve in the report, and try a lower optim.lr or another seed"
             )
     return said
+
+
+@torch.no_grad()
+def _huge_weights(group: PeerGroup) -> dict[str, str]:
+    """A sentence on the largest weight of all students where it is above `HUGE`."""
+    named = [
+        (f"{name} of student {peer}", parameter)
+        for peer in range(group.shape.peers)
+        for name, parameter in group.peer_parameters(peer).items()
+        if parameter.requires_grad and parameter.numel()
+    ]
+    if not named:
+        return {}
+    # One number is read back from the device, however many parameters there are.
+    largest = torch.stack([parameter.abs().amax().float() for _, parameter in named])
+    value, at = (float(x) for x in largest.max(0))
+    if not value > HUGE:
+        return {}
+    return {
+        "huge weights": (
+            f"{named[int(at)][0]} has weights up to {value:.1e}: training diverges, or is about to; lower optim.lr, or "
+            "add --optim.clip-grad 1 or weight decay"
+        )
+    }
+
+
+def _empty_views(session: Session) -> dict[str, str]:
+    images = session.dataset.train
+    _, height, width = images.shape
+    return empty_views(session.config.augment, height, width, isinstance(images, ImageSet))

@@ -47,6 +47,7 @@ def load_data(config: Config) -> Dataset:
         memory=config.data_memory,
         validation_dir=config.validation_dir,
         bad_images=config.bad_images,
+        follow_links=config.follow_links,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,9 @@ the third (share), for an epoch at least the fourth after the best one."""
 FLOOD, USUAL = 0.9, 0.6
 """Share of the images that are taken for one class, and share of that class above which this is no wonder."""
 
+ABSURD = 100.0
+"""How many times the loss of guessing, ln(classes), a loss has that is no loss of a network that learns."""
+
 
 @dataclass(frozen=True)
 class Look:
@@ -42,6 +46,7 @@ class Look:
         guessing: error of guessing at random.
         classes: their names.
         confusion: as in `Evaluation`.
+        loss: negative log-likelihood on the validation images, in nats.
     """
 
     done: float
@@ -54,6 +59,7 @@ class Look:
     guessing: float
     classes: Sequence[str]
     confusion: Sequence[Sequence[int]] | None
+    loss: float = 0.0
 
     @property
     def constant(self) -> float:
@@ -66,9 +72,12 @@ class Look:
 def warning_signs(look: Look) -> dict[str, str]:
     """Return a sentence with a remedy for each kind of sign that there is."""
     signs = {"nothing learned": _nothing_learned(look), "one class": _one_class(look)}
+    signs["absurd loss"] = _absurd_loss(look)
     signs |= {"diverging": _diverging(look), "overfitting": _overfitting(look)}
-    if signs["nothing learned"]:
-        # The same thing would be said twice.
+    # The same thing would be said twice.
+    if signs["absurd loss"]:
+        signs["nothing learned"] = signs["one class"] = ""
+    elif signs["nothing learned"]:
         signs["one class"] = ""
     return {kind: text for kind, text in signs.items() if text}
 
@@ -88,6 +97,7 @@ def look_at(session: Session, error_P: Sequence[float], validation: Evaluation) 
         session.task.chance(),
         session.dataset.classes,
         validation.confusion,
+        validation.score(session.headline).nll,
     )
 
 
@@ -105,6 +115,18 @@ def _nothing_learned(look: Look) -> str:
         f"class has {look.constant:.1f} %, and the training error is {look.training:.1f} %: nothing shows that the "
         "images are learned; try a tenth of --optim.lr (or more, if it is far below 0.01), look whether the labels "
         "belong to the images, and with rare classes add --sampler balanced"
+    )
+
+
+def _absurd_loss(look: Look) -> str:
+    usual = math.log(max(len(look.classes), 2))
+    # Far above this loss, weights are so large that gradients say nothing any more.
+    if look.top1 < NEAR * look.constant or not look.loss > ABSURD * usual:
+        return ""
+    return (
+        f"the validation error is {look.top1:.1f} %, as by guessing, with a loss of {look.loss:.4g} nats, where "
+        f"guessing has {usual:.2f}: the weights have exploded, and will not recover; start again with a hundredth of "
+        "--optim.lr, with --optim.warmup-epochs 5 or with --optim.clip-grad 1"
     )
 
 

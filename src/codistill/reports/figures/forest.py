@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
+from codistill.printable import printable
 from codistill.reports.comparison import Row
 from codistill.reports.figures.pens import Pen
 from codistill.reports.figures.svg import HALF, INK, MUTED, PAPER, RULE, canvas, inline, value_axis
@@ -57,7 +58,7 @@ def forest_figure(rows: Sequence[Row], pens: dict[str, Pen], ident: str, label: 
 
 def _fitting(name: str, width: float) -> str:
     """Return the name, cut where it would run into the error; the key above has all of it."""
-    room = int((width - VALUE) / LETTER)
+    name, room = printable(name), int((width - VALUE) / LETTER)
     return name if len(name) <= room else f"{name[: room - 1].rstrip()}…"
 
 

@@ -18,6 +18,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
+from codistill.printable import printable
+
 __all__ = ["HALF", "INK", "MUTED", "PAPER", "RULE", "SMALL", "canvas", "inline", "log_axis", "value_axis"]
 
 HALF, SMALL = 380.0, 184.0
@@ -97,7 +99,7 @@ def inline(figure: Figure, ident: str, label: str) -> str:
             element.set("d", _shorter(path))
     view = root.get("viewBox", "")
     root.attrib.clear()
-    root.attrib.update({"viewBox": view, "role": "img", "aria-label": label})
+    root.attrib.update({"viewBox": view, "role": "img", "aria-label": printable(label)})
     return ET.tostring(root, encoding="unicode")
 
 
