@@ -8,7 +8,7 @@ import torch
 
 from codistill import data
 from codistill.execution import processes
-from codistill.training import Config, OptimConfig, train
+from codistill.training import Config, OptimConfig, saver, train
 
 DROPOUT_NETWORK = """
 from torch import nn
@@ -26,6 +26,22 @@ def net(num_classes, in_channels=3):
 def one_thread():
     """Tiny networks gain nothing from a second thread, and lose much where the machine is busy."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def every_epoch_is_saved():
+    """Runs of tests last less than the time that lies between two checkpoints of a user's run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(saver, "SECONDS", 0.0)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_settings(tmp_path_factory):
+    """The list of trusted code is the tests' own, and not that of the person who runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CODISTILL_CONFIG", str(tmp_path_factory.mktemp("settings")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from codistill.export import export_student
-from codistill.training import Config, Silent, resume, train
+from codistill.training import Config, resume, train
 from codistill.training.batches import training_batches
 from codistill.training.build import build_session
 from codistill.training.evaluate import evaluate_run
@@ -30,7 +30,7 @@ SET_UP = 6
 """Steps in which libraries set themselves up and a graph is recorded."""
 
 
-class _Stop(Silent):
+class _Stop:
     """Interrupts a run in the middle of its second epoch."""
 
     def on_step(self, session: Session, step: int, steps: int) -> None:

@@ -18,6 +18,7 @@ from codistill.rundir import Evaluation
 from codistill.training import Config, OptimConfig
 from codistill.training.build import build_session
 from codistill.training.loop import Trained, evaluate, train_epoch
+from codistill.training.observers import Watchers
 from codistill.training.session import Session
 from ratios.steps import TINY, Size
 
@@ -76,7 +77,7 @@ class Task:
 
     def our_epoch(self) -> Trained:
         """Train one epoch, from images to its metrics."""
-        return train_epoch(self.session, ())
+        return train_epoch(self.session, Watchers())
 
     def our_evaluation(self) -> Evaluation:
         """Evaluate, from images to every score of every student and ensemble."""

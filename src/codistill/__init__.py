@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from codistill import models as models
     from codistill import peers as peers
     from codistill import reports as reports
+    from codistill import students as students
     from codistill import studies as studies
     from codistill import targets as targets
     from codistill import training as training
-    from codistill.training import Config, RunResult, load_student, resume, train
+    from codistill.joint import Joint, JointOutput
+    from codistill.students import Prediction, Student, open_student, predict
+    from codistill.training import Config, Observer, RunResult, load_student, resume, train
+    from codistill.trusted import trust as trust
     from codistill.types import GroupShape, PeerOutputs, Progress, StepOutput
 
 __version__ = "0.1.0"
@@ -27,21 +31,32 @@ __version__ = "0.1.0"
 __all__ = [
     "Config",
     "GroupShape",
+    "Joint",
+    "JointOutput",
+    "Observer",
     "PeerOutputs",
+    "Prediction",
     "Progress",
     "RunResult",
     "StepOutput",
+    "Student",
     "UserError",
     "load_student",
+    "open_student",
+    "predict",
     "resume",
     "train",
+    "trust",
 ]
 
 import_on_use(
     __name__,
     {
+        "joint": "Joint JointOutput",
+        "students": "Prediction Student open_student predict",
         "types": "GroupShape PeerOutputs Progress StepOutput",
-        "training": "Config RunResult load_student resume train",
+        "training": "Config Observer RunResult load_student resume train",
+        "trusted": "trust",
     },
-    "data execution export losses methods models peers reports studies targets training",
+    "data execution export losses methods models peers reports students studies targets training",
 )

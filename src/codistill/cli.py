@@ -15,8 +15,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from codistill import __version__, commands
 from codistill.config import Config
 from codistill.console import (
@@ -30,11 +28,15 @@ from codistill.console import (
     score_table,
 )
 from codistill.errors import UserError
+from codistill.terminal import Console, print_in_any_encoding
+from codistill.trusted import named_by_user, trust_all
 
 if TYPE_CHECKING:
     from codistill.training import Observer, RunResult
 
 __all__ = ["main"]
+
+TRUST = "--trust-code"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -42,21 +44,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     warnings.simplefilter("default", UserWarning)
     warnings.showwarning = _show_warning
+    print_in_any_encoding()
     if arguments[:1] == ["--version"]:
         print(f"codistill {__version__}")
         return
     try:
+        if TRUST in arguments:
+            arguments = [argument for argument in arguments if argument != TRUST]
+            trust_all()
+        # What the user types is named by the user, --set model=net.py:make among it.
+        named_by_user(argument.rpartition("=")[2] for argument in arguments)
         _run(commands.parse(arguments))
         # Output that the reader of a pipe did not take raises its error here, where it is caught.
         sys.stdout.flush()
     except BrokenPipeError:
         Console().on_broken_pipe()
     except UserError as error:
-        Console(stderr=True).print(f"codistill: error: {error}", highlight=False, markup=False, soft_wrap=True)
-        raise SystemExit(2) from error
-    except KeyboardInterrupt:
-        print_interrupted(Console(stderr=True), arguments[:1])
-        raise SystemExit(130) from None
+        Console(stderr=True).print(f"codistill: error: {error}", soft_wrap=True)
+        raise SystemExit(error.exit_code) from error
+    except KeyboardInterrupt as stop:
+        print_interrupted(Console(stderr=True), arguments, stop)
+        raise SystemExit(getattr(stop, "code", 130)) from None
 
 
 def _run(command: Any) -> None:
@@ -65,9 +73,7 @@ def _run(command: Any) -> None:
         case commands.Train():
             _train(command, console)
         case commands.Resume():
-            from codistill.training import resume
-
-            _watched(lambda observers: resume(command.run, observers=observers), console)
+            _resume(command, console)
         case commands.Evaluate():
             _evaluate(command, console)
         case commands.Report():
@@ -85,12 +91,13 @@ def _run(command: Any) -> None:
             if not run_comparison(command, console):
                 raise SystemExit(1)
         case commands.Export():
-            from codistill.export import export_student
+            from codistill.export import export
 
-            folder = export_student(
-                command.run, command.out, format=command.format, peer=command.peer, checkpoint=command.checkpoint
-            )
-            console.print(f"exported to {folder}: the plain network's outputs equal the trained student's to the bit")
+            print_lines(console, export(command).lines)
+        case commands.Predict():
+            from codistill.students import run_predictions
+
+            run_predictions(command, console)
         case commands.List():
             _list(command, console)
 
@@ -109,6 +116,13 @@ def _train(command: commands.Train, console: Console) -> None:
     _watched(lambda observers: train(config, overwrite=command.overwrite, observers=observers), console)
 
 
+def _resume(command: commands.Resume, console: Console) -> None:
+    from codistill.training import resume
+
+    settings = {f.name: getattr(command, f.name) for f in dataclasses.fields(command) if f.name != "run"}
+    _watched(lambda observers: resume(command.run, **settings, observers=observers), console)
+
+
 def _watched(run: Callable[[Sequence[Observer]], RunResult], console: Console) -> None:
     """Train with a progress bar, then write the report and print the scores."""
     from codistill import reports
@@ -117,10 +131,6 @@ def _watched(run: Callable[[Sequence[Observer]], RunResult], console: Console) -
     progress = RunProgress(console)
     try:
         result = run([progress])
-    except KeyboardInterrupt:
-        progress.stop()
-        print_interrupted(Console(stderr=True), ["train"], progress.run_dir)
-        raise SystemExit(130) from None
     finally:
         progress.stop()
     report = reports.write_report(reports.find_runs([result.run_dir]), result.run_dir / "report.html")
@@ -130,7 +140,18 @@ def _watched(run: Callable[[Sequence[Observer]], RunResult], console: Console) -
 def _evaluate(command: commands.Evaluate, console: Console) -> None:
     from codistill.training.evaluate import evaluate_run
 
-    record = evaluate_run(command.run, split=command.split, checkpoint=command.checkpoint, device=command.device)
+    if command.data_dir is not None:
+        from codistill.students import score_folder
+
+        how = {name: getattr(command, name) for name in ("checkpoint", "device", "amp", "report", "follow_links")}
+        score_folder(command.run, command.data_dir, console, as_json=command.json, **how)
+        return
+    if command.report is not None:
+        raise UserError(f"report {command.report} without --data-dir: 'codistill report' writes the page of a run.")
+    if command.follow_links:
+        raise UserError("follow-links without --data-dir: a run's own data follow the run's own setting; leave it out.")
+    chosen = {"split": command.split, "checkpoint": command.checkpoint, "device": command.device, "amp": command.amp}
+    record = evaluate_run(command.run, **chosen)
     if command.json:
         print(json.dumps(record, indent=1))
     else:
@@ -158,7 +179,7 @@ def _list_studies(command: commands.Study, console: Console) -> None:
         print(json.dumps([a | b for a, b in zip(studies, rows, strict=True)], indent=1))
     else:
         print_studies(console, studies, rows)
-        console.print(how_estimated(command.gpu), highlight=False, soft_wrap=True)
+        console.print(how_estimated(command.gpu), soft_wrap=True)
 
 
 def _list(command: commands.List, console: Console) -> None:
@@ -191,4 +212,4 @@ def _report_path(paths: Sequence[Path]) -> Path:
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     kind = "warning" if issubclass(category, UserWarning) else category.__name__
-    Console(stderr=True).print(f"codistill: {kind}: {message}", highlight=False, markup=False, soft_wrap=True)
+    Console(stderr=True).print(f"codistill: {kind}: {message}", soft_wrap=True)

@@ -18,15 +18,21 @@ import tyro
 from tyro.conf import Positional, Suppress, UseAppendAction, arg, subcommand
 
 from codistill.compare.request import CompareRequest
-from codistill.config import RECIPES, Config, recipe_config
+from codistill.config import RECIPES, Config, Logger, recipe_config
+from codistill.export.request import ExportRequest
 from codistill.option_groups import flattened, grouped
+from codistill.students.request import PredictRequest
 from codistill.studies.request import StudyRequest
 
-__all__ = ["Compare", "Evaluate", "Export", "List", "Report", "Resume", "Study", "Train", "parse"]
+__all__ = ["Compare", "Evaluate", "Export", "List", "Predict", "Report", "Resume", "Study", "Train", "parse"]
 
 C = TypeVar("C", bound=Config)
 
 Run = Annotated[Positional[Path], arg(metavar="RUN")]
+
+Precision = Annotated[
+    Literal["auto", "off", "bf16", "fp16"] | None, arg(metavar="auto|off|bf16|fp16", help_behavior_hint="")
+]
 
 COMPARISON = "What is compared, and over how many seeds. All other options are those of train."
 
@@ -52,6 +58,14 @@ class Resume:
 
     run: Run
     """The run directory."""
+    device: Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")] = None
+    """Go on on this device, such as cpu, cuda:0 or auto; on the run's device if left out. Numbers will differ."""
+    amp: Precision = None
+    """Go on with this precision; with the run's if left out. Numbers will differ."""
+    data_dir: Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")] = None
+    """Where the run's data are now, if they were moved; they are checked to be the same."""
+    logger: Annotated[tuple[Logger, ...] | None, arg(metavar="tensorboard|wandb ...", help_behavior_hint="")] = None
+    """Write curves with these from now on (--logger alone: with none); with those of the run if left out."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +79,16 @@ class Evaluate:
     checkpoint: Literal["last", "selected"] = "last"
     """Weights of the last epoch, or of the epoch with the lowest validation error."""
     device: str | None = None
-    """Device, such as cpu or cuda:0; the device of the run if left out."""
+    """Device, such as cpu or cuda:0; the device of the run if left out, or what is here if that is not."""
+    amp: Precision = None
+    """Precision; that of the run if left out."""
+    data_dir: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Score another folder instead, with one folder per class (DIR/CLASS, DIR/test/CLASS or DIR/val/CLASS), and show
+    which classes are confused."""
+    follow_links: bool = False
+    """With --data-dir: follow links that lead out of the folder; otherwise they are left out."""
+    report: Annotated[Path | None, arg(metavar="FILE")] = None
+    """With --data-dir: write the errors by class as an HTML page."""
     json: bool = False
     """Print the scores as JSON."""
 
@@ -96,19 +119,13 @@ class Compare(CompareRequest):
 
 
 @dataclass(frozen=True)
-class Export:
-    """Write one student as the plain network, checked equal to the student in the group."""
+class Export(ExportRequest):
+    """Write one student as the plain network, checked against the student in its group."""
 
-    run: Run
-    """The run directory."""
-    format: Literal["safetensors"] = "safetensors"
-    """File format."""
-    peer: str = "leader"
-    """leader, or the number of a student, counted from 0."""
-    checkpoint: Literal["last", "selected"] = "last"
-    """Weights of the last epoch, or of the epoch with the lowest validation error."""
-    out: Path | None = None
-    """Folder to write to; RUN/export if left out."""
+
+@dataclass(frozen=True)
+class Predict(PredictRequest):
+    """Classify pictures with a trained student, and print the most probable classes of each."""
 
 
 @dataclass(frozen=True)
@@ -134,10 +151,13 @@ def parse(arguments: Sequence[str]) -> Any:
     compare = grouped(_defaults(Compare, arguments), "comparison", COMPARISON)
     commands: list[Any] = [Annotated[type(train), subcommand("train", default=train)]]
     commands.append(Annotated[type(compare), subcommand("compare", default=compare)])
-    for command in (Resume, Evaluate, Report, Study, Export, List):
+    for command in (Resume, Evaluate, Report, Study, Export, Predict, List):
         commands.append(Annotated[command, subcommand(command.__name__.lower())])
     union: Any = functools.reduce(operator.or_, commands)
-    about = "Train networks that teach each other. codistill --version prints the version."
+    about = (
+        "Train networks that teach each other. codistill --version prints the version. With --trust-code, any command "
+        "runs the code (path/to/file.py:Name) that a run or a configuration names, also if you have never named it."
+    )
     parsed = tyro.cli(union, args=arguments, prog="codistill", description=about)
     if isinstance(parsed, type(train)):
         return flattened(Train, parsed)

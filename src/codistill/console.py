@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
+from codistill.errors import notes_of
 from codistill.rundir import FIGURES
+from codistill.terminal import Console, styled
 
 if TYPE_CHECKING:
     from codistill.training import RunResult
@@ -57,7 +57,7 @@ def score_table(record: Mapping[str, Any], title: str) -> Table:
 
 def plan_table(plan: DryRun) -> Table:
     """Return the table of a dry run: the group, its parameters, memory and arithmetic."""
-    from codistill.training.dry_run import TRAINING_FORWARDS  # late: it imports torch
+    from codistill.tracing.cost import TRAINING_FORWARDS  # late: it imports torch
 
     config = plan.config
     channels, height, width = plan.image
@@ -77,32 +77,31 @@ def plan_table(plan: DryRun) -> Table:
     }
     table = Table(show_header=False)
     for name, text in rows.items():
-        table.add_row(name, escape(text))
+        table.add_row(name, text)
     return table
 
 
 def print_lines(console: Console, lines: Sequence[str]) -> None:
     """Print plain lines, each of which the terminal may wrap."""
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
-def print_interrupted(console: Console, command: Sequence[str], run: Path | None = None) -> None:
+def print_interrupted(console: Console, arguments: Sequence[str], stop: KeyboardInterrupt) -> None:
     """Say how to continue after an interruption.
 
     Args:
         console: where to print.
-        command: the name of the command, or empty.
-        run: the run directory, if training had begun.
+        arguments: of the command line.
+        stop: with a note from training, if that had begun.
     """
-    if run is not None:
-        advice = f"; 'codistill resume {shlex.quote(str(run))}' continues from the last whole epoch"
-    elif command and command[0] in ("train", "resume"):
-        advice = " before the first step; the same command starts again"
-    else:
-        again = "; the same command continues, and keeps the runs that are done"
-        advice = {"study": again, "compare": again}.get("".join(command), "")
-    console.print("interrupted" + advice, highlight=False, markup=False, soft_wrap=True)
+    command = arguments[0] if arguments else ""
+    advice = "; ".join(("interrupted", *notes_of(stop)))
+    if not notes_of(stop) and command in ("train", "resume"):
+        advice += " before the first step; the same command starts again"
+    elif command in ("study", "compare"):
+        advice += "; to continue with the runs that are not done: " + shlex.join(["codistill", *arguments])
+    console.print(advice, soft_wrap=True)
 
 
 def print_result(console: Console, result: RunResult, report: Path) -> None:
@@ -114,13 +113,14 @@ def print_result(console: Console, result: RunResult, report: Path) -> None:
     if selected["epoch"] != last["epoch"]:
         error = selected["test"]["leader"]["top1_error"]
         lines.append(f"With the weights of epoch {selected['epoch']}, which was selected on validation: {error:.2f} %.")
-    width = max(len(f"codistill evaluate {run}"), len(f"codistill report {run}"))
-    lines += [
-        "Next:",
-        f"  {f'codistill report {run}':{width}}  the report again (it is in {report})",
-        f"  {f'codistill evaluate {run}':{width}}  the scores again, also with --split validation",
-        f"  {f'codistill export {run}':{width}}  the student to deploy, as a plain network",
-    ]
+    commands = {
+        f"codistill report {run}": f"the report again (it is in {report})",
+        f"codistill evaluate {run}": "the scores again, also with --split validation or --data-dir OTHER",
+        f"codistill predict {run} PICTURES": "the classes of pictures, in files or folders",
+        f"codistill export {run}": "the student to deploy, as a plain network, or with --format onnx",
+    }
+    width = max(map(len, commands))
+    lines += ["Next:", *(f"  {command:{width}}  {what}" for command, what in commands.items())]
     print_lines(console, lines)
 
 
@@ -158,10 +158,10 @@ def _others(summary: Mapping[str, Any]) -> list[str]:
 def print_entries(console: Console, rows: Sequence[Mapping[str, Any]], text: str) -> None:
     """Print each row as its name and its `text`, with all other entries on the line below."""
     for row in rows:
-        console.print(f"[bold]{row['name']}[/]  {escape(row[text])}", highlight=False)
+        console.print(styled((row["name"], "bold"), f"  {row[text]}"))
         rest = {k: v for k, v in row.items() if k not in ("name", text) and v not in (None, {})}
         line = ", ".join(f"{k.replace('_', ' ')} {_text(v)}" for k, v in rest.items())
-        console.print(Padding(escape(line), (0, 0, 0, 4)), highlight=False, style="dim")
+        console.print(Padding(line, (0, 0, 0, 4)), style="dim")
 
 
 def print_models(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -179,14 +179,11 @@ def print_models(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
     console.print(
         "MACs: multiply-accumulates per image; width: length of the feature vector; split: where branches begin by "
         "default; " + ", ".join(f"{count:,} classes at {size} pixels" for size, count in classes.items()),
-        highlight=False,
         style="dim",
     )
     console.print(
         "--model also takes torchvision:NAME and timm:NAME (any of their classification networks; timm must be "
         "installed), and path/to/file.py:NAME for a function of yours that returns a network.",
-        highlight=False,
-        markup=False,
     )
 
 
@@ -195,14 +192,14 @@ def print_studies(
 ) -> None:
     """Print every study with the rows and columns of its table, its runs and the hours that they take."""
     for study, estimate in zip(studies, estimates, strict=True):
-        console.print(f"[bold]{study['name']}[/]  {escape(study['title'])}", highlight=False)
+        console.print(styled((study["name"], "bold"), f"  {study['title']}"))
         hours = {**estimate["hours"], "gpu": estimate["gpu_profile_hours"], "paper": estimate["gpu_hours"]}
         thread, device = "a CPU thread", f"one {estimate['gpu']}"
         of = {"smoke": thread, "cpu": thread, "gpu": device, "paper": device}
         taken = (f"{p} {n} runs, {_rough_time(hours[p])} of {of[p]}" for p, n in estimate["runs"].items())
         lines = ("; ".join(taken), f"rows: {', '.join(study['rows'])}", f"columns: {', '.join(study['columns'])}")
         for line in lines:
-            console.print(Padding(escape(line), (0, 0, 0, 4)), highlight=False, style="dim")
+            console.print(Padding(line, (0, 0, 0, 4)), style="dim")
 
 
 def _rough_time(hours: float) -> str:

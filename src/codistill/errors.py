@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import ClassVar
 
-__all__ = ["UserError", "check_rules", "one_line", "unknown"]
+__all__ = ["RunFailedError", "UserError", "add_note", "check_rules", "notes_of", "one_line", "unknown"]
 
 
 class UserError(ValueError):
@@ -14,6 +15,27 @@ class UserError(ValueError):
     The command line prints only the message and exits with code 2. Any other exception is a fault of ours and keeps
     its traceback.
     """
+
+    exit_code: ClassVar[int] = 2
+
+
+class RunFailedError(UserError):
+    """A run that had begun cannot go on, since it diverged or the disk is full, say; the command line exits with 1.
+
+    What was saved before is kept.
+    """
+
+    exit_code = 1
+
+
+def add_note(error: BaseException, text: str) -> None:
+    """Add a line that a traceback shows below the error (from Python 3.11 on), and `notes_of` returns."""
+    error.__dict__.setdefault("__notes__", []).append(text)
+
+
+def notes_of(error: BaseException) -> tuple[str, ...]:
+    """Return the lines that `add_note` added."""
+    return tuple(error.__dict__.get("__notes__", ()))
 
 
 def one_line(error: BaseException) -> str:

@@ -38,7 +38,7 @@ GROUPS = {
 
 OF_CLASS = {
     "Experiment": "optimisation", "LearningOptions": "optimisation", "DataOptions": "data",
-    "ExecutionOptions": "speed", "Config": "output",
+    "ExecutionOptions": "speed", "SavingOptions": "output", "Config": "output",
 }  # fmt: skip
 """Class that defines a setting -> its group, if MOVED has no other."""
 
@@ -48,7 +48,7 @@ MOVED = {
         ("model", "classifier", "features", "initialisation", "init", "freeze", "freeze_epochs"), "network"
     ),
     **dict.fromkeys(("normalise", "sampler", "class_weights"), "data"),
-    "workers": "speed",
+    **dict.fromkeys(("workers", "worker_timeout"), "speed"),
     "recipe": "optimisation",
 }
 
@@ -118,8 +118,8 @@ def _fields(value: Any) -> list[tuple[Any, ...]]:
 def _field(value: Any, field: dataclasses.Field[Any]) -> tuple[Any, ...]:
     kind, default = _hints(type(value))[field.name], getattr(value, field.name)
     text = _texts(type(value)).get(field.name, "")
-    # A recipe's name changes nothing, and its settings do.
-    effect = "" if field.name == "recipe" else EFFECT.get(field.metadata.get("changes", ""), "")
+    # A recipe's name changes nothing, and its settings do; so do the images behind a link.
+    effect = "" if field.name in ("recipe", "follow_links") else EFFECT.get(field.metadata.get("changes", ""), "")
     if effect and effect.strip() not in text:
         text += effect
     shown: dict[str, Any] = {"help": text}
@@ -140,7 +140,7 @@ def _placeholder(kind: Any) -> str:
         names = [_placeholder(part) or _choices(part) for part in kinds]
         return "|".join(names)
     if typing.get_origin(kind) is tuple:
-        return f"{PLACEHOLDERS.get(typing.get_args(kind)[0], 'VALUE')} ..."
+        return f"{_choices(typing.get_args(kind)[0])} ..."
     return "" if kind is bool else PLACEHOLDERS.get(kind, "")
 
 

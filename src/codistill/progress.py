@@ -6,18 +6,16 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from codistill.config import describe_recipe
 from codistill.console import plain_duration, print_lines
 from codistill.data import batch_count
 from codistill.rundir import FIGURES, Epoch, Summary
+from codistill.terminal import Console, styled
 from codistill.training.batches import leftover
-from codistill.training.loggers import Silent
+from codistill.training.observers import Observer
 from codistill.training.session import Session
 
 __all__ = ["RunProgress"]
@@ -115,7 +113,7 @@ def _width(columns: Sequence[Column], short: bool) -> int:
     return sum(_size(column, short) for column in columns) + len(GAP) * (len(columns) - 1)
 
 
-class RunProgress(Silent):
+class RunProgress(Observer):
     """Says what is trained; then a table with a line per epoch and a bar, or plain lines if there is no terminal."""
 
     def __init__(self, console: Console) -> None:
@@ -132,12 +130,10 @@ class RunProgress(Silent):
             transient=True,
         )
         self.task: TaskID | None = None
-        self.run_dir: Path | None = None
         self.began, self.first = 0.0, 0
 
     def on_start(self, session: Session) -> None:
         """Describe the run and start the bar."""
-        self.run_dir = session.out
         self.table = EpochTable(self.console.width, session.config.headline)
         self._say(*_what(session))
         if session.config.recipe is not None and session.epoch == 0:
@@ -155,7 +151,7 @@ class RunProgress(Silent):
                 "trains on them"
             )
         if self.live:
-            self.console.print(self.table.heading(), highlight=False, markup=False, style="bold")
+            self.console.print(self.table.heading(), style="bold")
         self.began, self.first = time.perf_counter(), session.epoch
         epoch = min(session.epoch + 1, session.epochs)
         self.task = self.bar.add_task(
@@ -176,22 +172,18 @@ class RunProgress(Silent):
         left = each * (session.epochs - session.epoch)
         line = EpochLine(record, session.epochs, session.headline, left, session.config.headline)
         if self.live:
-            self.console.print(self.table.line(line), highlight=False, markup=False, no_wrap=True, crop=True)
+            self.console.print(self.table.line(line), no_wrap=True, crop=True)
         else:
             self._say(_sentence(line))
         for concern in record.concerns:
-            self.console.print(
-                f"[yellow]warning, epoch {session.epoch}:[/] {escape(concern)}", highlight=False, soft_wrap=True
-            )
+            said = styled((f"warning, epoch {session.epoch}:", "yellow"), f" {concern}")
+            self.console.print(said, soft_wrap=True)
 
     def on_end(self, session: Session, summary: Summary) -> None:
         """Stop the bar, and say so if the run has ended early."""
         self.stop()
         if summary.stopped_early:
-            self._say(
-                f"stopped early after epoch {summary.last.epoch} of {summary.epochs}: {session.config.patience} epochs "
-                f"without a better validation {FIGURES[summary.figure]} than that of epoch {summary.selected.epoch}"
-            )
+            self._say(f"stopped early after epoch {summary.last.epoch} of {summary.epochs}: {summary.stop_reason}")
 
     def stop(self) -> None:
         """Leave the terminal as it was."""

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from codistill.errors import UserError, unknown
+from codistill.trusted import check_trusted
 
 __all__ = ["call", "load_again", "load_class", "load_name", "loaded_files"]
 
@@ -26,14 +27,16 @@ def load_name(reference: str) -> object:
     """Run the file of "path/to/file.py:Name" and return its object Name.
 
     Raises:
-        UserError: there is no such file or name, or the file fails when it is run.
+        UserError: there is no such file or name, the file fails when it is run, or it may not run (trusted.py).
     """
     path_text, _, name = reference.rpartition(":")
     path = Path(path_text)
     if not path.is_file():
         raise UserError(f"{reference!r}: there is no file {path}; give path/to/file.py:Name.")
     # Marked by path and content: a file that has not changed is run only once, so that its classes stay the same.
-    mark = hashlib.sha256(str(path.resolve()).encode() + path.read_bytes()).hexdigest()[:16]
+    content = path.read_bytes()
+    check_trusted(path, content)
+    mark = hashlib.sha256(str(path.resolve()).encode() + content).hexdigest()[:16]
     module = _run_once(f"{PREFIX}{path.stem}_{mark}", path)
     if not hasattr(module, name):
         raise unknown(f"name in {path}", name, (n for n in vars(module) if not n.startswith("_")))

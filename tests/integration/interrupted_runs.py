@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from codistill.training import Silent, resume, train
+from codistill.training import resume, train
 from codistill.training.checkpoint import latest
 
 
-class Stop(Silent):
+class Stop:
     def on_step(self, session, step, steps):
         if session.epoch == 1 and step == steps // 2:
             raise KeyboardInterrupt

@@ -11,7 +11,7 @@ from interrupted_runs import cut_and_resumed, weights_of
 
 from codistill.data import normalise
 from codistill.errors import UserError
-from codistill.training import Silent, load_student, read_config, train
+from codistill.training import load_student, read_config, train
 from codistill.training.evaluate import evaluate_run
 from codistill.training.student import load_group
 
@@ -63,7 +63,7 @@ def test_the_average_is_scored_and_handed_back(averaged, digits, tmp_path):
         assert test["peers"][peer]["nll"] == pytest.approx(nll, rel=1e-5)
 
 
-class ByHand(Silent):
+class ByHand:
     """Follows the weights after every step."""
 
     def __init__(self):

@@ -84,7 +84,10 @@ def test_advice_after_an_interruption_fits_the_command(monkeypatch, capsys):
     monkeypatch.setattr("codistill.cli._run", interrupted)
     for arguments, says in (
         (["train"], "interrupted before the first step; the same command starts again\n"),
-        (["study", "okddip/table2"], "interrupted; the same command continues, and keeps the runs that are done\n"),
+        (
+            ["study", "okddip/table2", "--out", "my runs"],
+            "interrupted; to continue with the runs that are not done: codistill study okddip/table2 --out 'my runs'\n",
+        ),
         (["list", "data"], "interrupted\n"),
     ):
         assert run(*arguments) == 130
@@ -98,7 +101,8 @@ def test_an_interrupted_run_names_the_command_that_continues_it(monkeypatch, cap
     monkeypatch.setattr("codistill.progress.RunProgress.on_epoch", interrupted)
     out = tmp_path / "my run"
     assert run("train", "--method", "ind", *QUICK, "--train-subset", "64", "--out", out) == 130
-    assert capsys.readouterr().err == (f"interrupted; 'codistill resume '{out}'' continues from the last whole epoch\n")
+    said = capsys.readouterr().err
+    assert said == f"interrupted; to continue from the last whole epoch: codistill resume '{out}'\n"
     monkeypatch.undo()
     assert run("resume", out) == 0
 

@@ -12,6 +12,7 @@ from codistill.studies import runner
 SHORT = [
     "--data", "digits", "--train-subset", "60", "--validation", "0.2", "--model", "resnet8_tiny", "--peers", "2",
     "--batch-size", "30", "--epochs", "1", "--optim.lr", "0.05", "--device", "cpu", "--jobs", "1",
+    "--executor", "loop",
 ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import torch
 import probes
 from codistill import methods
 from codistill.execution import EXECUTORS, LoopExecutor, build
-from codistill.training import Silent, resume, train
+from codistill.training import resume, train
 from codistill.training.evaluate import evaluate_run
 
 
@@ -83,7 +83,7 @@ def test_an_evaluation_that_fails_closes_its_executor(config, digits, counting):
 
 
 def test_an_observer_that_fails_leaves_nothing_open(config, digits, counting):
-    class Failing(Silent):
+    class Failing:
         def on_epoch(self, session, record):
             raise ZeroDivisionError
 

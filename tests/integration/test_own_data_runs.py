@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from codistill.cli import main
 from codistill.config import Config, OptimConfig, read_config
 from codistill.rundir import InputRecord, read_record
-from codistill.training import Silent, resume, train
+from codistill.training import resume, train
 from codistill.training.build import build_session
 from codistill.training.checkpoint import latest
 from codistill.training.evaluate import evaluate_run
@@ -138,7 +138,7 @@ class Shaky(Dataset):
         return torch.rand(3, 16, 16) * 0.5 + index % 2 * 0.4, index % 2
 
 
-class Stop(Silent):
+class Stop:
     def on_step(self, session, step, steps):
         if session.epoch == 1 and step == 2:
             raise KeyboardInterrupt

@@ -7,11 +7,11 @@ import torch
 
 from codistill.console import score_table
 from codistill.data import normalise
-from codistill.training import Silent, train
+from codistill.training import train
 from codistill.training.evaluate import evaluate_run
 
 
-class Keep(Silent):
+class Keep:
     """The last session, and the gate's running means after every epoch's last step and after its validation."""
 
     def __init__(self):

@@ -11,12 +11,12 @@ from PIL import Image
 from torch.utils.data import TensorDataset
 
 from codistill.data import normalise
-from codistill.training import Config, OptimConfig, Silent, load_student, read_config, resume, train
+from codistill.training import Config, OptimConfig, load_student, read_config, resume, train
 from codistill.training.evaluate import evaluate_run
 from refusals import refusal
 
 
-class StopAfter(Silent):
+class StopAfter:
     def __init__(self, epochs):
         self.epochs = epochs
 

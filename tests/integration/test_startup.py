@@ -29,6 +29,8 @@ def started(*arguments):
     [
         (["--help"], 0, "Train networks that teach each other."),
         (["train", "--help"], 0, "--batch-size"),
+        (["predict", "--help"], 0, "STUDENT"),
+        (["evaluate", "--help"], 0, "--data-dir"),
         (["study", "--help"], 0, "--unclear-epochs"),
         (["list", "models"], 0, "resnet32"),
         (["list", "models", "--json"], 0, "resnet32"),

@@ -3,10 +3,11 @@
 import dataclasses
 import io
 import json
+import multiprocessing
 import subprocess
 import sys
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 
 import pytest
@@ -15,7 +16,7 @@ from rich.console import Console
 from codistill.config import write_config
 from codistill.studies import run_all, runner
 from codistill.studies.run_list import PlannedRun
-from codistill.training import Config, OptimConfig, Silent, train
+from codistill.training import Config, OptimConfig, train
 
 BASE = Config(
     method="baseline",
@@ -117,7 +118,22 @@ class Killing:
         pass
 
 
-class Stop(Silent):
+def test_an_interruption_of_the_first_process_alone_ends_the_others(tmp_path, monkeypatch):
+    def interrupted(running, timeout, **keywords):
+        if keywords and (tmp_path / "long" / "metrics.jsonl").exists():
+            raise KeyboardInterrupt
+        return wait(running, timeout=min(timeout, 0.5), **keywords)
+
+    monkeypatch.setattr(runner, "wait", interrupted)
+    monkeypatch.setattr(runner, "GRACE", 0.5)
+    long = dataclasses.replace(BASE, method="ind", peers=2, epochs=400, out=tmp_path / "long")
+    with pytest.raises(KeyboardInterrupt):
+        run_all([long], 1, Console(quiet=True))
+    assert not (tmp_path / "long" / "summary.json").exists()
+    assert not multiprocessing.active_children()
+
+
+class Stop:
     """Interrupts a run in its second epoch."""
 
     def on_step(self, session, step, steps):

@@ -11,7 +11,7 @@ from torch.utils.data import TensorDataset
 from codistill.config import default_label
 from codistill.data import AugmentPolicy, Dataset, LazyImages
 from codistill.errors import UserError
-from codistill.training import Config, OptimConfig, Silent, apply_settings, resume, train
+from codistill.training import Config, OptimConfig, apply_settings, resume, train
 from codistill.training.batches import training_batches
 from codistill.training.build import build_session
 from codistill.training.check import check_config
@@ -19,7 +19,7 @@ from codistill.training.checkpoint import latest
 from codistill.training.evaluate import evaluate_run
 
 
-class Stop(Silent):
+class Stop:
     def on_step(self, session, step, steps):
         if session.epoch == 1 and step == 2:
             raise KeyboardInterrupt

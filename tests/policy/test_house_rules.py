@@ -10,11 +10,14 @@ SOURCE = Path(__file__).parents[2] / "src" / "codistill"
 FILES = sorted(SOURCE.rglob("*.py"))
 BENCHMARKS = sorted((SOURCE.parents[1] / "benchmarks").rglob("*.py"))
 # Any part may import these.
-BASE = {"errors", "lazy", "meaning"}
+BASE = {"errors", "lazy", "meaning", "printable", "trusted"}
 LAYERS = {
     "errors": set(),
     "lazy": set(),
     "meaning": set(),
+    "trusted": set(),
+    "printable": set(),
+    "terminal": set(),
     "modelfacts": set(),
     "needs": set(),
     "outputs": set(),
@@ -28,28 +31,39 @@ LAYERS = {
     "tracing": set(),
     "peers": {"needs", "types", "models", "modelfacts", "tracing"},
     "execution": {"needs", "types", "peers", "methods", "userfile", "tracing"},
-    "data": set(),
+    "joint": {"execution", "losses", "methods", "peers", "tracing", "types"},
+    "prepare": set(),
+    "data": {"prepare"},
     "rundir": set(),
     "config": {"data", "execution", "convert", "rundir"},
     "training": {
         *("config", "needs", "types", "execution", "methods", "peers", "models", "data", "convert", "tracing"),
         *("rundir", "userfile"),
     },
-    "export": {"config", "training", "models", "peers", "rundir"},
+    "export": {"config", "data", "methods", "models", "peers", "prepare", "rundir", "training"},
     "reports": {"config", "rundir"},
-    "console": {"rundir", "training"},
-    "progress": {"config", "console", "data", "training", "rundir"},
-    "studies": {"config", "tracing", "training", "reports", "export", "console", "models", "peers", "data", "rundir"},
+    "students": {
+        *("config", "console", "data", "execution", "methods", "models", "prepare", "reports", "rundir", "terminal"),
+        "training",
+    },
+    "console": {"rundir", "terminal", "tracing", "training"},
+    "progress": {"config", "console", "data", "terminal", "training", "rundir"},
+    "studies": {
+        *("config", "tracing", "training", "reports", "export", "console", "models", "peers", "data", "rundir"),
+        "terminal",
+    },
     "compare": {
-        *("config", "console", "data", "methods", "reports", "rundir", "studies", "tracing", "training"),
+        *("config", "console", "data", "methods", "reports", "rundir", "studies", "terminal", "tracing", "training"),
     },
     "option_groups": {"config"},
-    "commands": {"option_groups", "config", "training", "studies", "compare"},
+    "commands": {"option_groups", "config", "export", "training", "students", "studies", "compare"},
     "cli": {
         "compare",
         *("config", "commands", "console", "progress", "modelfacts", "training", "reports", "export", "data"),
         "methods",
+        "students",
         "studies",
+        "terminal",
     },
 }
 """Part of the package -> the parts that it may import."""
@@ -145,6 +159,23 @@ def test_no_pickle_is_loaded_with_code_execution():
     for path in FILES:
         for call in re.findall(r"torch\.load\([^)]*\)", path.read_text(encoding="utf-8")):
             assert "weights_only=True" in call, path
+
+
+ONE_PLACE = {
+    # prepare.py is copied next to exported weights, and snippets.py writes code for other programs.
+    r"\bImage\.open\(": {"prepare.py", "export/snippets.py"},
+    r"\byaml\.(safe_|full_|unsafe_)?load(_all)?\(": {"rundir/yaml_text.py"},
+    r"\brich\.console( import .*\bConsole\b|\.Console\b)": {"terminal.py"},
+    r"\bfrom rich\.markup\b|\bmarkup=True|Text\.from_markup": set(),
+    r"\bpickle\.loads?\(|\bUnpickler\(|allow_pickle=True": {"data/items.py", "execution/sharing.py"},
+}
+"""What reads or shows what others wrote -> the files that do it, with their limits."""
+
+
+@pytest.mark.parametrize("pattern", ONE_PLACE)
+def test_what_others_wrote_is_opened_and_shown_in_one_place(pattern):
+    found = {p.relative_to(SOURCE).as_posix() for p in FILES if re.search(pattern, p.read_text(encoding="utf-8"))}
+    assert found == ONE_PLACE[pattern]
 
 
 def test_open_ends_have_no_place_in_the_source():

@@ -102,7 +102,7 @@ def test_function_of_a_file_builds_the_network_from_the_generator(tmp_path):
         ("nothing", "returned int: it must return an nn.Module"),
         ("net", r"is not a function: write function\(num_classes, in_channels\)"),
         ("frozen", "has no parameter to train: keep requires_grad=True for those that should learn"),
-        ("broken", r"nets.py:broken' failed \(TypeError, line 18: .*'biass'\)"),
+        ("broken", r"nets.py:broken' failed \(TypeError, line 18: .*'biass'.*\)"),
     ],
 )
 def test_a_file_that_does_not_give_a_network_is_refused(tmp_path, function, message):

@@ -1,6 +1,7 @@
 """Every field of `PeerOutputs` is treated alike; a field that is new here has to be described below."""
 
 import dataclasses
+import inspect
 
 import pytest
 import torch
@@ -69,8 +70,9 @@ def test_every_field_is_described_here_and_in_the_class():
     assert {f.name: (f.metadata["peers"], f.metadata["batch"], f.metadata["gradient"]) for f in _fields()} == {
         name: described[:3] for name, described in FIELDS.items()
     }
-    text = PeerOutputs.__doc__
-    assert not [name for name in FIELDS if f"        {name}: " not in text]
+    # Python 3.13 takes the indentation off by itself.
+    text = inspect.cleandoc(PeerOutputs.__doc__)
+    assert not [name for name in FIELDS if f"    {name}: " not in text]
 
 
 def _fields():

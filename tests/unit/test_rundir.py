@@ -22,16 +22,17 @@ from codistill.rundir import (
     Bins,
     Epoch,
     InputRecord,
+    Preparation,
     Record,
     RecordError,
     Summary,
     append_epoch,
-    epoch_folder,
     keep_epochs,
     last_epoch,
     read_epochs,
     read_json,
     read_record,
+    step_folder,
     write_json,
     write_whole,
 )
@@ -62,6 +63,10 @@ def random_record(kind: type[Record], draw: random.Random) -> Record:
     values |= {name: value for name, value in fixed.items() if name in values}
     if kind is Bins:
         values = {name: tuple(values[name][0] for _ in range(4)) for name in values}
+    if kind is Preparation:
+        values |= {"channels": 1, "resize": draw.choice(["cover", "squash", "none"]), "interpolation": "bilinear"}
+        values |= {name: values[name][:1] for name in ("mean", "std")}
+        values |= {name: draw.randint(1, 4096) for name in ("height", "width")}
     return kind(**values)
 
 
@@ -164,14 +169,15 @@ def test_epochs_are_appended_cut_and_read_again(tmp_path: Path) -> None:
 
 
 def test_the_folder_of_an_epoch_has_four_digits() -> None:
-    assert (epoch_folder(12), epoch_folder(12345)) == ("epoch_0012", "epoch_12345")
+    assert (step_folder(12), step_folder(12345)) == ("epoch_0012", "epoch_12345")
+    assert step_folder(12, 340) == "epoch_0012_step_000340"
 
 
 def test_a_record_is_written_whole_and_read_by_its_kind(tmp_path: Path) -> None:
     record = InputRecord.from_json(INPUT)
     write_json(tmp_path / "input.json", record.to_json())
     assert read_record(tmp_path / "input.json", InputRecord) == record
-    assert read_json(tmp_path / "input.json") == INPUT | {"data": None, "images": None}
+    assert read_json(tmp_path / "input.json") == INPUT | {"data": None, "images": None, "preparation": None}
     assert [path.name for path in tmp_path.iterdir()] == ["input.json"]
 
 
@@ -217,4 +223,5 @@ def test_no_record_waits_for_torch() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             name = node.module or "" if isinstance(node, ast.ImportFrom) else ""
             assert not name.startswith(("torch", "numpy")), path
-            assert not name.startswith("codistill.") or name.startswith(("codistill.rundir", "codistill.errors")), path
+            allowed = ("codistill.rundir", "codistill.errors", "codistill.printable")
+            assert not name.startswith("codistill.") or name.startswith(allowed), path

@@ -15,6 +15,7 @@ from codistill.meaning import without
 from codistill.reports.settings import flatten
 from codistill.rundir import read_json
 from codistill.training.check import LAST_SEED, check_config, resolve_device
+from codistill.training.loggers import with_loggers
 
 __all__ = [
     "RECORD", "RUNS", "TUNING", "check_variants", "comparison_folder", "jobs_of", "placed", "refuse_other", "seeds_of",
@@ -115,6 +116,8 @@ def check_variants(variants: Sequence[Variant]) -> None:
             raise UserError(f"{other!r} and {variant.name!r} would share a folder: leave one of them out.")
         try:
             check_config(variant.config)
+            # Here, and not first in the processes that train.
+            with_loggers(variant.config.logger, ())
         except UserError as error:
             raise UserError(f"{variant.name}: {error}") from error
 

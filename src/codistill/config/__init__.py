@@ -12,6 +12,7 @@ from codistill.lazy import import_on_use
 if TYPE_CHECKING:
     from codistill.config.file import (
         apply_settings,
+        code_names,
         config_digest,
         config_from_dict,
         config_to_dict,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from codistill.config.naming import default_label, default_out
     from codistill.config.optim import OptimConfig
     from codistill.config.recipes import RECIPES, check_recipe, describe_recipe, recipe_config
-    from codistill.config.settings import NOTHING, REPEATS, ROUNDING, Config, filled
+    from codistill.config.settings import NOTHING, REPEATS, ROUNDING, Config, Logger, filled
 
 __all__ = [
     "NOTHING",
@@ -30,9 +31,11 @@ __all__ = [
     "REPEATS",
     "ROUNDING",
     "Config",
+    "Logger",
     "OptimConfig",
     "apply_settings",
     "check_recipe",
+    "code_names",
     "config_digest",
     "config_from_dict",
     "config_to_dict",
@@ -49,10 +52,12 @@ __all__ = [
 import_on_use(
     __name__,
     {
-        "file": "apply_settings config_digest config_from_dict config_to_dict identity read_config write_config",
+        "file": (
+            "apply_settings code_names config_digest config_from_dict config_to_dict identity read_config write_config"
+        ),
         "naming": "default_label default_out",
         "optim": "OptimConfig",
         "recipes": "RECIPES check_recipe describe_recipe recipe_config",
-        "settings": "NOTHING REPEATS ROUNDING Config filled",
+        "settings": "NOTHING REPEATS ROUNDING Config Logger filled",
     },
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from codistill.config.naming import default_label
 from codistill.config.recipes import merged
 from codistill.config.settings import NOTHING, Config
 from codistill.convert import build_dataclass
-from codistill.errors import UserError, one_line, unknown
+from codistill.errors import UserError, unknown
 from codistill.meaning import without
-from codistill.rundir import FORMAT
+from codistill.rundir import FORMAT, YamlError, parse_yaml, read_yaml, write_whole
+from codistill.trusted import found_in_file
 
 __all__ = [
     "apply_settings",
+    "code_names",
     "config_digest",
     "config_from_dict",
     "config_to_dict",
@@ -60,6 +63,13 @@ def config_from_dict(data: Mapping[str, Any]) -> Config:
     return build_dataclass(Config, data)
 
 
+def code_names(config: Config) -> tuple[str, ...]:
+    """Return the settings that may name code, as path/to/file.py:Name; from Python, they may still hold anything."""
+    several = (config.model, config.teachers, config.init)
+    values = [config.method, config.optim.name, *(v for one in several if isinstance(one, list | tuple) for v in one)]
+    return tuple(value for value in values if isinstance(value, str))
+
+
 def config_digest(config: Config) -> str:
     """Return the SHA-256 of `identity`."""
     return hashlib.sha256(identity(config).encode()).hexdigest()
@@ -74,9 +84,9 @@ def identity(config: Config) -> str:
 
 
 def write_config(config: Config, path: Path) -> None:
-    """Write config.yaml."""
+    """Write config.yaml, whole or not at all."""
     text = yaml.safe_dump({"version": FORMAT, **config_to_dict(config)}, sort_keys=False, allow_unicode=True)
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text)
 
 
 def read_config(path: Path | str, recipe: str | None = None) -> Config:
@@ -92,9 +102,9 @@ def read_config(path: Path | str, recipe: str | None = None) -> Config:
     if not path.is_file():
         raise UserError(f"no configuration at {path}: give the path of a config.yaml.")
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {one_line(error)}") from error
+        data = read_yaml(path)
+    except YamlError as error:
+        raise UserError(f"{path} cannot be read as YAML ({error}): give a config.yaml that codistill wrote.") from error
     if not isinstance(data, dict):
         raise UserError(f"{path} holds no settings: it must be a mapping such as 'method: okddip'.")
     version = data.pop("version", FORMAT)
@@ -104,6 +114,7 @@ def read_config(path: Path | str, recipe: str | None = None) -> Config:
         )
     recipe = recipe or data.get("recipe")
     config = config_from_dict(data if recipe is None else merged(recipe, data))
+    found_in_file(code_names(config))
     return dataclasses.replace(config, label=None) if config.label == default_label(config) else config
 
 
@@ -126,9 +137,10 @@ def apply_settings(config: Config, settings: Sequence[str]) -> Config:
         if keys[-1] not in place and tuple(keys[:-1]) not in OPEN:
             raise unknown("setting", name, _names(data))
         try:
-            place[keys[-1]] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UserError(f"--set {setting!r}: {text!r} is not a YAML value.") from error
+            place[keys[-1]] = parse_yaml(text)
+        except YamlError as error:
+            shown = textwrap.shorten(repr(setting), 80, placeholder=" ...")
+            raise UserError(f"--set {shown}: this is not a YAML value ({error}).") from error
     return config_from_dict(data)
 
 

@@ -13,14 +13,18 @@ from typing import Any, Literal, TypeVar
 
 from codistill.config.learning import LearningOptions
 from codistill.config.optim import OptimConfig
+from codistill.config.saving import SavingOptions
 from codistill.data.options import DataOptions
 from codistill.data.policy import AugmentPolicy
 from codistill.execution.options import ExecutionOptions
 from codistill.meaning import names_of, setting
 
-__all__ = ["NOTHING", "REPEATS", "ROUNDING", "Config", "Experiment", "filled"]
+__all__ = ["NOTHING", "REPEATS", "ROUNDING", "Config", "Experiment", "Logger", "filled"]
 
 T = TypeVar("T")
+
+Logger = Literal["tensorboard", "wandb"]
+"""What can show the curves of a run."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +75,16 @@ class Experiment:
 
 
 @dataclass(frozen=True)
-class Config(ExecutionOptions, DataOptions, LearningOptions, Experiment):
+class Config(ExecutionOptions, DataOptions, LearningOptions, SavingOptions, Experiment):
     """One training run."""
 
     out: Path | None = setting(None, "nothing")
     """Run directory; runs/DATA-MODEL-METHOD-seedN if left out."""
     recipe: Literal["scratch", "finetune", "okddip", "kdcl"] | None = setting(None, "nothing")
     """Start from the settings of a recipe (docs/training.md), which all others given override."""
+    logger: tuple[Logger, ...] = setting((), "nothing")
+    """Write curves for TensorBoard (to extra/tensorboard in the run directory) or to Weights & Biases, or to both; each
+    needs its package (docs/observers.md)."""
     label: str | None = setting(None, "nothing")
     """Name of this variant in tables and reports; made from method, group, icl and augment.policies if left out."""
     optim: OptimConfig = setting(make=OptimConfig)
@@ -89,7 +96,7 @@ class Config(ExecutionOptions, DataOptions, LearningOptions, Experiment):
 
     def __post_init__(self) -> None:
         # From Python, people write a single name, and a plain string for a path.
-        for name in ("model", "init", "teachers"):
+        for name in ("model", "init", "teachers", "logger"):
             if isinstance(getattr(self, name), str | Path):
                 object.__setattr__(self, name, (str(getattr(self, name)),))
         for name in ("data_dir", "validation_dir", "out"):

@@ -9,32 +9,51 @@ This is the one schema of format 1, for what trains and for what reads. Nothing 
 
 from __future__ import annotations
 
+from codistill.rundir.durable import (
+    append_line,
+    make_folder,
+    publish_folder,
+    remove,
+    sync_folder,
+    write_bytes,
+    write_whole,
+)
 from codistill.rundir.epoch import Epoch, TrainingMeans
 from codistill.rundir.evaluation import FIGURES, Bins, Diversity, Evaluation, Score
-from codistill.rundir.files import read_json, read_record, write_json, write_whole
+from codistill.rundir.files import parse_record, read_json, read_record, write_json
 from codistill.rundir.input import DataRecord, DuplicatesRecord, ImagesRecord, InputRecord
+from codistill.rundir.lock import lock_run
+from codistill.rundir.manifest import Checksum, Manifest, checksum
 from codistill.rundir.metrics import append_epoch, keep_epochs, last_epoch, read_epochs
 from codistill.rundir.mistakes import Mistake, Mistakes
+from codistill.rundir.moves import Move, Moves, read_moves, write_moves
 from codistill.rundir.names import (
     CHECKPOINTS,
     CONFIG,
+    EXTRA,
     FORMAT,
     INPUT,
+    LOCK,
     LOG,
+    MANIFEST,
     METRICS,
     MISTAKES,
+    MOVES,
     OWN_DATA,
     OWN_NETWORK,
+    REPLACED,
     REPORT,
     RUN_FILES,
     SELECTED,
     STATE,
     SUMMARY,
     WEIGHTS,
-    epoch_folder,
+    step_folder,
 )
+from codistill.rundir.preparation import Preparation
 from codistill.rundir.record import Record, RecordError
 from codistill.rundir.run import Run, is_complete, is_run, read_run
+from codistill.rundir.student import ENTRY, STUDENT, CheckRecord, FileRecord, StudentRecord
 from codistill.rundir.summary import (
     Concern,
     ExecutorUsed,
@@ -48,25 +67,35 @@ from codistill.rundir.summary import (
     Summary,
     TrialRecord,
 )
+from codistill.rundir.yaml_text import YamlError, parse_yaml, read_yaml
 
 __all__ = [
     "CHECKPOINTS",
     "CONFIG",
+    "ENTRY",
+    "EXTRA",
     "FIGURES",
     "FORMAT",
     "INPUT",
+    "LOCK",
     "LOG",
+    "MANIFEST",
     "METRICS",
     "MISTAKES",
+    "MOVES",
     "OWN_DATA",
     "OWN_NETWORK",
+    "REPLACED",
     "REPORT",
     "RUN_FILES",
     "SELECTED",
     "STATE",
+    "STUDENT",
     "SUMMARY",
     "WEIGHTS",
     "Bins",
+    "CheckRecord",
+    "Checksum",
     "Concern",
     "DataRecord",
     "Diversity",
@@ -74,34 +103,54 @@ __all__ = [
     "Epoch",
     "Evaluation",
     "ExecutorUsed",
+    "FileRecord",
     "ImageCounts",
     "ImagesRecord",
     "InputRecord",
     "Leader",
     "Machine",
+    "Manifest",
     "Mistake",
     "Mistakes",
+    "Move",
+    "Moves",
     "MultiplyAccumulates",
     "Outcome",
     "Parameters",
+    "Preparation",
     "Record",
     "RecordError",
     "Run",
     "Score",
     "Seconds",
+    "StudentRecord",
     "Summary",
     "TrainingMeans",
     "TrialRecord",
+    "YamlError",
     "append_epoch",
-    "epoch_folder",
+    "append_line",
+    "checksum",
     "is_complete",
     "is_run",
     "keep_epochs",
     "last_epoch",
+    "lock_run",
+    "make_folder",
+    "parse_record",
+    "parse_yaml",
+    "publish_folder",
     "read_epochs",
     "read_json",
+    "read_moves",
     "read_record",
     "read_run",
+    "read_yaml",
+    "remove",
+    "step_folder",
+    "sync_folder",
+    "write_bytes",
     "write_json",
+    "write_moves",
     "write_whole",
 ]

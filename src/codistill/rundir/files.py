@@ -1,37 +1,26 @@
-"""Files that are written whole or not at all, and JSON files that name their format version."""
+"""JSON files that name their format version."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from codistill.errors import UserError
+from codistill.printable import json_text
+from codistill.rundir.durable import write_whole
 from codistill.rundir.names import FORMAT
 from codistill.rundir.record import Record, RecordError
 
-__all__ = ["check_version", "damaged", "parse", "parse_record", "read_json", "read_record", "write_json", "write_whole"]
+__all__ = ["check_version", "damaged", "parse", "parse_record", "read_json", "read_record", "write_json"]
 
 R = TypeVar("R", bound=Record)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write `text` so that at every moment `path` has either its earlier content or all of the new one."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """Write a record, which names its version, as an indented JSON file."""
-    write_whole(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    write_whole(path, json_text(record) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -57,6 +46,8 @@ def parse(place: str, path: Path, text: bytes) -> dict[str, Any]:
     """Return the JSON record in `text`; UserError if it is none, or is of a newer format."""
     try:
         record = json.loads(text)
+    except RecursionError as error:
+        raise damaged(place, "it is nested too deeply") from error
     except ValueError as error:
         raise damaged(place, str(error)) from error
     if not isinstance(record, dict):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
+from codistill.rundir.durable import append_line, write_whole
 from codistill.rundir.epoch import Epoch
-from codistill.rundir.files import parse_record, write_whole
+from codistill.rundir.files import parse_record
 from codistill.rundir.names import METRICS
 
 __all__ = ["append_epoch", "keep_epochs", "last_epoch", "read_epochs"]
@@ -15,10 +15,7 @@ __all__ = ["append_epoch", "keep_epochs", "last_epoch", "read_epochs"]
 
 def append_epoch(run_dir: Path, epoch: Epoch) -> None:
     """Append one line, and make sure that it is on disk."""
-    with (run_dir / METRICS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(epoch.to_json()) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    append_line(run_dir / METRICS, json.dumps(epoch.to_json()))
 
 
 def keep_epochs(run_dir: Path, epochs: int) -> None:

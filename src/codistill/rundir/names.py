@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 __all__ = [
-    "CHECKPOINTS", "CONFIG", "FORMAT", "INPUT", "LOG", "METRICS", "MISTAKES", "OWN_DATA", "OWN_NETWORK", "REPORT",
-    "RUN_FILES", "SELECTED", "STATE", "SUMMARY", "WEIGHTS", "epoch_folder",
+    "CHECKPOINTS", "CONFIG", "EXTRA", "FORMAT", "INPUT", "LOCK", "LOG", "MANIFEST", "METRICS", "MISTAKES", "MOVES",
+    "OWN_DATA", "OWN_NETWORK", "REPLACED", "REPORT", "RUN_FILES", "SELECTED", "STATE", "SUMMARY", "WEIGHTS",
+    "step_folder",
 ]  # fmt: skip
 
 FORMAT = 1
 """The format version that every file names. A reader refuses a newer one."""
 
 CONFIG, INPUT, METRICS, SUMMARY = "config.yaml", "input.json", "metrics.jsonl", "summary.json"
-REPORT, LOG, MISTAKES = "report.html", "log.txt", "mistakes.json"
-CHECKPOINTS, SELECTED = "checkpoints", "selected"
-WEIGHTS, STATE = "weights.safetensors", "state.pt"
+REPORT, LOG, MISTAKES, MOVES = "report.html", "log.txt", "mistakes.json", "moves.json"
+CHECKPOINTS, SELECTED, EXTRA = "checkpoints", "selected", "extra"
+WEIGHTS, STATE, MANIFEST = "weights.safetensors", "state.pt", "manifest.json"
+LOCK, REPLACED = ".lock", ".replaced"
 
-RUN_FILES = (CONFIG, INPUT, METRICS, MISTAKES, SUMMARY, REPORT, CHECKPOINTS)
+RUN_FILES = (CONFIG, INPUT, METRICS, MISTAKES, MOVES, SUMMARY, REPORT, CHECKPOINTS, EXTRA)
 """Everything that a run itself writes into its directory; LOG is written by the runner of studies."""
 
 OWN_DATA = "own"
@@ -25,6 +27,6 @@ OWN_NETWORK = "own"
 """The name of a network that a run got from Python."""
 
 
-def epoch_folder(epoch: int) -> str:
-    """Return the name of an epoch's folder below `checkpoints`, such as "epoch_0012"."""
-    return f"epoch_{epoch:04d}"
+def step_folder(epoch: int, step: int = 0) -> str:
+    """Return the name of a folder below `checkpoints`: "epoch_0012", or "epoch_0012_step_000340" in the epoch after."""
+    return f"epoch_{epoch:04d}" + (f"_step_{step:06d}" if step else "")

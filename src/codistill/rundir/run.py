@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from codistill.errors import UserError, one_line
+from codistill.errors import UserError
 from codistill.rundir.epoch import Epoch
 from codistill.rundir.files import check_version, damaged, read_record
 from codistill.rundir.input import InputRecord
@@ -17,6 +15,7 @@ from codistill.rundir.metrics import read_epochs
 from codistill.rundir.mistakes import Mistake, Mistakes
 from codistill.rundir.names import CONFIG, FORMAT, INPUT, METRICS, MISTAKES, OWN_DATA, SUMMARY
 from codistill.rundir.summary import Summary
+from codistill.rundir.yaml_text import YamlError, read_yaml
 
 __all__ = ["Run", "is_complete", "is_run", "read_run"]
 
@@ -138,9 +137,9 @@ def read_run(run_dir: Path) -> Run:
 def _read_config(path: Path) -> Mapping[str, Any]:
     """Read the settings as they stand there: a report needs no more, and reads those of other versions too."""
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise damaged(str(path), one_line(error)) from error
+        config = read_yaml(path)
+    except YamlError as error:
+        raise damaged(str(path), str(error)) from error
     if not isinstance(config, dict):
         raise damaged(str(path), "no settings in it")
     check_version(path, config.get("version", FORMAT))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from codistill.rundir.evaluation import Evaluation
+from codistill.rundir.moves import Move
 from codistill.rundir.names import FORMAT
 from codistill.rundir.record import Record, RecordError
 
@@ -119,7 +120,8 @@ class Summary(Record):
     """summary.json; its entries are those of docs/run-directory.md, in the same order.
 
     `headline` says whose score of the last epoch stands for the run in tables: "leader", or "mean" of the students;
-    `figure`, by which figure of it epoch and leader were chosen. `stopped_early`: the run ended before its `epochs`.
+    `figure`, by which figure of it epoch and leader were chosen. `stopped_early`: the run ended before its `epochs`;
+    `stop_reason` says why. `machine` is that of the last epoch; `moves` says where it was before.
     """
 
     version: int = FORMAT
@@ -138,6 +140,7 @@ class Summary(Record):
     figure: str = "error"
     epochs: int
     stopped_early: bool = False
+    stop_reason: str | None = None
     last: Outcome
     selected: Outcome
     concerns: tuple[Concern, ...] = ()
@@ -150,6 +153,7 @@ class Summary(Record):
     seeds: Mapping[str, int]
     versions: Mapping[str, str]
     machine: Machine
+    moves: tuple[Move, ...] = ()
     config_sha256: str
 
     def __post_init__(self) -> None:

@@ -12,23 +12,28 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from rich.console import Console
 from rich.live import Live
 
 from codistill.reports.settings import SAME_EXPERIMENT, flatten
 from codistill.rundir import CONFIG, LOG, is_complete
 from codistill.studies.progress import StudyProgress
 from codistill.studies.run_list import PlannedRun
+from codistill.terminal import Console
 from codistill.training import Config, config_to_dict, read_config, resume, train
-from codistill.training.check import check_config
+from codistill.training.check import check_config, is_here
 from codistill.training.checkpoint import latest
+from codistill.training.paths import with_absolute_paths
 
 __all__ = ["EndedRun", "run_all", "same_run"]
 
 POLL = 0.5
 """Seconds between two updates of the display."""
+
+GRACE = 10.0
+"""Seconds for workers to end by themselves after an interruption."""
 
 DEATHS = 2
 """How often the process of a run may be killed (by the system, for its memory) before the run has failed."""
@@ -98,7 +103,7 @@ class _Runner:
 
     def run(self, on_end: Callable[[], None] | None = None) -> list[EndedRun]:
         """Train all runs."""
-        told = 0
+        told, others = 0, set(multiprocessing.active_children())
         try:
             with Live(console=self.console, auto_refresh=False, transient=True) as live:
                 while self.waiting or self.running:
@@ -110,10 +115,19 @@ class _Runner:
                     for future in done:
                         self._end(future)
                     live.update(self.progress.table(), refresh=self.console.is_terminal)
+        except BaseException:
+            self._stop(set(multiprocessing.active_children()) - others)
+            raise
         finally:
             for worker in self.workers:
                 worker.pool.shutdown(cancel_futures=True)
         return [self.ended[index] for index in range(len(self.runs))]
+
+    def _stop(self, processes: set[BaseProcess]) -> None:
+        """End the workers, whose runs can go on later. Ctrl-C reaches them too; a signal to this process does not."""
+        wait(self.running, timeout=GRACE)
+        for process in processes:
+            process.terminate()
 
     def _submit(self) -> None:
         """Start runs whose teachers are finished while a worker is free; drop those whose teacher failed."""
@@ -160,7 +174,7 @@ class _Runner:
             log.write_text(ended.error, encoding="utf-8")
         else:
             log.unlink(missing_ok=True)
-        self.console.print(self.progress.finished(index, ended.error, ended.kept), highlight=False, soft_wrap=True)
+        self.console.print(self.progress.finished(index, ended.error, ended.kept), soft_wrap=True)
 
     def _out(self, index: int) -> Path:
         out = self.runs[index].config.out
@@ -190,9 +204,9 @@ def _train_or_resume(config: Config, device: str | None) -> EndedRun:
     out, started = config.out, time.perf_counter()
     try:
         begun = (out / CONFIG).is_file() and latest(out) is not None
-        if begun and same_run(read_config(out / CONFIG), config):
+        if begun and same_run(found := read_config(out / CONFIG), config):
             kept = is_complete(out)
-            resume(out)
+            resume(out, device=None if is_here(found.device) else device or config.device)
             return EndedRun(out, kept=kept)
         train(dataclasses.replace(config, device=device) if device else config, overwrite=True)
         return EndedRun(out)
@@ -203,7 +217,7 @@ def _train_or_resume(config: Config, device: str | None) -> EndedRun:
 
 def same_run(found: Config, wanted: Config) -> bool:
     """Whether a run directory has the wanted experiment and seed, on whichever device and executor."""
-    wanted = check_config(wanted)
+    found, wanted = with_absolute_paths(found), with_absolute_paths(check_config(wanted))
     before, now = _experiment(found), _experiment(wanted)
     # What is left out takes its value from the data set, or from the device.
     left_open = [name for name, text in now.items() if text in ("null", "auto")]

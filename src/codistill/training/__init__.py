@@ -16,8 +16,8 @@ if TYPE_CHECKING:
         read_config,
         write_config,
     )
-    from codistill.training.loggers import Silent
-    from codistill.training.loop import Observer
+    from codistill.training.loggers import TensorBoard, WandB
+    from codistill.training.observers import Observer
     from codistill.training.run import RunResult, resume, train
     from codistill.training.student import load_group, load_student
 
@@ -26,7 +26,8 @@ __all__ = [
     "Observer",
     "OptimConfig",
     "RunResult",
-    "Silent",
+    "TensorBoard",
+    "WandB",
     "apply_settings",
     "config_from_dict",
     "config_to_dict",
@@ -44,8 +45,8 @@ import_on_use(
         "codistill.config": (
             "Config OptimConfig apply_settings config_from_dict config_to_dict read_config write_config"
         ),
-        "loggers": "Silent",
-        "loop": "Observer",
+        "loggers": "TensorBoard WandB",
+        "observers": "Observer",
         "run": "RunResult resume train",
         "student": "load_group load_student",
     },

@@ -35,12 +35,19 @@ class Batch:
 
 
 def training_batches(session: Session) -> Iterator[Batch]:
-    """Yield one epoch in its random order; draws from the generators "order" and "augmentation".
+    """Yield one epoch in its random order, or what is left of it; draws from the generators "order" and "augmentation".
 
     The views of a batch are overwritten by the next one.
     """
     s, dataset, policy = session, session.dataset, session.config.augment
     generator = s.generators["augmentation"]
+    state = generator.get_state()
+    if s.step:
+        # The order is drawn again as it was when the epoch began.
+        for name, start in s.epoch_start.items():
+            s.generators[name].set_state(start)
+    else:
+        s.epoch_start = {name: s.generators[name].get_state() for name in ("order", "augmentation")}
     steps = data.training_views(
         s.images("train"),
         _order(s, s.generators["order"]),
@@ -51,6 +58,8 @@ def training_batches(session: Session) -> Iterator[Batch]:
         generator=generator,
         workers=s.workers,
         device=s.device,
+        go_on=(s.step, state) if s.step else None,
+        timeout=s.config.worker_timeout,
     )
     for views, classes_B in steps:
         classes_B = classes_B.to(s.device, non_blocking=True)
@@ -65,6 +74,7 @@ def plain_batches(session: Session, generator: torch.Generator, most: int) -> It
     steps = data.training_views(
         s.images("train"), _order(s, generator)[:most], policy, s.dataset.mean, s.dataset.std,
         views=1, generator=generator, workers=s.workers, device=s.device,
+        timeout=s.config.worker_timeout,
     )  # fmt: skip
     for (view,), _ in steps:
         yield view
@@ -99,5 +109,6 @@ def evaluation_images(session: Session, images: Images) -> Iterator[tuple[Tensor
     """Yield all images in order, normalised but not distorted, [n, C, H, W], and their labels, on the run's device."""
     mean, std, device = session.dataset.mean, session.dataset.std, session.device
     size = evaluation_batch(images.shape, device)
-    for pixels, labels in data.evaluation_batches(images, size, session.workers, device):
+    timeout = session.config.worker_timeout
+    for pixels, labels in data.evaluation_batches(images, size, session.workers, device, timeout):
         yield data.normalise(pixels, mean, std, device), labels.to(device)

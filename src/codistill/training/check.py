@@ -17,7 +17,7 @@ from codistill.rundir import OWN_DATA, OWN_NETWORK
 from codistill.training.check_updates import check_updates
 from codistill.training.optimizer import check_optimizer
 
-__all__ = ["check_config", "parse_splits", "resolve_device"]
+__all__ = ["check_config", "is_here", "parse_splits", "resolve_device"]
 
 MOST_EPOCHS = 1_000_000
 """Far above what any sensible run uses; beyond it, machines fail without a clear message."""
@@ -92,6 +92,15 @@ def resolve_device(name: str) -> torch.device:
             there += [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         raise UserError(f"device {name!r} is not there: this machine has {', '.join(there)}.") from error
     return device
+
+
+def is_here(name: str) -> bool:
+    """Whether this machine has the device of that name."""
+    try:
+        resolve_device(name)
+    except UserError:
+        return False
+    return True
 
 
 def _refuse_modules(config: Config) -> None:
@@ -189,6 +198,7 @@ def _check_numbers(config: Config) -> None:
         data.check_name(config.data)
     config.check_execution(config.batch_size)
     config.check_learning()
+    config.check_saving()
     check_recipe(config)
     optim.check()
     check_optimizer(optim)

@@ -1,146 +1,222 @@
-"""Checkpoints: weights as safetensors, the rest of the state for a bit-exact resume, written all or nothing."""
+"""Checkpoints as they are read: weights as safetensors, the state for a bit-exact resume, a manifest with checksums.
+
+What is read is checked; where the newest is damaged, the one before serves.
+"""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping
+import io
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from codistill.errors import UserError, one_line
-from codistill.rundir import CHECKPOINTS, SELECTED, STATE, WEIGHTS, epoch_folder
+from codistill.rundir import (
+    CHECKPOINTS,
+    MANIFEST,
+    SELECTED,
+    STATE,
+    SUMMARY,
+    WEIGHTS,
+    Manifest,
+    Summary,
+    is_complete,
+    parse_record,
+    read_record,
+    step_folder,
+)  # fmt: skip
 
-__all__ = [
-    "checkpoint_folder", "latest", "load_state", "load_statistics", "load_weights", "save_checkpoint", "save_selected",
-    "unshared",
-]  # fmt: skip
+__all__ = ["RECALIBRATED", "Checkpoint", "checkpoints", "latest", "read_checkpoint"]
 
 RECALIBRATED = "recalibrated"
 """Before the names of batch-norm statistics that only evaluation uses."""
 
+TRIES = 5
+"""How often a reader begins again because a run in progress has removed what it was reading."""
 
-def save_checkpoint(
-    run_dir: Path,
-    epoch: int,
-    modules: dict[str, nn.Module],
-    state: dict[str, Any],
-    statistics: Mapping[str, Tensor] | None = None,
-) -> None:
-    """Write checkpoints/epoch_NNNN, then remove the older ones; a fault at any moment leaves one complete.
 
-    Args:
-        run_dir: the run directory.
-        epoch: finished epochs.
-        modules: name -> module; the names become prefixes of the weights.
-        state: what else is needed to continue: tensors, numbers, strings, lists and dicts of them.
-        statistics: of batch norms, with which the networks are evaluated, if these are not their own.
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint as it was read, and found whole.
+
+    Attributes:
+        folder: where it was.
+        weights: name -> tensor.
+        state: as in `Snapshot`.
+        manifest: None for runs of versions that wrote none, whose content nothing can check.
+        damaged: why newer ones could not be read, a sentence each.
     """
-    folder = run_dir / CHECKPOINTS / epoch_folder(epoch)
-    partial = _fresh(folder)
-    save_file(_weights(modules, statistics), partial / WEIGHTS)
-    torch.save(state, partial / STATE)
-    _publish(partial, folder)
-    for old in folder.parent.glob("epoch_*"):
-        if old != folder:
-            shutil.rmtree(old)
+
+    folder: Path
+    weights: dict[str, Tensor]
+    state: dict[str, Any] | None
+    manifest: Manifest | None
+    damaged: tuple[str, ...] = ()
+
+    def load_into(self, modules: Mapping[str, nn.Module]) -> None:
+        """Load the weights; UserError where a tensor is missing, left over, or of another shape or type."""
+        path, left = self.folder / WEIGHTS, dict(self.weights)
+        for prefix, module in modules.items():
+            own = {k[len(prefix) + 1 :]: left.pop(k) for k in list(left) if k.startswith(f"{prefix}.")}
+            for name, wanted in module.state_dict().items():
+                if name in own and own[name].dtype != wanted.dtype:
+                    raise UserError(
+                        f"{path} does not fit the run's configuration: {prefix}.{name} is {own[name].dtype}, not "
+                        f"{wanted.dtype}."
+                    )
+            try:
+                module.load_state_dict(own)
+            except RuntimeError as error:
+                raise UserError(f"{path} does not fit the run's configuration: {one_line(error)}") from error
+        others = [name for name in left if not name.startswith(f"{RECALIBRATED}.")]
+        if others:
+            raise UserError(f"{path} does not fit the run's configuration: it holds {others[0]}, which the run lacks.")
+
+    @property
+    def statistics(self) -> dict[str, Tensor] | None:
+        """Batch-norm statistics to evaluate with, by name; None where the networks' own serve."""
+        start = f"{RECALIBRATED}."
+        return {k.removeprefix(start): v for k, v in self.weights.items() if k.startswith(start)} or None
 
 
-def save_selected(
-    run_dir: Path, modules: dict[str, nn.Module], epoch: int, statistics: Mapping[str, Tensor] | None = None
-) -> None:
-    """Write checkpoints/selected, the weights of the epoch with the best validation error so far."""
-    folder = run_dir / CHECKPOINTS / SELECTED
-    partial = _fresh(folder)
-    save_file(_weights(modules, statistics), partial / WEIGHTS, metadata={"epoch": str(epoch)})
-    if folder.exists():
-        shutil.rmtree(folder)
-    _publish(partial, folder)
+def checkpoints(run_dir: Path) -> list[Path]:
+    """The folders of complete checkpoints, newest first."""
+    whole = [f for f in (run_dir / CHECKPOINTS).glob("epoch_*") if _place(f) is not None and (f / STATE).is_file()]
+    return sorted(whole, key=lambda folder: _place(folder) or (0, 0), reverse=True)
 
 
 def latest(run_dir: Path) -> Path | None:
-    """Return the folder of the newest complete checkpoint, or None."""
-    whole = [f for f in (run_dir / CHECKPOINTS).glob("epoch_*") if (f / STATE).is_file()]
-    return max(whole, key=lambda f: int(f.name.partition("_")[2]), default=None)
+    """The folder of the newest complete checkpoint, or None."""
+    return next(iter(checkpoints(run_dir)), None)
 
 
-def checkpoint_folder(run_dir: Path, checkpoint: str) -> Path:
-    """Return the folder of "last" (the newest complete checkpoint) or "selected"; UserError if there is none."""
-    if checkpoint not in ("last", SELECTED):
-        raise UserError(f"checkpoint {checkpoint!r}: choose 'last' or 'selected'.")
-    folder = latest(run_dir) if checkpoint == "last" else run_dir / CHECKPOINTS / SELECTED
-    if folder is None or not folder.is_dir():
-        raise UserError(f"{run_dir} has no {checkpoint} checkpoint: train it first.")
-    return folder
+def read_checkpoint(run_dir: Path, which: str = "last") -> Checkpoint:
+    """Read "last", the newest checkpoint that is whole, or "selected"; no code in the files is run.
 
-
-def load_weights(folder: Path, modules: dict[str, nn.Module]) -> None:
-    """Load a checkpoint's weights into the modules.
+    A damaged one is passed over with a warning, unless the run is finished: then no other has its results. A run that
+    trains meanwhile is no obstacle.
 
     Raises:
-        UserError: there are none, the file is damaged, or they belong to another network.
+        UserError: there is none, or none is whole, or it was written by a newer version.
     """
-    path = folder / WEIGHTS
-    if not path.is_file():
-        raise UserError(
-            f"no weights at {path}: the run has not reached this checkpoint; finish it with 'codistill resume'."
-        )
-    try:
-        weights = load_file(path)
-    except SafetensorError as error:
-        raise UserError(f"{path} is damaged ({error}): resume from a copy, or train the run again.") from error
-    for prefix, module in modules.items():
-        own = {k[len(prefix) + 1 :]: v for k, v in weights.items() if k.startswith(f"{prefix}.")}
+    if which not in ("last", SELECTED):
+        raise UserError(f"checkpoint {which!r}: choose 'last' or 'selected'.")
+    damaged: list[str] = []
+    for attempt in range(TRIES):
+        damaged.clear()
         try:
-            module.load_state_dict(own)
-        except RuntimeError as error:
-            raise UserError(f"{path} does not fit the run's configuration: {one_line(error)}") from error
+            for folder in _candidates(run_dir, which):
+                try:
+                    found = _read(folder, last=which == "last")
+                except _DamagedError as error:
+                    damaged.append(str(error))
+                else:
+                    _refuse_other_epoch(run_dir, which, found)
+                    for reason in damaged:
+                        warnings.warn(f"{reason}: {found.folder.name} is used in its place", stacklevel=2)
+                    return Checkpoint(found.folder, found.weights, found.state, found.manifest, tuple(damaged))
+        except FileNotFoundError:
+            # Removed while it was read, since the run has gone on.
+            if attempt == TRIES - 1:
+                raise
+            continue
+        break
+    remedy = "restore it from a copy, or train the run again with --overwrite"
+    if damaged:
+        raise UserError(f"{run_dir} has no whole {which} checkpoint ({'; '.join(damaged)}): {remedy}.")
+    if is_complete(run_dir):
+        raise UserError(
+            f"{run_dir} is finished, but the {which} checkpoint, to which its results belong, is gone: {remedy}."
+        )
+    raise UserError(
+        f"{run_dir} has no {which} checkpoint: finish the run with 'codistill resume', or start it with 'codistill "
+        "train --overwrite'."
+    )
 
 
-def load_state(folder: Path) -> dict[str, Any]:
-    """Load the `state` that `save_checkpoint` wrote; no code in the file is run."""
+def _refuse_other_epoch(run_dir: Path, which: str, found: Checkpoint) -> None:
+    """UserError where a finished run's results belong to the selected weights of another epoch."""
+    if which != SELECTED or found.manifest is None or not is_complete(run_dir):
+        return
+    epoch = read_record(run_dir / SUMMARY, Summary).selected.epoch
+    if found.manifest.epoch != epoch:
+        raise UserError(
+            f"{found.folder} is of epoch {found.manifest.epoch}, and the results of {run_dir} are of epoch {epoch}: "
+            "restore it from a copy, or train the run again with --overwrite."
+        )
+
+
+class _DamagedError(Exception):
+    """A checkpoint is not what was written."""
+
+
+def _candidates(run_dir: Path, which: str) -> Iterable[Path]:
+    if which == "last" and is_complete(run_dir):
+        epoch = read_record(run_dir / SUMMARY, Summary).last.epoch
+        return [folder for folder in checkpoints(run_dir) if folder.name == step_folder(epoch)]
+    if which == "last":
+        return checkpoints(run_dir)
+    folder = run_dir / CHECKPOINTS / SELECTED
+    # The second is there for a moment while a better epoch takes its place.
+    return [place for place in (folder, folder.with_name(f"{SELECTED}.old")) if place.is_dir()]
+
+
+def _read(folder: Path, last: bool) -> Checkpoint:
+    names = (WEIGHTS, STATE) if last else (WEIGHTS,)
+    contents = {name: (folder / name).read_bytes() for name in names if _is_file(folder / name)}
+    manifest = _manifest(folder)
+    fault = None if manifest is None else manifest.fault(folder, contents)
+    missing = next((name for name in names if name not in contents), None)
+    if fault or missing:
+        raise _DamagedError(fault or f"{folder / str(missing)} is missing")
     try:
-        # On the CPU first: a run from a GPU may be scored on a machine without one.
-        return torch.load(folder / STATE, map_location="cpu", weights_only=True)
+        weights = load(contents[WEIGHTS])
+    except (SafetensorError, ValueError) as error:
+        raise _DamagedError(f"{folder / WEIGHTS} is damaged ({one_line(error)})") from error
+    return Checkpoint(folder, weights, _loaded(folder / STATE, contents[STATE]) if last else None, manifest)
+
+
+def _manifest(folder: Path) -> Manifest | None:
+    path = folder / MANIFEST
+    if not _is_file(path):
+        return None
+    try:
+        return parse_record(str(path), path, path.read_bytes(), Manifest)
+    except UserError as error:
+        if "newer codistill" in str(error):
+            raise
+        raise _DamagedError(f"{path} is damaged") from error
+
+
+def _loaded(path: Path, content: bytes) -> dict[str, Any]:
+    try:
+        # On the CPU first: a run from a GPU may go on, or be scored, on a machine without one.
+        stream = io.BytesIO(content)
+        state = torch.load(stream, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UserError(f"{folder / STATE} is damaged: train the run again with --overwrite.") from error
+        raise _DamagedError(f"{path} is damaged") from error
+    if not isinstance(state, dict):
+        raise _DamagedError(f"{path} holds no state")
+    return state
 
 
-def load_statistics(folder: Path) -> dict[str, Tensor] | None:
-    """Return the `statistics` that `save_checkpoint` or `save_selected` was given, by name; None if there were none."""
-    with safe_open(folder / WEIGHTS, "pt") as file:
-        start = f"{RECALIBRATED}."
-        found = {k.removeprefix(start): file.get_tensor(k) for k in file.keys() if k.startswith(start)}  # noqa: SIM118
-    return found or None
+def _is_file(path: Path) -> bool:
+    """Whether a file is there; FileNotFoundError where the folder itself has gone."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(path.parent)
+    return path.is_file()
 
 
-def _weights(modules: dict[str, nn.Module], statistics: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-    named = {f"{prefix}.{k}": v for prefix, module in modules.items() for k, v in module.state_dict().items()}
-    named |= {f"{RECALIBRATED}.{k}": v for k, v in (statistics or {}).items()}
-    return unshared(named)
-
-
-def unshared(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors as safetensors takes them: dense, and tied weights as one copy per name."""
-    first: dict[int, str] = {}
-    dense = {k: v.detach().contiguous() for k, v in named.items()}
-    owner = {k: first.setdefault(v.data_ptr(), k) for k, v in dense.items()}
-    return {k: v if owner[k] == k else v.clone() for k, v in dense.items()}
-
-
-def _fresh(folder: Path) -> Path:
-    partial = folder.with_name(f".{folder.name}.partial")
-    if partial.exists():
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True)
-    return partial
-
-
-def _publish(partial: Path, folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
-    partial.replace(folder)
+def _place(folder: Path) -> tuple[int, int] | None:
+    """The finished epochs and steps in a folder's name; None for another name."""
+    numbers = folder.name.removeprefix("epoch_").split("_step_")
+    if len(numbers) > 2 or not all(number.isdecimal() for number in numbers):
+        return None
+    return int(numbers[0]), int(numbers[1]) if len(numbers) > 1 else 0

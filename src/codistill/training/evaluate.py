@@ -9,12 +9,13 @@ from typing import Any
 from codistill import execution
 from codistill.errors import unknown
 from codistill.rundir import is_complete
-from codistill.training.checkpoint import checkpoint_folder, load_statistics, load_weights
+from codistill.training.checkpoint import read_checkpoint
+from codistill.training.elsewhere import device_to_score_on
 from codistill.training.groups import NetworkSource
 from codistill.training.loop import evaluate
 from codistill.training.numerics import kernels
 from codistill.training.recalibration import lent
-from codistill.training.reopen import rebuild_session, settings_and_state
+from codistill.training.reopen import rebuild_session, settings_and_checkpoint
 from codistill.training.run_data import DataSource
 from codistill.training.student import recorded_leader
 
@@ -29,6 +30,7 @@ def evaluate_run(
     split: str = "test",
     checkpoint: str = "last",
     device: str | None = None,
+    amp: str | None = None,
     dataset: DataSource | None = None,
     network: NetworkSource | None = None,
 ) -> dict[str, Any]:
@@ -38,7 +40,8 @@ def evaluate_run(
         run_dir: the run directory.
         split: "test" or "validation".
         checkpoint: "last" or "selected".
-        device: another device than the run's.
+        device: where to score; if None, on the run's device, or if that is not here, on what is.
+        amp: the precision ("auto", "off", "bf16", "fp16"); the run's if None.
         dataset: the data again, if `train` was given them; or, for the split "test", other images of the same
             classes as a pair (train, test), such as a newer test set.
         network: the networks again, if `train` was given them.
@@ -50,17 +53,19 @@ def evaluate_run(
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     run_dir = Path(run_dir)
-    config, _, _ = settings_and_state(run_dir)
-    folder = checkpoint_folder(run_dir, checkpoint)
+    config, found = settings_and_checkpoint(run_dir)
+    if checkpoint != "last":
+        found = read_checkpoint(run_dir, checkpoint)
     # For a single pass, an executor that starts slowly is not worth it, and compiling would take minutes.
     executor = execution.find(config.executor).evaluates_as or config.executor
-    changed = {"device": device or config.device, "executor": executor, "compile": False, "cuda_graphs": None}
+    changed = {"executor": executor, "compile": False, "cuda_graphs": None, "amp": amp or config.amp}
+    changed["device"] = device_to_score_on(config, run_dir, device)
     other = dataset is not None and split == "test"
     config = dataclasses.replace(config, **changed)
     with kernels(config), rebuild_session(config, dataset, run_dir, other, network) as session:
-        load_weights(folder, session.executor.modules())
+        found.load_into(session.executor.modules())
         leader = session.leader
-        with lent(session, load_statistics(folder)):
+        with lent(session, found.statistics):
             if leader is None and is_complete(run_dir):
                 leader = recorded_leader(run_dir, checkpoint)
             elif leader is None and split == "test":

@@ -5,45 +5,30 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from codistill.data import Images
-from codistill.errors import UserError
-from codistill.rundir import Epoch, Evaluation, Summary, TrainingMeans
+from codistill.errors import RunFailedError
+from codistill.rundir import Epoch, Evaluation, TrainingMeans, append_epoch
 from codistill.training.batches import evaluation_images, training_batches
-from codistill.training.checkpoint import save_checkpoint, save_selected
 from codistill.training.concerns import new_concerns
+from codistill.training.observers import Watchers
 from codistill.training.recalibration import calibrated, lent
+from codistill.training.saver import Saver
 from codistill.training.schedule import learning_rate
 from codistill.training.session import Session
 from codistill.training.step import Part, TrainingStep
 from codistill.types import PeerOutputs
 
-__all__ = ["Observer", "Trained", "evaluate", "train_epoch", "train_epochs"]
+__all__ = ["Trained", "evaluate", "train_epoch", "train_epochs"]
 
 # These images are the first to see the weights after the last step of an epoch.
 KEPT = " on images kept aside"
-
-
-class Observer(Protocol):
-    """Watches a run; all calls come from the training process, in order."""
-
-    def on_start(self, session: Session) -> None:
-        """Before the first epoch (or the first after a resume)."""
-
-    def on_step(self, session: Session, step: int, steps: int) -> None:
-        """After every training step; must not wait for the device."""
-
-    def on_epoch(self, session: Session, record: Epoch) -> None:
-        """After every epoch; `record` is its line of metrics.jsonl."""
-
-    def on_end(self, session: Session, summary: Summary) -> None:
-        """After the summary is written."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +41,11 @@ class Trained:
     diagnostics: dict[str, Any]
 
 
-def train_epochs(session: Session, observers: Sequence[Observer]) -> None:
-    """Train from the session's epoch to the end, with a checkpoint after every epoch."""
+def train_epochs(session: Session, watchers: Watchers, saver: Saver) -> None:
+    """Train from where the session is to the end, with checkpoints on the way and at the end."""
     step = TrainingStep.of(session)
     while session.epoch < session.epochs and not session.stopped_early:
-        start = time.perf_counter()
-        trained = train_epoch(session, observers, step)
+        trained = train_epoch(session, watchers, step, saver)
         if session.executor.method.needs.held_out > 0:
             _renew_method(session)
         statistics = calibrated(session)
@@ -69,7 +53,7 @@ def train_epochs(session: Session, observers: Sequence[Observer]) -> None:
             validation = evaluate(session, session.images("validation"), session.leader)
         _refuse_divergence(session, session.task.likelihood(validation), KEPT)
         session.epoch += 1
-        elapsed = time.perf_counter() - start
+        elapsed = time.perf_counter() - session.began
         session.seconds += elapsed
         record = Epoch(
             epoch=session.epoch,
@@ -82,48 +66,70 @@ def train_epochs(session: Session, observers: Sequence[Observer]) -> None:
             diagnostics=trained.diagnostics,
             concerns=new_concerns(session, trained.train.error_by_peer, trained.diagnostics, validation),
         )
-        _select(session, validation, statistics)
-        for observer in observers:
-            observer.on_epoch(session, record)
-        save_checkpoint(session.out, session.epoch, session.executor.modules(), session.state(), statistics)
+        session.statistics = statistics
+        _select(session, validation, saver)
+        append_epoch(session.out, record)
+        try:
+            watchers.on_epoch(session, record)
+        except BaseException:
+            # An observer that fails loses nothing.
+            saver.save()
+            raise
+        saver.after_epoch()
+    saver.save()
 
 
-def train_epoch(session: Session, observers: Sequence[Observer], step: TrainingStep | None = None) -> Trained:
-    """Make one pass over the training part and return what it gave; nothing is written.
+def train_epoch(
+    session: Session, watchers: Watchers, step: TrainingStep | None = None, saver: Saver | None = None
+) -> Trained:
+    """Make one pass over the training part, or go on with one, and return what it gave.
 
     Args:
         session: the run.
-        observers: see every step.
+        watchers: see every step.
         step: from earlier epochs, whose recordings it keeps; a new one if None.
+        saver: saves in the middle of the epoch; without one nothing is written.
     """
-    s, steps, start = session, session.steps, time.perf_counter()
+    s, steps = session, session.steps
     step = step or TrainingStep.of(s)
     if s.freezing is not None:
         s.freezing.at(s.epoch)
     # The mode is set here, where the epoch starts, since evaluation has changed it.
     s.executor.train()
-    step.meter.clear()
-    rate = 0.0
-    for number, batch in enumerate(training_batches(s)):
-        first, part = _part_of(number, steps, s.config.accumulate)
-        position = s.epoch + first / steps
-        rate = learning_rate(s.config.optim, position, s.epochs)
+    if s.step == 0:
+        step.meter.clear()
+        s.began = time.perf_counter()
+    position, rate = _at(s, max(s.step - 1, 0))
+    for number, batch in enumerate(training_batches(s), s.step):
+        part = _part_of(number, steps, s.config.accumulate)
+        position, rate = _at(s, number)
         step(batch, position, rate, part)
-        for observer in observers:
-            observer.on_step(s, number + 1, steps)
+        s.step = number + 1
+        watchers.on_step(s, number + 1, steps)
+        if saver is not None and part.last:
+            saver.after_step()
     train, diagnostics = step.meter.result()
     _refuse_divergence(s, train.loss)
-    return Trained(rate, int(step.meter.images) / (time.perf_counter() - start), train, diagnostics)
+    # The next state to be saved is that after the epoch.
+    s.step = 0
+    return Trained(rate, int(step.meter.images) / (time.perf_counter() - s.began), train, diagnostics)
 
 
-def _part_of(number: int, steps: int, accumulate: int) -> tuple[int, Part]:
-    """The first batch of the optimizer's step to which a batch belongs, and which part of it the batch is.
+def _at(session: Session, number: int) -> tuple[float, float]:
+    """The position in the run and the learning rate of a batch: those of the first one of its optimizer's step."""
+    first = number - number % session.config.accumulate
+    position = session.epoch + first / session.steps
+    return position, learning_rate(session.config.optim, position, session.epochs)
+
+
+def _part_of(number: int, steps: int, accumulate: int) -> Part:
+    """Which part of its optimizer's step a batch is.
 
     The last step of an epoch may have fewer batches; it takes their mean too.
     """
     first = number - number % accumulate
     count = min(accumulate, steps - first)
-    return first, Part(number == first, number == first + count - 1, 1 / count)
+    return Part(number == first, number == first + count - 1, 1 / count)
 
 
 @torch.no_grad()
@@ -161,18 +167,17 @@ def _renew_method(session: Session) -> None:
     session.executor.method.renew(prob_PNC, held_out.labels_N.to(session.device))
 
 
-def _select(session: Session, validation: Evaluation, statistics: Mapping[str, Tensor] | None) -> None:
+def _select(session: Session, validation: Evaluation, saver: Saver) -> None:
     """Keep the weights of the epoch with the best validation headline; the test set has no say in it."""
     error, nll = session.task.rank(validation, session.headline)
     if not session.best or (error, nll) < (session.best["error"], session.best["nll"]):
         session.best = {"epoch": session.epoch, "error": error, "nll": nll}
-        save_selected(session.out, session.executor.modules(), session.epoch, statistics)
+        saver.keep_best()
 
 
 def _refuse_divergence(session: Session, loss: float, images: str = "") -> None:
     if not math.isfinite(loss):
-        raise UserError(
+        raise RunFailedError(
             f"the loss of epoch {session.epoch + 1}{images} is {loss}: training has diverged; lower optim.lr (now "
-            f"{session.config.optim.lr_used}) or set optim.warmup_epochs. The checkpoint of epoch {session.epoch} is "
-            "kept."
+            f"{session.config.optim.lr_used}) or set optim.warmup_epochs. The last checkpoint is kept."
         )

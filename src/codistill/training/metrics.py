@@ -181,6 +181,18 @@ class EpochMeter:
                     self.named[key] = weighted
         self.images += B
 
+    def state(self) -> dict[str, Any]:
+        """The sums so far, for `restore`."""
+        named = [[kind, name, total] for (kind, name), total in self.named.items()]
+        return {"totals": [self.loss, self.loss_by_peer_P, self.wrong_P, self.images], "named": named}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from where `state` was taken, in the memory that is there."""
+        totals = (self.loss, self.loss_by_peer_P, self.wrong_P, self.images)
+        for total, saved in zip(totals, state["totals"], strict=True):
+            total.copy_(saved)
+        self.named = {(kind, name): saved.to(self.loss.device) for kind, name, saved in state["named"]}
+
     def result(self) -> tuple[TrainingMeans, dict[str, Any]]:
         """Return the means for a line of metrics.jsonl, and the method's diagnostics."""
 

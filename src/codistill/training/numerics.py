@@ -16,22 +16,23 @@ __all__ = ["kernels", "layer_randomness"]
 
 
 @contextmanager
-def layer_randomness(session: Session) -> Iterator[None]:
+def layer_randomness(session: Session, threads: int | None = None) -> Iterator[None]:
     """Let dropout and the like draw from the run's own seed; the caller's random state is put back afterwards.
 
     Layers such as dropout can draw from torch's default generator only, so the run borrows it. To repeat results, the
-    kernels are repeatable ones, and the number of threads is the configured one.
+    kernels are repeatable ones, and the number of threads is the configured one, or else `threads`.
     """
     s = session
-    threads = torch.get_num_threads()
+    before = torch.get_num_threads()
+    wanted = s.config.threads or threads
     with layers_undisturbed(s.device), kernels(s.config):
         torch.manual_seed(derive_seed(s.config.seed, "layers"))
-        if s.config.threads is not None:
-            torch.set_num_threads(s.config.threads)
+        if wanted is not None:
+            torch.set_num_threads(wanted)
         try:
             yield
         finally:
-            torch.set_num_threads(threads)
+            torch.set_num_threads(before)
 
 
 @contextmanager

@@ -3,42 +3,55 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codistill.config import Config, filled, write_config
-from codistill.errors import UserError
+from codistill.config import Config, code_names, filled, identity, write_config
 from codistill.rundir import (
     CONFIG,
     INPUT,
     MISTAKES,
     OWN_DATA,
-    RUN_FILES,
     SUMMARY,
+    Move,
     is_complete,
     keep_epochs,
+    lock_run,
+    make_folder,
     read_json,
     write_json,
 )
 from codistill.training.build import build_session
 from codistill.training.check import check_config
-from codistill.training.checkpoint import load_weights, save_checkpoint
+from codistill.training.elsewhere import record_move, settings_here
 from codistill.training.groups import NetworkSource, own_names
 from codistill.training.input_record import input_record
-from codistill.training.loggers import MetricsFile
-from codistill.training.loop import Observer, train_epochs
+from codistill.training.interruption import resumable
+from codistill.training.loggers import with_loggers
+from codistill.training.loop import train_epochs
 from codistill.training.mistakes import MistakeCollector
 from codistill.training.numerics import layer_randomness
-from codistill.training.reopen import rebuild_session, settings_and_state
+from codistill.training.observers import Watchers
+from codistill.training.out_folder import in_progress, move_aside, refuse_used_folder, starting
+from codistill.training.paths import with_absolute_paths
+from codistill.training.reopen import (
+    open_again,
+    rebuild_session,
+    said_on_resume,
+    settings_and_checkpoint,
+    threads_of,
+    with_data_dir,
+)  # fmt: skip
 from codistill.training.run_data import DataSource
+from codistill.training.saver import Saver
 from codistill.training.session import Session
+from codistill.training.signals import Interruption
 from codistill.training.start import warn_of_equal_peers
 from codistill.training.summary import summarise
+from codistill.trusted import named_by_user
 
 __all__ = ["RunResult", "resume", "train"]
 
@@ -67,7 +80,7 @@ def train(
     dataset: DataSource | None = None,
     network: NetworkSource | None = None,
     overwrite: bool = False,
-    observers: Sequence[Observer] = (),
+    observers: Iterable[object] = (),
 ) -> RunResult:
     """Train one group of networks and write its run directory (docs/run-directory.md).
 
@@ -81,60 +94,105 @@ def train(
             parameters. They are copied and never changed. The run's `model` is then "own", and whatever opens the run
             again needs the same networks.
         overwrite: replace what an earlier run left in the run directory.
-        observers: watch the run, for progress bars and loggers.
+        observers: objects with some of the methods of `codistill.Observer` (docs/observers.md).
 
     Raises:
         UserError: anything that the user can correct, before any training and before anything is written; also if
             training diverges (the last complete epoch is kept).
+        KeyboardInterrupt: with a note that names the run directory, once it can be resumed.
     """
     started = time.perf_counter()
+    # The caller names its code; what a file has named before is not the caller's word.
+    named_by_user(code_names(config))
+    watchers = Watchers(with_loggers(config.logger, observers))
     config = _to_be_written(config, dataset, network)
     out = filled(config.out)
-    with _writing(out):
-        _refuse_used_folder(config, out, overwrite)
-    with build_session(config, dataset, network) as session, layer_randomness(session):
+    with starting(out):
+        refuse_used_folder(config, out, overwrite)
+    with build_session(config, dataset, network) as session, layer_randomness(session), resumable(out):
         warn_of_equal_peers(session.config, session.executor.group, session.executor.method)
         session.settle()
-        with _writing(out):
-            _remove_run(out)
-            out.mkdir(parents=True, exist_ok=True)
-            write_config(session.config, out / CONFIG)
-        write_json(out / INPUT, input_record(session.dataset, session.data_summary).to_json())
-        save_checkpoint(out, 0, session.executor.modules(), session.state())
-        return _run(session, observers, started)
+        with starting(out):
+            make_folder(out)
+        with lock_run(out), Interruption() as interruption:
+            with starting(out):
+                move_aside(out)
+                write_config(session.config, out / CONFIG)
+                write_json(out / INPUT, input_record(session.dataset, session.data_summary).to_json())
+                with Saver(session, interruption) as saver:
+                    saver.save()
+            return _run(session, watchers, started, interruption)
 
 
 def resume(
     run_dir: Path | str,
     *,
+    device: str | None = None,
+    amp: str | None = None,
+    data_dir: Path | str | None = None,
+    logger: Sequence[str] | None = None,
     dataset: DataSource | None = None,
     network: NetworkSource | None = None,
-    observers: Sequence[Observer] = (),
+    observers: Iterable[object] = (),
 ) -> RunResult:
     """Continue an interrupted run from its last complete epoch, with the same numbers as without the interruption.
 
-    A finished run is returned as it is.
+    A finished run is returned as it is. Of another device or precision than before the run warns, since its numbers
+    will differ; what was changed is written to its config.yaml and moves.json, so that the next resume needs no option.
 
     Args:
         run_dir: the run directory.
+        device: where to go on; the run's device if None.
+        amp: with which precision to go on ("auto", "off", "bf16", "fp16"); the run's if None.
+        data_dir: where the run's data are now, if they were moved.
+        logger: loggers to write to from now on; those of the run if None.
         dataset: the data again, if `train` was given them.
         network: the networks again, if `train` was given them.
-        observers: watch the run.
+        observers: as in `train`.
 
     Raises:
-        UserError: there is no run, its configuration was edited after it began, or the data or networks are missing or
-            not the same.
+        UserError: there is no run, its configuration was edited after it began, its device is not there and no other
+            is given, or the data or networks are missing or not the same.
+        KeyboardInterrupt: with a note that names the run directory.
     """
     started, run_dir = time.perf_counter(), Path(run_dir)
-    config, state, folder = settings_and_state(run_dir)
+    before, checkpoint = settings_and_checkpoint(run_dir)
+    state = filled(checkpoint.state)
+    config = dataclasses.replace(with_data_dir(before, data_dir, run_dir), out=run_dir)
     if is_complete(run_dir):
+        if data_dir is not None:
+            open_again(check_config(dataclasses.replace(config, device="cpu", amp="off")), dataset, run_dir)
+            _rewrite(run_dir, state["epoch"], before, config)
         return RunResult(run_dir, read_json(run_dir / SUMMARY))
-    config = dataclasses.replace(config, out=run_dir)
-    with rebuild_session(config, dataset, run_dir, network=network) as session, layer_randomness(session):
-        load_weights(folder, session.executor.modules())
+    config = dataclasses.replace(config, logger=config.logger if logger is None else tuple(logger))
+    watchers = Watchers(with_loggers(config.logger, observers))
+    config = settings_here(config, run_dir, device, amp)
+    said = said_on_resume(config, checkpoint)
+    with (
+        lock_run(run_dir),
+        rebuild_session(config, dataset, run_dir, network=network) as session,
+        layer_randomness(session, threads_of(checkpoint)),
+        resumable(run_dir),
+        Interruption() as interruption,
+    ):
+        checkpoint.load_into(session.executor.modules())
         session.restore(state)
-        keep_epochs(run_dir, session.epoch)
-        return _run(session, observers, started)
+        session.statistics = checkpoint.statistics
+        for text in said:
+            session.concerns.setdefault(text, {"epoch": session.epoch, "text": text})
+        with in_progress(run_dir):
+            session.moves = _rewrite(run_dir, session.epoch, before, session.config)
+            keep_epochs(run_dir, session.epoch)
+        return _run(session, watchers, started, interruption)
+
+
+def _rewrite(run_dir: Path, epoch: int, before: Config, after: Config) -> tuple[Move, ...]:
+    """Write down the settings with which a run goes on, where they are others; return all its moves."""
+    moves = record_move(run_dir, epoch, before, after)
+    names = ("data", "data_dir", "validation_dir", "logger")
+    if identity(before) != identity(after) or any(getattr(before, name) != getattr(after, name) for name in names):
+        write_config(after, run_dir / CONFIG)
+    return moves
 
 
 def _to_be_written(config: Config, dataset: DataSource | None, network: NetworkSource | None) -> Config:
@@ -143,55 +201,23 @@ def _to_be_written(config: Config, dataset: DataSource | None, network: NetworkS
         config = dataclasses.replace(config, data=OWN_DATA)
     if network is not None:
         config = dataclasses.replace(config, model=own_names(network))
-    config = check_config(config)
-    for name in ("data_dir", "validation_dir"):
-        folder: Path | None = getattr(config, name)
-        if folder is not None:
-            config = dataclasses.replace(config, **{name: folder.expanduser().absolute()})
-    return config
+    return with_absolute_paths(check_config(config))
 
 
-def _run(session: Session, observers: Sequence[Observer], started: float) -> RunResult:
-    watchers = [MetricsFile(), *observers]
-    for observer in watchers:
-        observer.on_start(session)
-    train_epochs(session, watchers)
-    mistakes = MistakeCollector()
-    summary = summarise(session, started, mistakes)
-    write_json(session.out / MISTAKES, mistakes.record(session).to_json())
-    # Last, since its presence means that the run is complete.
-    write_json(session.out / SUMMARY, summary.to_json())
-    for observer in watchers:
-        observer.on_end(session, summary)
-    return RunResult(session.out, summary.to_json())
-
-
-def _refuse_used_folder(config: Config, out: Path, overwrite: bool) -> None:
-    if out.exists() and not out.is_dir():
-        raise UserError(f"out {out} is a file: give the path of a folder.")
-    if (out / CONFIG).exists() and not overwrite:
-        raise UserError(
-            f"out {out} already holds a run: continue it with 'codistill resume {out}', replace it with --overwrite, "
-            "or give another --out."
-        )
-    for what, names in (("the teacher", config.teachers), ("the start", config.init)):
-        if any(Path(name).resolve() == out.resolve() for name in names):
-            raise UserError(f"out {out} is {what} of this run, which would be replaced: give another --out.")
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
+def _run(session: Session, watchers: Watchers, started: float, interruption: Interruption) -> RunResult:
     try:
-        yield
-    except OSError as error:
-        raise UserError(f"out {out} cannot be written ({error.strerror}): give another --out.") from error
-
-
-def _remove_run(out: Path) -> None:
-    """Remove what a run writes, and nothing else in the folder."""
-    for name in RUN_FILES:
-        path = out / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        with in_progress(session.out):
+            watchers.on_start(session)
+            with Saver(session, interruption) as saver:
+                saver.resumed()
+                train_epochs(session, watchers, saver)
+            mistakes = MistakeCollector()
+            summary = summarise(session, started, mistakes)
+            write_json(session.out / MISTAKES, mistakes.record(session).to_json())
+            # Last, since its presence means that the run is complete.
+            write_json(session.out / SUMMARY, summary.to_json())
+    except BaseException as error:
+        watchers.on_failure(session, error)
+        raise
+    watchers.on_end(session, summary)
+    return RunResult(session.out, summary.to_json())

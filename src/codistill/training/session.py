@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from codistill import data, execution
 from codistill.config import Config, filled, identity
 from codistill.data import Dataset, DataSummary, Images, ImageSet
+from codistill.errors import UserError
 from codistill.execution import Executor, Trial
-from codistill.rundir import OWN_DATA
+from codistill.rundir import EXTRA, FIGURES, OWN_DATA, Move
 from codistill.training.freezing import Freezing
+from codistill.training.metrics import EpochMeter
 from codistill.training.optimizer import plain_state
 from codistill.training.run_data import Splits
 from codistill.training.task import Classification
@@ -28,10 +31,27 @@ __all__ = ["Session"]
 RESIDENT = 0.25
 """Share of a GPU's free memory that a part of the images may take there."""
 
+WAYS = ("fused", "foreach", "capturable")
+"""Keywords of optimizers that say how they compute, and not what."""
+
 
 @dataclass
 class Session:
-    """One run in progress; `state` and `restore` carry all that changes."""
+    """One run in progress; `state` and `restore` carry all that changes.
+
+    Observers may use `out`, `extra`, `config`, `device`, `epoch`, `epochs`, `steps`, `student` and `stop`, which stay
+    as they are (docs/observers.md); the rest belongs to the library.
+
+    Attributes:
+        config: the settings, all filled in.
+        device: where the networks are.
+        epoch: finished epochs.
+        step: finished steps of the next epoch.
+        began: when that epoch began, on the clock `time.perf_counter`.
+        epoch_start: the states of the generators then.
+        statistics: of batch norms, with which the last epoch was scored, if these are not the networks' own.
+        moves: when the run went on elsewhere.
+    """
 
     config: Config
     dataset: Dataset
@@ -42,6 +62,7 @@ class Session:
     generators: dict[str, torch.Generator]
     notes: tuple[str, ...] = ()
     epoch: int = 0
+    step: int = 0
     seconds: float = 0.0
     best: dict[str, Any] = dataclasses.field(default_factory=dict)
     concerns: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
@@ -49,12 +70,24 @@ class Session:
     scaler: torch.amp.GradScaler | None = None
     freezing: Freezing | None = None
     class_weights_C: Tensor | None = None
+    began: float = 0.0
+    epoch_start: dict[str, Tensor] = dataclasses.field(default_factory=dict, repr=False)
+    stop_reason: str | None = None
+    statistics: dict[str, Tensor] | None = None
+    moves: tuple[Move, ...] = ()
     _parts: dict[str, Images] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
     def out(self) -> Path:
         """The run directory."""
         return filled(self.config.out)
+
+    @property
+    def extra(self) -> Path:
+        """A folder in the run directory for files of observers; it is made when it is asked for."""
+        folder = self.out / EXTRA
+        folder.mkdir(exist_ok=True)
+        return folder
 
     @property
     def epochs(self) -> int:
@@ -88,9 +121,50 @@ class Session:
 
     @property
     def stopped_early(self) -> bool:
-        """Whether the headline has not improved for as many epochs as the run is patient."""
-        patience = self.config.patience
-        return patience is not None and bool(self.best) and self.epoch - self.best["epoch"] >= patience
+        """Whether the run is to end after the epochs that it has."""
+        return self.why_stopped is not None
+
+    @property
+    def why_stopped(self) -> str | None:
+        """Why the run is to end early: what `stop` was given, or that it has been patient for long enough."""
+        patience, best = self.config.patience, self.best.get("epoch")
+        if best is None:
+            # Without an epoch there is nothing to score.
+            return None
+        if self.stop_reason is not None or patience is None or self.epoch - best < patience:
+            return self.stop_reason
+        figure = FIGURES[self.config.headline]
+        return f"{patience} epochs without a better validation {figure} than that of epoch {best}"
+
+    def stop(self, reason: str) -> None:
+        """End the run after the epoch in progress (a new run: after its first), as if it were its last.
+
+        Args:
+            reason: for the summary and the report, such as "the loss has settled". Of several the first one counts.
+
+        Raises:
+            UserError: the reason is empty, or no text.
+        """
+        if not isinstance(reason, str) or not reason.strip():
+            raise UserError(f"stop({reason!r}): give the reason as a text, for the summary and the report.")
+        self.stop_reason = self.stop_reason or reason
+
+    def student(self, peer: int) -> nn.Module:
+        """Return a copy of one student as the plain network, on the CPU and in evaluation mode, as it is scored now.
+
+        With `average` these are the averaged weights; recalibrated batch-norm statistics are those of the last epoch.
+
+        Raises:
+            UserError: there is no such student.
+        """
+        from codistill.training.recalibration import lent  # late: it imports this module
+
+        if not 0 <= peer < self.shape.peers:
+            raise UserError(f"student {peer}: this run has the students 0 to {self.shape.peers - 1}.")
+        averages = self.executor.deployed_averages
+        group = self.executor.group if averages is None else averages.group
+        with lent(self, self.statistics):
+            return group.student(peer).cpu().eval()
 
     @property
     def on_own_data(self) -> bool:
@@ -102,6 +176,11 @@ class Session:
         """What the run learns from, if the images are the user's own; computing it takes up to some seconds."""
         trained_N = torch.cat([self.splits.train_N, self.splits.held_out_N])
         return data.summarise_data(self.dataset, trained_N, self.splits.validation_N)
+
+    @functools.cached_property
+    def meter(self) -> EpochMeter:
+        """The training metrics of the epoch in progress."""
+        return self.task.training_meter(self.device)
 
     @property
     def leader(self) -> int | None:
@@ -157,6 +236,8 @@ class Session:
         state = {
             "config": identity(self.config),
             "epoch": self.epoch,
+            "step": self.step,
+            "threads": torch.get_num_threads(),
             "seconds": self.seconds,
             "best": self.best,
             "concerns": self.concerns,
@@ -165,9 +246,16 @@ class Session:
             "optimizer": plain_state(self.optimizer),
             "generators": {name: g.get_state() for name, g in self.generators.items()},
             "layers": torch.get_rng_state(),
+            "stop_reason": self.stop_reason,
         }
         if self.scaler is not None:
             state["scaler"] = self.scaler.state_dict()
+        if self.step:
+            state["in_epoch"] = {
+                "meter": self.meter.state(),
+                "seconds": time.perf_counter() - self.began,
+                "start": self.epoch_start,
+            }
         if self.device.type == "cuda":
             state["layers_cuda"] = torch.cuda.get_rng_state(self.device)
         return state
@@ -175,14 +263,28 @@ class Session:
     def restore(self, state: dict[str, Any]) -> None:
         """Return to the point at which `state` was taken; the caller loads the weights."""
         self.epoch, self.seconds, self.best = state["epoch"], state["seconds"], state["best"]
+        self.step = state.get("step", 0)
+        if self.step:
+            within = state["in_epoch"]
+            self.meter.restore(within["meter"])
+            self.epoch_start, self.began = within["start"], time.perf_counter() - within["seconds"]
         self.concerns = state.get("concerns", {})
         self.trial = Trial(**state["trial"]) if state.get("trial") else None
         self.executor.restore(state.get("executor", {"steps": 0}))
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.scaler is not None:
+        self.stop_reason = state.get("stop_reason")
+        self._restore_optimizer(state["optimizer"])
+        # What follows is missing if the run was elsewhere, with another device or precision, until now.
+        if self.scaler is not None and "scaler" in state:
             self.scaler.load_state_dict(state["scaler"])
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name])
         torch.set_rng_state(state["layers"])
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and "layers_cuda" in state:
             torch.cuda.set_rng_state(state["layers_cuda"], self.device)
+
+    def _restore_optimizer(self, state: dict[str, Any]) -> None:
+        """Load the optimizer's state; how it computes is up to this device, and not to the one that wrote the state."""
+        own = [{way: group[way] for way in WAYS if way in group} for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state)
+        for group, ways in zip(self.optimizer.param_groups, own, strict=True):
+            group.update(ways)

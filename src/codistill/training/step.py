@@ -51,7 +51,7 @@ class TrainingStep:
     """
 
     def __init__(self, session: Session, recording: NewRecording | None = None) -> None:
-        self.meter = session.task.training_meter(session.device)
+        self.meter = session.meter
         self._session, self._recording = session, recording
         self._replayed: dict[object, Replayed[None]] = {}
         largest = session.config.optim.clip_grad

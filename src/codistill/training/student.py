@@ -12,7 +12,7 @@ from codistill.errors import UserError
 from codistill.methods import Method
 from codistill.peers import PeerGroup
 from codistill.rundir import CONFIG, INPUT, SUMMARY, InputRecord, Summary, is_complete, read_record
-from codistill.training.checkpoint import checkpoint_folder, load_statistics, load_weights
+from codistill.training.checkpoint import read_checkpoint
 from codistill.training.groups import NetworkSource, build_group
 
 __all__ = ["load_group", "load_student", "peer_index", "recorded_leader"]
@@ -36,16 +36,16 @@ def load_group(
     """
     run_dir = Path(run_dir)
     config, facts = read_config(run_dir / CONFIG), read_record(run_dir / INPUT, InputRecord)
-    folder = checkpoint_folder(run_dir, checkpoint)
+    found = read_checkpoint(run_dir, checkpoint)
     group = build_group(config, len(facts.classes), (facts.channels, facts.height, facts.width), network)
     method = methods.build(config.method, group, teachers=len(config.teachers), **config.method_options)
     executor = execution.build("loop", group, method, average=config.average)
-    load_weights(folder, executor.modules())
+    found.load_into(executor.modules())
     executor.train(False)
     averages = executor.deployed_averages
     deployed = group if averages is None else averages.group
     buffers = dict(deployed.named_buffers())
-    for name, value in (load_statistics(folder) or {}).items():
+    for name, value in (found.statistics or {}).items():
         buffers[name].copy_(value)
     return config, deployed, method, facts
 

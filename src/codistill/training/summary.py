@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-import resource
 import sys
 import time
 from importlib.metadata import version
@@ -16,7 +15,6 @@ import torch
 from codistill import __version__
 from codistill.config import config_digest, filled
 from codistill.rundir import (
-    CHECKPOINTS,
     SELECTED,
     Concern,
     ExecutorUsed,
@@ -29,10 +27,9 @@ from codistill.rundir import (
     Seconds,
     Summary,
     TrialRecord,
-    epoch_folder,
 )
 from codistill.tracing.cost import forward_cost, trainable
-from codistill.training.checkpoint import load_statistics, load_weights
+from codistill.training.checkpoint import read_checkpoint
 from codistill.training.loop import evaluate
 from codistill.training.mistakes import MistakeCollector
 from codistill.training.recalibration import lent
@@ -52,8 +49,9 @@ def summarise(session: Session, started: float, mistakes: MistakeCollector | Non
     """
     config, splits = session.config, session.splits
     selected = _score(session, SELECTED, session.best["epoch"])
-    last = _score(session, epoch_folder(session.epoch), session.epoch, mistakes)
+    last = _score(session, "last", session.epoch, mistakes)
     leader = last.validation.leader_peer
+    early = session.stopped_early and session.epoch < session.epochs
     counts = (splits.train_N, splits.validation_N, session.dataset.test, splits.held_out_N)
     train, validation, test, held_out = map(len, counts)
     return Summary(
@@ -70,7 +68,8 @@ def summarise(session: Session, started: float, mistakes: MistakeCollector | Non
         headline=session.headline,
         figure=config.headline,
         epochs=session.epochs,
-        stopped_early=session.stopped_early and session.epoch < session.epochs,
+        stopped_early=early,
+        stop_reason=session.why_stopped if early else None,
         last=last,
         selected=selected,
         concerns=tuple(Concern(**concern) for concern in session.concerns.values()),
@@ -82,6 +81,7 @@ def summarise(session: Session, started: float, mistakes: MistakeCollector | Non
         seeds={"run": config.seed, **{purpose: derive_seed(config.seed, purpose) for purpose in PURPOSES}},
         versions=_versions(),
         machine=_machine(session.device),
+        moves=session.moves,
         config_sha256=config_digest(config),
         # Last, so that the total includes the scoring.
         seconds=Seconds(training=session.seconds, total=time.perf_counter() - started),
@@ -89,9 +89,9 @@ def summarise(session: Session, started: float, mistakes: MistakeCollector | Non
 
 
 def _score(session: Session, checkpoint: str, epoch: int, mistakes: MistakeCollector | None = None) -> Outcome:
-    folder = session.out / CHECKPOINTS / checkpoint
-    load_weights(folder, session.executor.modules())
-    with lent(session, load_statistics(folder)):
+    found = read_checkpoint(session.out, checkpoint)
+    found.load_into(session.executor.modules())
+    with lent(session, found.statistics):
         validation = evaluate(session, session.images("validation"), session.leader)
         # The validation part names the student to deploy if the method does not; the test set never does.
         if mistakes is not None:
@@ -138,10 +138,14 @@ def _rule(session: Session) -> str:
     return "lowest validation error" if figure == "error" else f"best validation {figure}"
 
 
-def _peak_memory(device: torch.device) -> int:
-    """Return bytes: the most allocated on a CUDA device, else the largest resident set of this process."""
+def _peak_memory(device: torch.device) -> int | None:
+    """Return bytes: the most allocated on a CUDA device, else the largest resident set of this process, if known."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource  # late: Windows has none
+    except ImportError:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

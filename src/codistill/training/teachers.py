@@ -15,8 +15,9 @@ from codistill.peers.features import find_classifier
 from codistill.peers.resized import Resized
 from codistill.rundir import CONFIG, INPUT, OWN_NETWORK, InputRecord, read_json, read_record
 from codistill.training.input_record import pixels_differ
-from codistill.training.pixels import EXPORTED, pixels_of_folder
+from codistill.training.pixels import EXPORTED, exported_weights, pixels_of_folder
 from codistill.training.student import load_student
+from codistill.trusted import found_in_file
 
 __all__ = ["load_teachers"]
 
@@ -63,6 +64,7 @@ def _from_folder(name: str, folder: Path, data: InputRecord) -> nn.Module:
     taught = read_record(folder / (EXPORTED if exported else INPUT), InputRecord)
     _refuse_other_classes(name, taught, data)
     names = (read_json(folder / EXPORTED)["model"],) if exported else read_config(folder / CONFIG).model
+    found_in_file(names)
     if OWN_NETWORK in names:
         raise UserError(
             f"teacher {name!r} is a network that was given from Python, and its folder does not hold the network's "
@@ -70,7 +72,7 @@ def _from_folder(name: str, folder: Path, data: InputRecord) -> nn.Module:
         )
     if not exported:
         return load_student(folder)
-    return _filled(name, names[0], models.read_file(folder / "student.safetensors"), data)
+    return _filled(name, names[0], models.read_file(exported_weights(folder)), data)
 
 
 def _from_weights(name: str, network: str, weights: str, data: InputRecord) -> nn.Module:

@@ -1,0 +1,141 @@
+"""The folder of a run: whether a run may be written there, and how an earlier one makes way."""
+
+from __future__ import annotations
+
+import errno
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from codistill.config import Config
+from codistill.data.workers import worker_failure
+from codistill.errors import RunFailedError, UserError
+from codistill.rundir import (
+    CHECKPOINTS,
+    CONFIG,
+    LOCK,
+    LOG,
+    REPLACED,
+    RUN_FILES,
+    YamlError,
+    lock_run,
+    make_folder,
+    read_yaml,
+    remove,
+)
+from codistill.training.checkpoint import latest
+
+__all__ = ["in_progress", "move_aside", "put_back", "refuse_used_folder", "starting"]
+
+OURS = {LOCK, LOG, REPLACED}
+"""What may lie in a folder without a run."""
+
+IN_ORDER = (CHECKPOINTS, *(name for name in RUN_FILES if name != CHECKPOINTS))
+"""How the files of a run are moved aside, and in reverse put back."""
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def refuse_used_folder(config: Config, out: Path, overwrite: bool) -> None:
+    """Raise UserError where this run cannot be written to `out`: it holds something else, or another process is there.
+
+    Nothing is changed.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"out {out} is a file: give the path of a folder.")
+    for what, names in (("the teacher", config.teachers), ("the start", config.init)):
+        if any(Path(name).resolve() == out.resolve() for name in names):
+            raise UserError(f"out {out} is {what} of this run, which would be replaced: give another --out.")
+    found = sorted(path.name for path in out.iterdir()) if out.exists() else []
+    others = [name for name in found if name not in OURS]
+    if not others:
+        return
+    if not _is_ours(out):
+        raise UserError(
+            f"out {out} is not empty and holds no run (there is {', '.join(others[:3])}"
+            f"{' and more' if len(others) > 3 else ''}): give another --out, or empty it yourself."
+        )
+    if not overwrite:
+        raise UserError(
+            f"out {out} already holds a run: continue it with 'codistill resume {out}', replace it with --overwrite, "
+            "or give another --out."
+        )
+    with lock_run(out):
+        pass
+
+
+def move_aside(out: Path) -> None:
+    """Move an earlier run to a folder in `out`, where it stays until the new one has its first checkpoint."""
+    put_back(out)
+    names = [name for name in IN_ORDER if (out / name).exists()]
+    if names:
+        make_folder(out / REPLACED)
+    # Checkpoints first: without them, `put_back` knows that the new run has not begun.
+    for name in names:
+        (out / name).rename(out / REPLACED / name)
+
+
+def put_back(out: Path) -> None:
+    """After a fault between `move_aside` and the new run's first checkpoint: put the earlier run back, and say so."""
+    aside = out / REPLACED
+    if not aside.is_dir():
+        return
+    if latest(out) is None:
+        names = [name for name in reversed(IN_ORDER) if (aside / name).exists()]
+        # Checkpoints last, so that a fault here finds the same again.
+        for name in names:
+            remove(out / name)
+            (aside / name).rename(out / name)
+        if names:
+            warnings.warn(
+                f"{out}: the run that was to be replaced is back, since the new one never began", stacklevel=3
+            )
+    remove(aside)
+
+
+@contextmanager
+def starting(out: Path) -> Iterator[None]:
+    """Turn what the disk refuses before training into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"out {error.filename or out} cannot be written ({error.strerror}): {_remedy(error, 'give another --out')}."
+        ) from error
+
+
+@contextmanager
+def in_progress(out: Path) -> Iterator[None]:
+    """Turn what ends a run that has begun, if it is no fault of ours, into a RunFailedError; other errors pass."""
+    try:
+        yield
+    except RunFailedError:
+        raise
+    except UserError as error:
+        raise RunFailedError(str(error)) from error
+    except RuntimeError as error:
+        failure = worker_failure(error)
+        if failure is None:
+            raise
+        raise failure from error
+    except OSError as error:
+        if error.filename is None or not Path(str(error.filename)).is_relative_to(out):
+            raise
+        raise RunFailedError(
+            f"{error.filename} cannot be written ({error.strerror}): {_remedy(error, 'see to it')}, then continue from "
+            f"the last checkpoint with 'codistill resume {out}'."
+        ) from error
+
+
+def _remedy(error: OSError, otherwise: str) -> str:
+    return "make room on the disk" if error.errno in FULL else otherwise
+
+
+def _is_ours(out: Path) -> bool:
+    """Whether config.yaml is one of a run: other programs call their files so, too."""
+    try:
+        settings = read_yaml(out / CONFIG)
+    except (OSError, YamlError):
+        return False
+    return isinstance(settings, dict) and {"version", "method", "model", "peers"} <= settings.keys()

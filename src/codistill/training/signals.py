@@ -1,0 +1,63 @@
+"""Signals that end a run in good order: the step in progress is finished and saved first."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, NoReturn
+
+__all__ = ["Interrupted", "Interruption"]
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal has ended a run, whose state is on disk.
+
+    Attributes:
+        code: the exit code that shells expect, 130 for Ctrl-C and 143 for SIGTERM.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"interrupted by {signal.Signals(number).name}")
+        self.code = 128 + number
+
+
+class Interruption:
+    """Notes the first Ctrl-C or SIGTERM within its `with` block; the second one acts at once, as it does without.
+
+    Where signals cannot be caught, outside the main thread, it notes none.
+    """
+
+    def __init__(self) -> None:
+        self._number: int | None = None
+        self._before: dict[int, Any] = {}
+
+    @property
+    def asked(self) -> bool:
+        """Whether a signal has come."""
+        return self._number is not None
+
+    def end(self) -> NoReturn:
+        """Raise `Interrupted` for the signal that came."""
+        assert self._number is not None
+        raise Interrupted(self._number)
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._restore()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._number = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            # None: the handler was not set from Python, and cannot be set again from here.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._before = {}

@@ -1,0 +1,122 @@
+"""Files are not programs: code that only a file names is run if this user has named it before, or says so now.
+
+A run, a configuration or a teacher may name "path/to/file.py:Name". Such code runs when the file's SHA-256 is in this
+user's own list. It gets there when the user names the file on the command line or in Python, or with `trust`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+from codistill.errors import UserError
+
+__all__ = ["check_trusted", "found_in_file", "named_by_user", "trust", "trust_all", "trusted_list"]
+
+# SHA-256 of files that a file has named and that were not trusted then.
+_FOREIGN: set[str] = set()
+# What this process trusts, also where the list cannot be written.
+_OURS: set[str] = set()
+_ALL = False
+
+
+def trusted_list() -> Path:
+    """The user's list: trusted.json in `$CODISTILL_CONFIG`, else in codistill's folder of the user's settings."""
+    given, settings = os.environ.get("CODISTILL_CONFIG"), os.environ.get("XDG_CONFIG_HOME")
+    folder = Path(given) if given else (Path(settings) if settings else Path.home() / ".config") / "codistill"
+    return folder.expanduser() / "trusted.json"
+
+
+def trust(*paths: Path | str) -> None:
+    """Let these Python files run from now on, whoever names them, as long as their content stays the same.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    for path in map(Path, paths):
+        digest = _digest(path)
+        if digest is None:
+            raise UserError(f"{path} is no file that can be read: give the path of a Python file.")
+        _remember(digest, path)
+
+
+def trust_all() -> None:
+    """Trust the code that files name in this process, and remember it."""
+    global _ALL
+    _ALL = True
+
+
+def named_by_user(names: Iterable[str]) -> None:
+    """Note the files of the names "path/to/file.py:Name" among these, unless only a file has named them."""
+    for path in _files(names):
+        digest = _digest(path)
+        if digest is not None and digest not in _FOREIGN:
+            _remember(digest, path)
+
+
+def found_in_file(names: Iterable[str]) -> None:
+    """Note that a file has named these: their code runs only if it is trusted already."""
+    for path in _files(names):
+        digest = _digest(path)
+        if digest is None or _is_trusted(digest):
+            continue
+        if _ALL:
+            _remember(digest, path)
+        else:
+            _FOREIGN.add(digest)
+
+
+def check_trusted(path: Path, content: bytes) -> None:
+    """UserError for code that only a file has named, and that this user has never named."""
+    digest = hashlib.sha256(content).hexdigest()
+    if digest in _FOREIGN and not _is_trusted(digest):
+        raise UserError(
+            f"{path} would be run as a program, and only a file names it, or it has changed since you named it: read "
+            f"it, and allow it with --trust-code (from Python: codistill.trust({str(path)!r}))."
+        )
+
+
+def _files(names: Iterable[str]) -> list[Path]:
+    return [Path(name.rpartition(":")[0]) for name in names if ".py:" in name]
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def _is_trusted(digest: str) -> bool:
+    return digest in _OURS or digest in _listed()
+
+
+def _listed() -> dict[str, str]:
+    try:
+        found = json.loads(trusted_list().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _remember(digest: str, path: Path) -> None:
+    _FOREIGN.discard(digest)
+    _OURS.add(digest)
+    listed = _listed()
+    if digest in listed:
+        return
+    place = trusted_list()
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        partial = place.with_name(f".{place.name}.{os.getpid()}")
+        text = json.dumps({**listed, digest: str(path.absolute())}, indent=1)
+        partial.write_text(text + "\n", encoding="utf-8")
+        partial.replace(place)
+    except OSError as error:
+        warnings.warn(
+            f"{place} cannot be written ({error.strerror}): {path} is trusted in this process only", stacklevel=4
+        )
