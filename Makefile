@@ -1,10 +1,16 @@
-# make demo   compares seven ways to train one network on real digits, and says in words what helped
-# make test   runs all tests
-# Both make the virtual environment .venv on first use; PYTHON=python3.12 chooses another interpreter.
+# make demo          compares seven ways to train one network on real digits, and says in words what helped
+# make test          runs the tests
+# make test-extras   runs the tests of what needs optional packages (ONNX, Lightning, TensorBoard, ...)
+# make package       builds wheel and sdist in dist/, and tries both in an environment that has nothing else
+# The virtual environments .venv and, for the last two, .venv-extras are made on first use; PYTHON=python3.12 chooses another
+# interpreter. WORKERS=1 runs the tests one after the other.
 PYTHON ?= python3
 BIN := .venv/bin
+EXTRAS := .venv-extras/bin
+# Tests run in one process per core, at most eight since each takes about a gigabyte, and with one thread each.
+WORKERS ?= auto
 
-.PHONY: demo test lint types install clean
+.PHONY: demo test test-extras package lint types install clean
 
 demo: .venv/installed
 	$(BIN)/codistill compare --data digits --train-subset 200 --validation 0.2 --model resnet8_tiny --epochs 40 \
@@ -12,7 +18,19 @@ demo: .venv/installed
 	  --methods ind dml okddip okddip,group=branches kdcl_minlogit kdcl_minlogit,icl=true
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
+
+test-extras: .venv-extras/installed
+	OMP_NUM_THREADS=1 $(EXTRAS)/python -m pytest tests/extras
+
+# The wheel, which is built from the sdist, goes into an empty environment; `make test-extras` adds to that one later.
+package: .venv/installed
+	rm -rf dist .venv-extras
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	$(PYTHON) -m venv .venv-extras
+	$(EXTRAS)/python -m pip install --quiet dist/*.whl
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/package
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -29,5 +47,10 @@ install: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
+.venv-extras/installed: pyproject.toml
+	test -x $(EXTRAS)/python || $(PYTHON) -m venv .venv-extras
+	$(EXTRAS)/python -m pip install --quiet --editable '.[dev-extras]'
+	touch $@
+
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .venv-extras runs dist
