@@ -92,7 +92,7 @@ class Saver:
     def save(self, wait: bool = True) -> None:
         """Save the state as it is, unless it is on disk; without `wait`, not while another one is being written."""
         s = self._session
-        if not wait and self._job is not None and not self._job.done():
+        if not wait and self.busy:
             return
         self._finish()
         at = (s.epoch, s.step)
@@ -103,6 +103,11 @@ class Saver:
             self._job = self._pool.submit(self._write, state, best)
         if wait:
             self._finish()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a checkpoint is being written."""
+        return self._job is not None and not self._job.done()
 
     @property
     def _allowed(self) -> bool:
