@@ -81,7 +81,7 @@ def test_timm_network_has_the_asked_classes_and_channels():
 
 def test_missing_timm_is_named_with_the_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(UserError, match=r"model 'timm:resnet18' needs timm.*pip install timm"):
+    with pytest.raises(UserError, match=r"model 'timm:resnet18' needs timm.*pip install 'codistill\[timm\]'"):
         models.build("timm:resnet18", 4)
 
 

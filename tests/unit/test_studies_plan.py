@@ -21,7 +21,8 @@ ELSEWHERE = {
     "seed": 3, "label": "another", "device": "cuda:1", "threads": 2, "executor": "fused", "out": Path("x"),
     "channels_last": False, "deterministic": True, "compile": True, "teachers": ("runs/x",), "workers": 2,
     "download": False, "memory_limit": 1.0, "data_dir": Path("x"), "validation_dir": Path("x"), "recipe": "x",
-    "cuda_graphs": True, "tf32": True,
+    "cuda_graphs": True, "tf32": True, "follow_links": True, "keep": 5, "logger": ("tensorboard",),
+    "save_minutes": 1.0, "save_steps": 7, "worker_timeout": 9.0,
 }  # fmt: skip
 
 

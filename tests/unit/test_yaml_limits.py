@@ -102,6 +102,15 @@ def test_numbers_and_diagnostics_without_end_are_named(tmp_path):
     assert "(diagnostics.attention is nested more than 50 deep)" in said(diagnostics={"attention": nested})
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -1, 10**400])
+def test_attention_that_is_no_share_is_not_drawn(tmp_path, wrong):
+    run = write_run(tmp_path / "x", "okddip, networks", epochs=2)
+    line = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
+    assert Epoch.from_json(line).attention is not None
+    line["diagnostics"]["attention"][1][0] = wrong
+    assert Epoch.from_json(line).attention is None
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -100,7 +100,7 @@ def read_config(path: Path | str, recipe: str | None = None) -> Config:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"no configuration at {path}: give the path of a config.yaml.")
+        raise UserError(f"no configuration at {path}: give a run directory, or the path of a config.yaml.")
     try:
         data = read_yaml(path)
     except YamlError as error:

@@ -1,24 +1,28 @@
-"""Processes that decode images ahead: a loader of them, and what is said where one dies or hangs."""
+"""Processes that decode images ahead, and what is said where one dies or hangs."""
 
 from __future__ import annotations
 
-import re
+import multiprocessing
 import signal
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from codistill.errors import RunFailedError, one_line
+from codistill.errors import RunFailedError
 
-__all__ = ["TIMEOUT", "load_ahead", "worker_failure"]
+__all__ = ["TIMEOUT", "load_ahead"]
 
 TIMEOUT = 300.0
-"""Seconds without a batch after which a process hangs, if the user gives no number."""
+"""Seconds without a batch after which the processes hang, if the user gives no number."""
 
-_DEAD = re.compile(r"DataLoader worker \((?:pid|pid\(s\)) ([\d, ]+)\) (.*)")
-_SHARED = "docker run --shm-size 8g"
+LOOK = 5.0
+"""Seconds between two looks whether they live."""
 
 
 def load_ahead(jobs: Dataset[Any], count: int, workers: int, pin: bool, timeout: float) -> Iterator[Any]:
@@ -29,10 +33,10 @@ def load_ahead(jobs: Dataset[Any], count: int, workers: int, pin: bool, timeout:
         count: of them.
         workers: processes that make them ahead; 0: this process makes them.
         pin: whether they are put into pinned memory.
-        timeout: seconds without a batch after which the processes hang; without effect on this process itself.
+        timeout: seconds without a batch after which the processes hang; without effect where there are none.
 
     Raises:
-        RunFailedError: a process has died or hangs.
+        RunFailedError: a process has died, or they hang.
     """
     workers = min(workers, count)
     loader = DataLoader(
@@ -40,60 +44,86 @@ def load_ahead(jobs: Dataset[Any], count: int, workers: int, pin: bool, timeout:
         batch_size=None,
         num_workers=workers,
         pin_memory=pin,
-        timeout=timeout if workers else 0,
+        timeout=min(LOOK, timeout) if workers else 0,
         worker_init_fn=_ignore_interrupts,
         # Without it the loader would draw a seed for its processes from torch's global generator.
         generator=torch.Generator(),
     )
-    try:
-        yield from loader
-    except RuntimeError as error:
-        failure = worker_failure(error, timeout)
-        if failure is None:
-            raise
-        raise failure from error
-
-
-def worker_failure(error: RuntimeError, timeout: float | None = None) -> RunFailedError | None:
-    """Return what is to be said of an error of torch if it means that a process has died or hangs, else None.
-
-    torch notices a death in a handler of signals, so that its error may appear in any line of the main thread.
-
-    Args:
-        error: of torch.
-        timeout: of the loader, if it is known.
-    """
-    text = one_line(error)
-    if "DataLoader timed out" in text:
-        after = "" if timeout is None else f" for {timeout:g} seconds"
-        return RunFailedError(
-            f"no process that decodes images has given a batch{after}: one hangs, as where a disk or a network does; "
-            "look at the storage, give it longer (--worker-timeout), or decode in the training process (--workers 0)."
-        )
-    # Where torch's handler of signals spoke first, its error is the cause of the other, and says more.
-    deaths = (_DEAD.search(one_line(one)) for one in (error.__cause__, error) if isinstance(one, RuntimeError))
-    dead = next(filter(None, deaths), None)
-    if dead is None:
-        return None
-    process, how = dead.group(1), dead.group(2).rstrip(". ")
-    how = f"was {how.removeprefix('is ')}" if how.startswith("is ") else how
-    return RunFailedError(f"the process {process} that decodes images {_why(how)}.")
-
-
-def _why(how: str) -> str:
-    """How a process has ended, in torch's words, with the probable cause and the remedy."""
-    if "Bus error" in how:
-        return f"was killed by signal: Bus error; probably shared memory ran out: allow more ({_SHARED})"
-    if "Killed" in how:
-        return f"{how}; probably memory ran out: give fewer --workers, or a smaller --batch-size"
-    if "killed by signal" in how:
-        return f"{how.partition('. ')[0]}; decode in the training process (--workers 0) to see where"
-    return (
-        f"{how.partition('. ')[0]}; probably the code that reads images ended it: decode in the training process "
-        "(--workers 0) to see where"
-    )
+    made, processes = _begun(loader)
+    for _ in range(count):
+        yield _next(made, processes, timeout)
 
 
 def _ignore_interrupts(_: int) -> None:
     # Ctrl-C in a terminal reaches all processes; the one that trains finishes its step first, and needs its images.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _begun(loader: DataLoader[Any]) -> tuple[Iterator[Any], Sequence[BaseProcess]]:
+    """The loader's iterator, and its processes.
+
+    From the first of its processes on, torch raises the death of one in a handler of signals, in whatever line the main
+    thread is. The earlier handler is put back: a death then shows where a batch is waited for, and nowhere else.
+    """
+    handler = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
+    others = multiprocessing.active_children()
+    made = iter(loader)
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, handler)
+    return made, [process for process in multiprocessing.active_children() if process not in others]
+
+
+def _next(made: Iterator[Any], processes: Sequence[BaseProcess], timeout: float) -> Any:
+    began = time.monotonic()
+    while True:
+        try:
+            return next(made)
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            dead = _dead(processes, 0 if isinstance(error, RuntimeError) else LOOK)
+            late = "DataLoader timed out" in str(error)
+            if dead is None and not late:
+                raise
+            # An iterator of torch whose time is over goes on where it was.
+            if dead is None and time.monotonic() - began < timeout:
+                continue
+            for process in processes:
+                # torch would wait seconds for each of them.
+                process.kill()
+            raise RunFailedError(_hanging(timeout) if dead is None else _death_of(dead)) from error
+
+
+def _dead(processes: Sequence[BaseProcess], seconds: float) -> BaseProcess | None:
+    """One that has failed.
+
+    Where one was about to send a batch, the system says only after a moment that it is dead.
+    """
+    ended = wait([process.sentinel for process in processes], seconds) if processes else []
+    for process in processes:
+        if process.sentinel in ended:
+            process.join()
+    return next((process for process in processes if process.exitcode), None)
+
+
+def _hanging(timeout: float) -> str:
+    return (
+        f"no process that decodes images has given a batch for {timeout:g} seconds: one hangs, as where a disk or a "
+        "network does; look at the storage, give it longer (--worker-timeout), or decode in the training process "
+        "(--workers 0)."
+    )
+
+
+def _death_of(process: BaseProcess) -> str:
+    """How a process has ended, with the probable cause and the remedy."""
+    code, which = process.exitcode or 0, f"the process {process.pid} that decodes images"
+    if code >= 0:
+        return (
+            f"{which} ended with exit code {code}; probably the code that reads images ended it: decode in the "
+            "training process (--workers 0) to see where."
+        )
+    why = {
+        "SIGKILL": "probably memory ran out: give fewer --workers, or a smaller --batch-size",
+        "SIGBUS": "probably shared memory ran out: allow more (docker run --shm-size 8g)",
+    }
+    number = signal.Signals(-code)
+    remedy = why.get(number.name, "decode in the training process (--workers 0) to see where")
+    return f"{which} was killed by signal: {signal.strsignal(number)} ({number.name}); {remedy}."

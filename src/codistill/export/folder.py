@@ -22,18 +22,24 @@ def staged(folder: Path) -> Iterator[Path]:
     """Give a new folder on the same disk as `folder`, which is removed at the end whatever happens.
 
     Raises:
-        UserError: `folder` is a file, or holds a README.md that no export wrote.
+        UserError: `folder` is a file, holds a README.md that no export wrote, or cannot be written.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: give the path of a folder.")
     if (folder / README).exists() and not (folder / STUDENT).is_file():
         raise UserError(f"{folder} holds a {README} and no export: give an empty folder with --out.")
     near = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    stage = Path(mkdtemp(prefix=".export-", dir=near))
+    stage: Path | None = None
     try:
+        stage = Path(mkdtemp(prefix=".export-", dir=near))
         yield stage
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror}): make room, or give another folder with --out."
+        ) from error
     finally:
-        rmtree(stage, ignore_errors=True)
+        if stage is not None:
+            rmtree(stage, ignore_errors=True)
 
 
 def joined(folder: Path, record: StudentRecord) -> tuple[StudentRecord, list[str]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from codistill.errors import UserError
+from codistill.errors import UserError, unknown
 from codistill.export.card import card, source_of_prepare
 from codistill.export.check import compare, described, outputs_of, refuse_difference, tolerance_of
 from codistill.export.chosen import Chosen, choose
@@ -71,6 +71,10 @@ def export_student(
     Raises:
         UserError: as `export`.
     """
+    known = [field.name for field in fields(ExportRequest)]
+    wrong = next((name for name in options if name not in known), None)
+    if wrong is not None:
+        raise unknown("option of export_student", wrong, known)
     places = {"out": None if out is None else Path(out), "data_dir": None if data_dir is None else Path(data_dir)}
     request = ExportRequest(Path(run_dir), format, peer=str(peer), checkpoint=checkpoint, **places, **options)
     return export(request, network=network, dataset=dataset).folder

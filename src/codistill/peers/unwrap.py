@@ -35,8 +35,11 @@ def unwrap(networks: Sequence[nn.Module], keep: bool = False) -> tuple[list[nn.M
         The networks, and whether any of them was compiled.
 
     Raises:
-        UserError: a network is wrapped to synchronise gradients.
+        UserError: one is no network, or is wrapped to synchronise gradients.
     """
+    for place, net in enumerate(networks):
+        if not isinstance(net, nn.Module):
+            raise UserError(f"network {place} is a {type(net).__name__}: give objects of nn.Module.")
     found: dict[str, list[int]] = {}
     plain = [_plain(net, place, found, keep) for place, net in enumerate(networks)]
     compiled, parallel = found.get("OptimizedModule", []), found.get("DataParallel", [])

@@ -10,6 +10,7 @@ from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from codistill.printable import printable
 from codistill.reports.comparison import FEW_SEEDS, Comparison, Row, Table
 from codistill.reports.numbers import MISSING, count, interval, mean_std, number, p_value
 from codistill.reports.statistics import Estimate
@@ -159,7 +160,8 @@ def _rendered(table: Table) -> list[Text | RichTable]:
         fixed = column.numeric or column.cell is _whose
         rendered.add_column(column.short, justify="right" if column.numeric else "left", no_wrap=fixed, overflow="fold")
     for row in table.rows:
-        rendered.add_row(*(column.cell(row).text for column in columns))
+        # Text, so that a console of the caller's reads no markup in a label.
+        rendered.add_row(*(Text(printable(column.cell(row).text)) for column in columns))
     return [Text(title, style="italic"), rendered, *(Text(note, style="dim") for note in footnotes(table.rows))]
 
 

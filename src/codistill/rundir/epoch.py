@@ -71,18 +71,20 @@ class Epoch(Record):
 
     @property
     def attention(self) -> tuple[tuple[float, ...], ...] | None:
-        """The square matrix of attention between peers, if the method gives one."""
+        """The square matrix of attention between peers, shares of 1; None if there is none that can be drawn."""
         rows = self.diagnostics.get("attention")
         if not isinstance(rows, tuple) or not rows:
             return None
-        return rows if all(_numbers(row) and len(row) == len(rows) for row in rows) else None
+        return rows if all(_shares(row) and len(row) == len(rows) for row in rows) else None
 
     @property
     def shares(self) -> tuple[float, ...] | None:
         """How much each student counts in the target of all: KDCL-General's weights, or ONE's gate."""
         given = self.diagnostics.get("weights") or self.diagnostics.get("gate")
-        return given if given and _numbers(given) else None
+        return given if given and _shares(given, beyond=1e6) else None
 
 
-def _numbers(value: Any) -> bool:
-    return isinstance(value, tuple) and all(isinstance(number, int | float) for number in value)
+def _shares(value: Any, beyond: float = 0.001) -> bool:
+    # A little beyond 0 and 1 is rounding; "not a number" is what training that diverged leaves.
+    low, high = -beyond, 1 + beyond
+    return isinstance(value, tuple) and all(isinstance(one, int | float) and low <= one <= high for one in value)

@@ -28,7 +28,7 @@ def lock_run(run_dir: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise UserError(
-            f"{run_dir} is in use: another process trains into it; wait until it has ended, or give another --out."
+            f"{run_dir} is in use: another process trains into it; wait until it has ended, or use another folder."
         ) from None
     except (NotImplementedError, OSError) as error:
         # Some network file systems have no locks; a run must not fail for that.

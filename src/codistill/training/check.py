@@ -17,7 +17,7 @@ from codistill.rundir import OWN_DATA, OWN_NETWORK
 from codistill.training.check_updates import check_updates
 from codistill.training.optimizer import check_optimizer
 
-__all__ = ["check_config", "is_here", "parse_splits", "resolve_device"]
+__all__ = ["check_config", "is_here", "parse_splits", "refuse_objects", "resolve_device"]
 
 MOST_EPOCHS = 1_000_000
 """Far above what any sensible run uses; beyond it, machines fail without a clear message."""
@@ -35,7 +35,7 @@ def check_config(config: Config) -> Config:
     Raises:
         UserError: an unknown name or a value outside its range, with the rule and the remedy.
     """
-    _refuse_modules(config)
+    refuse_objects(config)
     # From Python, a value may have any type; after this it has the declared one.
     config = config_from_dict(config_to_dict(config))
     method = methods.find(config.method)
@@ -103,7 +103,10 @@ def is_here(name: str) -> bool:
     return True
 
 
-def _refuse_modules(config: Config) -> None:
+def refuse_objects(config: object) -> None:
+    """Raise UserError for what is no configuration, and for one that holds networks."""
+    if not isinstance(config, Config):
+        raise UserError(f"the configuration is a {type(config).__name__}: give a codistill.Config.")
     models = config.model if isinstance(config.model, list | tuple) else (config.model,)
     if any(isinstance(model, torch.nn.Module) for model in models):
         raise UserError(

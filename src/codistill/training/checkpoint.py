@@ -135,10 +135,8 @@ def read_checkpoint(run_dir: Path, which: str = "last") -> Checkpoint:
         raise UserError(
             f"{run_dir} is finished, but the {which} checkpoint, to which its results belong, is gone: {remedy}."
         )
-    raise UserError(
-        f"{run_dir} has no {which} checkpoint: finish the run with 'codistill resume', or start it with 'codistill "
-        "train --overwrite'."
-    )
+    finish = "finish the run with 'codistill resume', or " if which == SELECTED and latest(run_dir) else ""
+    raise UserError(f"{run_dir} has no {which} checkpoint: {finish}start it again with 'codistill train --overwrite'.")
 
 
 def _refuse_other_epoch(run_dir: Path, which: str, found: Checkpoint) -> None:

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from codistill.config import Config
-from codistill.data.workers import worker_failure
 from codistill.errors import RunFailedError, UserError
 from codistill.rundir import (
     CHECKPOINTS,
@@ -42,8 +41,8 @@ def refuse_used_folder(config: Config, out: Path, overwrite: bool) -> None:
 
     Nothing is changed.
     """
-    if out.exists() and not out.is_dir():
-        raise UserError(f"out {out} is a file: give the path of a folder.")
+    if file := next((path for path in (out, *out.parents) if path.exists() and not path.is_dir()), None):
+        raise UserError(f"out {file} is a file: give the path of a folder.")
     for what, names in (("the teacher", config.teachers), ("the start", config.init)):
         if any(Path(name).resolve() == out.resolve() for name in names):
             raise UserError(f"out {out} is {what} of this run, which would be replaced: give another --out.")
@@ -114,11 +113,6 @@ def in_progress(out: Path) -> Iterator[None]:
         raise
     except UserError as error:
         raise RunFailedError(str(error)) from error
-    except RuntimeError as error:
-        failure = worker_failure(error)
-        if failure is None:
-            raise
-        raise failure from error
     except OSError as error:
         if error.filename is None or not Path(str(error.filename)).is_relative_to(out):
             raise

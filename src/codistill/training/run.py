@@ -25,7 +25,7 @@ from codistill.rundir import (
     write_json,
 )
 from codistill.training.build import build_session
-from codistill.training.check import check_config
+from codistill.training.check import check_config, refuse_objects
 from codistill.training.elsewhere import record_move, settings_here
 from codistill.training.groups import NetworkSource, own_names
 from codistill.training.input_record import input_record
@@ -102,6 +102,7 @@ def train(
         KeyboardInterrupt: with a note that names the run directory, once it can be resumed.
     """
     started = time.perf_counter()
+    refuse_objects(config)
     # The caller names its code; what a file has named before is not the caller's word.
     named_by_user(code_names(config))
     watchers = Watchers(with_loggers(config.logger, observers))
