@@ -129,14 +129,15 @@ def test_json_holds_the_same_text_without_control_characters():
 
 @pytest.fixture
 def labelled(tmp_path):
-    """A run whose label and classes are meant to break what shows them."""
-    return write_run(tmp_path / "runs" / "x", f"<b>$x_{{$ {EVIL}", epochs=2)
+    """A run whose label is meant to break what shows it; another run is next to it."""
+    write_run(tmp_path / "runs" / "y", "dml", epochs=2)
+    return write_run(tmp_path / "runs" / "x", f"\x1b<b>$x_{{$ {EVIL}", epochs=2)
 
 
 def test_pages_drawings_and_tables_show_labels_as_text(tmp_path, labelled):
-    runs = find_runs([labelled])
+    runs = find_runs([labelled.parent])
     page = write_report(runs, tmp_path / "report.html").read_text(encoding="utf-8")
-    assert f"&lt;b&gt;$x_{{$ {SHOWN}" in page
+    assert f"\\x1b&lt;b&gt;$x_{{$ {SHOWN}" in page
     assert not any(sign in page for sign in STEERING)
     assert "<b>" not in page
     for svg in page.split("<svg")[1:]:

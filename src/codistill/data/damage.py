@@ -18,6 +18,8 @@ DAMAGED += (OverflowError, Image.DecompressionBombError)
 
 def reason_of(error: BaseException, name: str) -> str:
     """Return why the picture called `name` cannot be decoded, in a few words."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     # Pillow adds the file's name, which stands in our message already, or an object's address.
     reason = re.sub(r" <_io\.[^>]*>", "", one_line(error)).replace(f" {name!r}", "")
     return reason or type(error).__name__

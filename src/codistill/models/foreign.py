@@ -59,7 +59,9 @@ def import_timm(name: str) -> Any:
     try:
         timm = importlib.import_module("timm")
     except ImportError as error:
-        raise UserError(f"model 'timm:{name}' needs timm, which is not installed: pip install 'codistill[timm]'.") from error
+        raise UserError(
+            f"model 'timm:{name}' needs timm, which is not installed: pip install 'codistill[timm]'."
+        ) from error
     known = timm.list_models()
     if name.partition(".")[0] not in known:
         raise unknown("timm model", name, known, "see timm.list_models() for all names.")
