@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from codistill.joint import Joint, JointOutput
     from codistill.students import Prediction, Student, open_student, predict
     from codistill.training import Config, Observer, RunResult, load_student, resume, train
-    from codistill.trusted import trust as trust
+    from codistill.trusted import trust
     from codistill.types import GroupShape, PeerOutputs, Progress, StepOutput
 
 __version__ = "0.1.0"

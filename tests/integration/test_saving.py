@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import time
 
 import pytest
 import torch
@@ -112,8 +113,13 @@ def test_images_that_are_decoded_in_every_step_go_on_to_the_bit(config, tmp_path
 
 def test_a_second_ctrl_c_stops_at_once(config, digits):
     def twice():
+        noted = signal.getsignal(signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
+        # Another thread may get the signal, so that it is noted a moment later.
+        while signal.getsignal(signal.SIGINT) is noted:
+            time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
 
     with pytest.raises(KeyboardInterrupt) as stopped:
         train(config, dataset=digits, observers=[At(1, 3, twice)])

@@ -147,9 +147,9 @@ def test_settings_that_change_no_number_may_be_edited_before_a_resume(quick, dig
         train(dataclasses.replace(quick, out=out), dataset=digits, observers=[StopAfter(1)])
     config = yaml.safe_load((out / "config.yaml").read_text())
     edited = {"download": False, "data_dir": "/moved", "workers": 1, "label": "mine", "out": "elsewhere"}
-    edited |= {"keep": 5, "save_steps": 3, "save_minutes": None}
-    # A folder of these data, a recipe's name, and packages that may be missing.
-    assert edited.keys() | {"validation_dir", "recipe", "logger"} == NOTHING
+    edited |= {"keep": 5, "save_steps": 3, "save_minutes": None, "worker_timeout": 60.0}
+    # A folder of these data, links in it, a recipe's name, and packages that may be missing.
+    assert edited.keys() | {"validation_dir", "follow_links", "recipe", "logger"} == NOTHING
     (out / "config.yaml").write_text(yaml.safe_dump({**config, **edited}))
     assert resume(str(out), dataset=digits).run_dir == out
     assert metrics_of(out) == metrics_of(finished_run)

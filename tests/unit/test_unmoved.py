@@ -97,7 +97,10 @@ def test_no_alarm_in_an_own_loop_where_the_method_moves_too(of_method, every):
 
 
 class OldStyle:
-    """An optimizer that writes to `p.data`, as many older ones do."""
+    """An optimizer that writes to `p.data`, as many older ones do; like Adam, it moves by the sign of the gradient.
+
+    The attention's gradients are so small here that a step along them could vanish in rounding.
+    """
 
     def __init__(self, parameters):
         self.parameters = list(parameters)
@@ -105,7 +108,7 @@ class OldStyle:
     def step(self):
         for p in self.parameters:
             if p.grad is not None:
-                p.data.add_(p.grad, alpha=-0.01)
+                p.data.add_(p.grad.sign(), alpha=-0.01)
 
     def zero_grad(self):
         for p in self.parameters:

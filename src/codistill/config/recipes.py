@@ -68,8 +68,9 @@ def recipe_config(name: str, **settings: Any) -> Config:
 
 def merged(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return nested settings with those of the recipe where they are missing."""
-    if name not in RECIPES:
-        raise unknown("recipe", name, RECIPES)
+    # From a file, it may be anything.
+    if not isinstance(name, str) or name not in RECIPES:
+        raise unknown("recipe", str(name), RECIPES)
     return {**_under(settings, RECIPES[name]), "recipe": name}
 
 
