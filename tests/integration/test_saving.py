@@ -29,6 +29,17 @@ def config(quick, tmp_path):
     )
 
 
+@pytest.fixture(autouse=True)
+def signals_are_heard():
+    """As in a terminal; a process in the background may have been told to ignore them."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 class At:
     """Does something once, after a step of an epoch."""
 
@@ -124,6 +135,11 @@ def test_a_second_ctrl_c_stops_at_once(config, digits):
     with pytest.raises(KeyboardInterrupt) as stopped:
         train(config, dataset=digits, observers=[At(1, 3, twice)])
     assert not isinstance(stopped.value, Interrupted)
+
+
+def test_a_signal_that_the_process_ignores_is_ignored(config, digits):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assert train(config, dataset=digits, observers=[killer(signal.SIGINT)]).summary["last"]["epoch"] == 2
 
 
 def test_signals_are_the_callers_again_after_a_run(config, digits):

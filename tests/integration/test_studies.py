@@ -126,11 +126,13 @@ def test_an_interruption_of_the_first_process_alone_ends_the_others(tmp_path, mo
 
     monkeypatch.setattr(runner, "wait", interrupted)
     monkeypatch.setattr(runner, "GRACE", 0.5)
+    # Other tests share processes that live longer.
+    before = set(multiprocessing.active_children())
     long = dataclasses.replace(BASE, method="ind", peers=2, epochs=400, out=tmp_path / "long")
     with pytest.raises(KeyboardInterrupt):
         run_all([long], 1, Console(quiet=True))
     assert not (tmp_path / "long" / "summary.json").exists()
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= before
 
 
 class Stop:

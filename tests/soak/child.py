@@ -23,6 +23,8 @@ from codistill.training.checkpoint import latest
 
 __all__ = ["CONFIG", "Ended", "begin", "forked", "go_on", "interrupted", "numbers"]
 
+# As in a terminal: a process in the background may have been told to ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # A fork has one thread only, and a pool of threads that the parent has started is lost in it.
 torch.set_num_threads(1)
 # All epochs are saved, since what is tested is saving.

@@ -109,7 +109,7 @@ def _minimise_model(
     x_NQ1 = right_NQ1
     for _ in range(2):
         x_NQ1 = torch.linalg.solve_ex(torch.addcmul(kkt_NQQ, identity_QQ, diagonal_NQ1), right_NQ1)[0]
-        # A blocked student's entry is its multiplier over 1e30 or so, and some solvers return rounding in its place.
+        # A blocked student's entry is its multiplier divided by 1e30, and some solvers return rounding in its place.
         blocked_NQ1 = diagonal_NQ1 > 1
         residual_NQ1 = right_NQ1 - torch.bmm(kkt_NQQ, torch.where(blocked_NQ1, 0.0, x_NQ1))
         x_NQ1 = torch.where(blocked_NQ1, residual_NQ1 / _BLOCKED, x_NQ1)
