@@ -60,6 +60,8 @@ def records_of(path):
             at += left
             continue
         length, place = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+        if at + 7 + length > len(data):
+            return  # W&B's own process is still writing this one.
         pieces += data[at + 7 : at + 7 + length]
         at += 7 + length
         if place in (1, 4):
