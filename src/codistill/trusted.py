@@ -15,7 +15,9 @@ from pathlib import Path
 
 from codistill.errors import UserError
 
-__all__ = ["check_trusted", "found_in_file", "named_by_user", "trust", "trust_all", "trusted_list"]
+__all__ = [
+    "check_trusted", "digest_of", "files_named", "found_in_file", "named_by_user", "trust", "trust_all", "trusted_list",
+]  # fmt: skip
 
 # SHA-256 of files that a file has named and that were not trusted then.
 _FOREIGN: set[str] = set()
@@ -38,7 +40,7 @@ def trust(*paths: Path | str) -> None:
         UserError: there is no such file.
     """
     for path in map(Path, paths):
-        digest = _digest(path)
+        digest = digest_of(path)
         if digest is None:
             raise UserError(f"{path} is no file that can be read: give the path of a Python file.")
         _remember(digest, path)
@@ -52,16 +54,16 @@ def trust_all() -> None:
 
 def named_by_user(names: Iterable[str]) -> None:
     """Note the files of the names "path/to/file.py:Name" among these, unless only a file has named them."""
-    for path in _files(names):
-        digest = _digest(path)
+    for path in files_named(names):
+        digest = digest_of(path)
         if digest is not None and digest not in _FOREIGN:
             _remember(digest, path)
 
 
 def found_in_file(names: Iterable[str]) -> None:
     """Note that a file has named these: their code runs only if it is trusted already."""
-    for path in _files(names):
-        digest = _digest(path)
+    for path in files_named(names):
+        digest = digest_of(path)
         if digest is None or _is_trusted(digest):
             continue
         if _ALL:
@@ -80,11 +82,13 @@ def check_trusted(path: Path, content: bytes) -> None:
         )
 
 
-def _files(names: Iterable[str]) -> list[Path]:
+def files_named(names: Iterable[str]) -> list[Path]:
+    """Return the files of the names "path/to/file.py:Name" among these."""
     return [Path(name.rpartition(":")[0]) for name in names if ".py:" in name]
 
 
-def _digest(path: Path) -> str | None:
+def digest_of(path: Path) -> str | None:
+    """Return the SHA-256 of a file's content; None where it cannot be read."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:

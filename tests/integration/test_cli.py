@@ -13,29 +13,11 @@ from safetensors.torch import load_file
 
 import codistill
 from codistill import commands, models
-from codistill.cli import main
 from codistill.data import AugmentPolicy
 from codistill.training import OptimConfig
+from refusals import refused, run
 
 QUICK = ["--model", "resnet8_tiny", "--peers", "2", "--batch-size", "64", "--epochs", "1", "--device", "cpu"]
-
-
-def run(*arguments):
-    """The exit code of a command."""
-    try:
-        main([str(a) for a in arguments])
-    except SystemExit as stop:
-        return stop.code or 0
-    return 0
-
-
-def refused(capsys, *arguments):
-    """The one sentence with which a command is refused."""
-    assert run(*arguments) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("codistill: error: ")
-    assert error.count("\n") == 1
-    return error
 
 
 @pytest.fixture(scope="module")

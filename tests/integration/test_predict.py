@@ -15,30 +15,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import codistill
-from codistill.cli import main
 from codistill.export import export_student
 from codistill.students import find_pictures, open_student
 from codistill.training import Config, OptimConfig, train
-from refusals import refusal
+from refusals import refusal, refused, run
 from wide_pictures import CLASSES, write_wide
-
-
-def run(*arguments):
-    """The exit code of a command."""
-    try:
-        main([str(a) for a in arguments])
-    except SystemExit as stop:
-        return stop.code or 0
-    return 0
-
-
-def refused(capsys, *arguments):
-    """The one sentence with which a command is refused."""
-    assert run(*arguments) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("codistill: error: ")
-    assert error.count("\n") == 1
-    return error
 
 
 @pytest.fixture(scope="module")

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 
 from codistill.config import Config, code_names
+from codistill.trusted import digest_of, files_named
 
 __all__ = ["code_of", "warn_of_changed_code"]
 
 
 def code_of(config: Config) -> dict[str, str]:
     """Return path -> SHA-256 of each file that the run names as path/to/file.py:Name."""
-    paths = dict.fromkeys(Path(name.rpartition(":")[0]) for name in code_names(config) if ".py:" in name)
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
+    digests = {str(path): digest_of(path) for path in files_named(code_names(config))}
+    return {path: digest for path, digest in digests.items() if digest is not None}
 
 
 def warn_of_changed_code(config: Config, before: Mapping[str, str]) -> list[str]:

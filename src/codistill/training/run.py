@@ -98,7 +98,7 @@ def train(
 
     Raises:
         UserError: anything that the user can correct, before any training and before anything is written; also if
-            training diverges (the last complete epoch is kept).
+            training diverges (the last checkpoint is kept).
         KeyboardInterrupt: with a note that names the run directory, once it can be resumed.
     """
     started = time.perf_counter()
@@ -136,7 +136,7 @@ def resume(
     network: NetworkSource | None = None,
     observers: Iterable[object] = (),
 ) -> RunResult:
-    """Continue an interrupted run from its last complete epoch, with the same numbers as without the interruption.
+    """Continue an interrupted run from its last checkpoint, with the same numbers as without the interruption.
 
     A finished run is returned as it is. Of another device or precision than before the run warns, since its numbers
     will differ; what was changed is written to its config.yaml and moves.json, so that the next resume needs no option.
