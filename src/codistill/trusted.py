@@ -118,7 +118,10 @@ def _remember(digest: str, path: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         partial = place.with_name(f".{place.name}.{os.getpid()}")
         text = json.dumps({**listed, digest: str(path.absolute())}, indent=1)
-        partial.write_text(text + "\n", encoding="utf-8")
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(place)
     except OSError as error:
         warnings.warn(

@@ -84,7 +84,7 @@ def test_an_interrupted_run_names_the_command_that_continues_it(monkeypatch, cap
     out = tmp_path / "my run"
     assert run("train", "--method", "ind", *QUICK, "--train-subset", "64", "--out", out) == 130
     said = capsys.readouterr().err
-    assert said == f"interrupted; to continue from the last whole epoch: codistill resume '{out}'\n"
+    assert said == f"interrupted; to continue from the last checkpoint: codistill resume '{out}'\n"
     monkeypatch.undo()
     assert run("resume", out) == 0
 

@@ -268,7 +268,7 @@ def test_an_interruption_carries_a_note_of_the_path(config, digits, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     with pytest.raises(KeyboardInterrupt) as stop:
         train(dataclasses.replace(config, out="my runs/a"), dataset=digits, observers=[StopAfter(1)])
-    command = "to continue from the last whole epoch: codistill resume 'my runs/a'"
+    command = "to continue from the last checkpoint: codistill resume 'my runs/a'"
     assert notes_of(stop.value) == (command,)
     with pytest.raises(KeyboardInterrupt) as stop:
         resume("my runs/a", dataset=digits, observers=[StopAfter(2)])

@@ -130,6 +130,21 @@ def test_a_run_that_was_stopped_and_then_killed_ends_when_it_is_resumed(config, 
     assert (summary["last"]["epoch"], summary["stop_reason"]) == (1, "enough")
 
 
+def test_an_observer_that_fails_in_a_step_loses_nothing_either(config, digits, tmp_path):
+    class Fails:
+        def on_step(self, session, step, steps):
+            if (session.epoch, step) == (1, 2):
+                raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train(config, dataset=digits, observers=[Fails()])
+    assert latest(config.out).name == "epoch_0001_step_000002"
+    whole = dataclasses.replace(config, out=tmp_path / "whole")
+    train(whole, dataset=digits)
+    resume(config.out, dataset=digits)
+    assert losses(config.out) == losses(whole.out)
+
+
 def test_a_failing_observer_is_named_and_loses_nothing(config, digits, tmp_path):
     def fail(session):
         if session.epoch == 2:

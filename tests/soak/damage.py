@@ -86,9 +86,8 @@ def main() -> int:
         expected[name] = _result(forked(lambda command=command, copy=copy: command(copy)).text)
         assert expected[name], name
     found, outcomes = Counter({"traceback": 0, "silent difference": 0}), Counter()
-    for number in range(given.files):
-        kind = list(DAMAGES)[number % len(DAMAGES)]
-        name = list(COMMANDS)[number // len(DAMAGES) % len(COMMANDS)]
+    for number in range(given.files * len(COMMANDS)):
+        kind, name = list(DAMAGES)[number // len(COMMANDS) % len(DAMAGES)], list(COMMANDS)[number % len(COMMANDS)]
         run = _copy(cut if name == "resume" else whole, place / "copy")
         files = sorted(f for f in run.rglob("*") if f.is_file() and f.name != ".lock" and f.stat().st_size)
         path = draw.choice(files)
@@ -105,7 +104,8 @@ def main() -> int:
             found["silent difference"] += 1
             print(f"silent difference: {case}")
     shutil.rmtree(place)
-    print(f"{given.files} damaged files: " + ", ".join(f"{n} {what}" for what, n in found.items()))
+    faults = ", ".join(f"{n} {what}" for what, n in found.items())
+    print(f"{given.files} damaged files for each of {len(COMMANDS)} commands: {faults}")
     print(", ".join(f"{what}: {n}" for what, n in outcomes.items()))
     return int(any(found.values()))
 

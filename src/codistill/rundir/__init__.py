@@ -16,6 +16,7 @@ from codistill.rundir.durable import (
     remove,
     sync_folder,
     write_bytes,
+    write_into,
     write_whole,
 )
 from codistill.rundir.epoch import Epoch, TrainingMeans
@@ -150,6 +151,7 @@ __all__ = [
     "step_folder",
     "sync_folder",
     "write_bytes",
+    "write_into",
     "write_json",
     "write_moves",
     "write_whole",

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["append_line", "make_folder", "publish_folder", "remove", "sync_folder", "write_bytes", "write_whole"]
+__all__ = [
+    "append_line", "make_folder", "publish_folder", "remove", "sync_folder", "write_bytes", "write_into", "write_whole",
+]  # fmt: skip
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -31,6 +33,14 @@ def write_bytes(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
+
+
+def write_into(partial: Path, name: str, content: bytes) -> None:
+    """Write a file of a folder that has no name yet, see `publish_folder`, which also puts the file's name on disk."""
+    path = partial / name
+    with _named(path), path.open("wb") as file:
+        file.write(content)
+        _sync(file)
 
 
 def append_line(path: Path, line: str) -> None:

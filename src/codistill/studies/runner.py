@@ -63,7 +63,7 @@ def run_all(
 ) -> list[EndedRun]:
     """Train every run, `jobs` at a time, and show which are running, which are done and the time left.
 
-    A finished run is not trained again. An interrupted one goes on from its last whole epoch. A failed one stops only
+    A finished run is not trained again. An interrupted one goes on from its last checkpoint. A failed one stops only
     the runs that learn from it.
 
     Args:

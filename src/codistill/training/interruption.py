@@ -26,7 +26,7 @@ def resumable(run_dir: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt as stop:
         if latest(run_dir) is not None:
-            add_note(stop, f"to continue from the last whole epoch: {resume_command(run_dir)}")
+            add_note(stop, f"to continue from the last checkpoint: {resume_command(run_dir)}")
         elif (run_dir / CONFIG).is_file():
             add_note(stop, "it was before the first step, and the same command with --overwrite starts again")
         raise

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,12 +70,8 @@ def train_epochs(session: Session, watchers: Watchers, saver: Saver) -> None:
         session.statistics = statistics
         _select(session, validation, saver)
         append_epoch(session.out, record)
-        try:
+        with saver.if_it_fails():
             watchers.on_epoch(session, record)
-        except BaseException:
-            # An observer that fails loses nothing.
-            saver.save()
-            raise
         saver.after_epoch()
     saver.save()
 
@@ -105,7 +102,9 @@ def train_epoch(
         position, rate = _at(s, number)
         step(batch, position, rate, part)
         s.step = number + 1
-        watchers.on_step(s, number + 1, steps)
+        # Gradients that are still being added up are in no checkpoint.
+        with saver.if_it_fails() if saver is not None and part.last else nullcontext():
+            watchers.on_step(s, number + 1, steps)
         if saver is not None and part.last:
             saver.after_step()
     train, diagnostics = step.meter.result()

@@ -120,9 +120,10 @@ def train(
                 move_aside(out)
                 write_config(session.config, out / CONFIG)
                 write_json(out / INPUT, input_record(session.dataset, session.data_summary).to_json())
-                with Saver(session, interruption) as saver:
+            with Saver(session, interruption) as saver:
+                with starting(out):
                     saver.save()
-            return _run(session, watchers, started, interruption)
+                return _run(session, watchers, started, saver)
 
 
 def resume(
@@ -175,6 +176,7 @@ def resume(
         layer_randomness(session, threads_of(checkpoint)),
         resumable(run_dir),
         Interruption() as interruption,
+        Saver(session, interruption) as saver,
     ):
         checkpoint.load_into(session.executor.modules())
         session.restore(state)
@@ -184,7 +186,8 @@ def resume(
         with in_progress(run_dir):
             session.moves = _rewrite(run_dir, session.epoch, before, session.config)
             keep_epochs(run_dir, session.epoch)
-        return _run(session, watchers, started, interruption)
+        saver.resumed()
+        return _run(session, watchers, started, saver)
 
 
 def _rewrite(run_dir: Path, epoch: int, before: Config, after: Config) -> tuple[Move, ...]:
@@ -205,13 +208,11 @@ def _to_be_written(config: Config, dataset: DataSource | None, network: NetworkS
     return with_absolute_paths(check_config(config))
 
 
-def _run(session: Session, watchers: Watchers, started: float, interruption: Interruption) -> RunResult:
+def _run(session: Session, watchers: Watchers, started: float, saver: Saver) -> RunResult:
     try:
         with in_progress(session.out):
             watchers.on_start(session)
-            with Saver(session, interruption) as saver:
-                saver.resumed()
-                train_epochs(session, watchers, saver)
+            train_epochs(session, watchers, saver)
             mistakes = MistakeCollector()
             summary = summarise(session, started, mistakes)
             write_json(session.out / MISTAKES, mistakes.record(session).to_json())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from types import TracebackType
 
 from codistill.rundir import REPLACED, remove
@@ -103,6 +105,15 @@ class Saver:
             self._job = self._pool.submit(self._write, state, best)
         if wait:
             self._finish()
+
+    @contextmanager
+    def if_it_fails(self) -> Iterator[None]:
+        """Save the state as it is if the block, which is an observer's, raises an error."""
+        try:
+            yield
+        except Exception:
+            self.save()
+            raise
 
     @property
     def busy(self) -> bool:

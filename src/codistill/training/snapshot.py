@@ -30,7 +30,7 @@ from codistill.rundir import (
     publish_folder,
     remove,
     step_folder,
-    write_bytes,
+    write_into,
 )  # fmt: skip
 from codistill.training.checkpoint import RECALIBRATED, checkpoints
 
@@ -101,8 +101,8 @@ def publish(run_dir: Path, snapshot: Snapshot, code: Mapping[str, str] | None = 
     make_folder(partial)
     try:
         for name, content in contents.items():
-            write_bytes(partial / name, content)
-        write_bytes(partial / MANIFEST, f"{json_text(manifest.sealed().to_json())}\n".encode())
+            write_into(partial, name, content)
+        write_into(partial, MANIFEST, f"{json_text(manifest.sealed().to_json())}\n".encode())
         publish_folder(partial, folder)
     except BaseException:
         remove(partial)
