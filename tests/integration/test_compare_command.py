@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from codistill.cli import main
-from codistill.studies import runner
+from codistill.studies import local, one_run
 
 SHORT = [
     "--data", "digits", "--train-subset", "60", "--validation", "0.2", "--model", "resnet8_tiny", "--peers", "2",
@@ -25,7 +25,7 @@ class InThisProcess(ThreadPoolExecutor):
 
 @pytest.fixture(autouse=True)
 def _in_this_process(monkeypatch):
-    monkeypatch.setattr(runner, "_new_pool", InThisProcess)
+    monkeypatch.setattr(local, "_new_pool", InThisProcess)
 
 
 def compare(*arguments):
@@ -48,7 +48,7 @@ def record_of(folder):
 def test_an_interrupted_comparison_has_an_answer_and_the_same_command_finishes_it(tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     command = [*SHORT, "--methods", "dml", "--seeds", "2", "--out", out]
-    train, trained = runner.train, []
+    train, trained = one_run.train, []
 
     def interrupted(config, **keywords):
         if len(trained) == 3:
@@ -61,7 +61,7 @@ def test_an_interrupted_comparison_has_an_answer_and_the_same_command_finishes_i
     assert not out.exists()
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "train", interrupted)
+        patch.setattr(one_run, "train", interrupted)
         assert compare(*command) != 0
     first = ends(out)
     assert sorted(first) == ["alone-seed0", "alone-seed1", "dml-seed0"]
@@ -132,14 +132,14 @@ def test_equal_compute_trains_the_network_alone_for_as_much_arithmetic(tmp_path,
 
 
 def test_a_failed_run_stops_no_other_and_is_named(tmp_path, monkeypatch, capsys):
-    train = runner.train
+    train = one_run.train
 
     def failing(config, **keywords):
         if config.method == "dml":
             raise RuntimeError("no luck")
         return train(config, **keywords)
 
-    monkeypatch.setattr(runner, "train", failing)
+    monkeypatch.setattr(one_run, "train", failing)
     assert compare(*SHORT, "--methods", "dml", "--seeds", "1", "--out", tmp_path) == 1
     screen = capsys.readouterr().out
     assert f"failed: {tmp_path / 'runs' / 'dml-seed0' / 'log.txt'}: RuntimeError: no luck" in screen

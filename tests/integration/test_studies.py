@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from codistill.config import write_config
-from codistill.studies import run_all, runner
+from codistill.studies import local, run_all
 from codistill.studies.run_list import PlannedRun
 from codistill.training import Config, OptimConfig, train
 
@@ -124,8 +124,8 @@ def test_an_interruption_of_the_first_process_alone_ends_the_others(tmp_path, mo
             raise KeyboardInterrupt
         return wait(running, timeout=min(timeout, 0.5), **keywords)
 
-    monkeypatch.setattr(runner, "wait", interrupted)
-    monkeypatch.setattr(runner, "GRACE", 0.5)
+    monkeypatch.setattr(local, "wait", interrupted)
+    monkeypatch.setattr(local, "GRACE", 0.5)
     # Other tests share processes that live longer.
     before = set(multiprocessing.active_children())
     long = dataclasses.replace(BASE, method="ind", peers=2, epochs=400, out=tmp_path / "long")
@@ -188,14 +188,14 @@ def test_a_study_keeps_resumes_reports_and_goes_on_though_a_process_is_killed(tm
 
 
 def test_a_run_whose_process_is_killed_again_and_again_has_failed(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "_new_pool", Killing)
+    monkeypatch.setattr(local, "_new_pool", Killing)
     (result,) = run_all([dataclasses.replace(BASE, out=tmp_path / "run")], 1, Console(file=io.StringIO()))
     assert result.error == "its process was killed; the memory may be too small"
     assert (tmp_path / "run" / "log.txt").read_text() == result.error
 
 
 def test_teachers_run_before_those_that_learn_from_them_and_a_failed_one_stops_only_these(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "_new_pool", InThisProcess)
+    monkeypatch.setattr(local, "_new_pool", InThisProcess)
     wrong = dataclasses.replace(BASE, method_options={"temperature": 2.0}, out=tmp_path / "wrong")
     teacher = dataclasses.replace(BASE, model="wrn10_1", out=tmp_path / "teacher")
 
@@ -238,7 +238,7 @@ def test_a_study_killed_in_the_middle_of_a_run_goes_on_to_the_same_numbers(tmp_p
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1
     assert not (tmp_path / "run" / "summary.json").exists()
     (tmp_path / "go").touch()
-    monkeypatch.setattr(runner, "_new_pool", InThisProcess)
+    monkeypatch.setattr(local, "_new_pool", InThisProcess)
     (result,) = run_all([config], 1, Console(file=io.StringIO()))
     assert (result.error, result.kept) == (None, False)
     whole, continued = (summary_of(tmp_path / name) for name in ("whole", "run"))

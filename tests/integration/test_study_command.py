@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from codistill.cli import main
-from codistill.studies import runner
+from codistill.studies import local
 
 
 class InThisProcess(ThreadPoolExecutor):
@@ -26,7 +26,7 @@ def study(*arguments):
 
 
 def test_the_command_runs_a_study_keeps_its_runs_and_names_the_log_of_a_failed_one(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(runner, "_new_pool", InThisProcess)
+    monkeypatch.setattr(local, "_new_pool", InThisProcess)
     options = ["kdcl/table7", "--profile", "smoke", "--seeds", "1", "--jobs", "1", "--out", tmp_path]
     assert study(*options, "--methods", "2_distill_1", "--dry-run") == 0
     assert "3 of 3 runs to do; nothing was run" in capsys.readouterr().out
@@ -62,7 +62,7 @@ def test_the_command_runs_a_study_keeps_its_runs_and_names_the_log_of_a_failed_o
 
 
 def test_a_reading_has_its_own_runs_and_report_and_says_where_it_changes_nothing(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(runner, "_new_pool", InThisProcess)
+    monkeypatch.setattr(local, "_new_pool", InThisProcess)
     options = ["--profile", "smoke", "--seeds", "1", "--jobs", "1", "--out", tmp_path]
     table4 = ["okddip/table4", "--only", "vgg16", "--methods", "okddip_branch", *options]
     assert study(*table4, "--reading", "released") == 0

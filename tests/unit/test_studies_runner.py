@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from codistill.data import AugmentPolicy
-from codistill.studies.runner import same_run
+from codistill.studies.one_run import same_run
 from codistill.training import Config, OptimConfig
 from codistill.training.check import check_config
 

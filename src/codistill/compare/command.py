@@ -32,11 +32,26 @@ from codistill.compare.tuning import SEED_AFTER, Candidate, Choice, candidates, 
 from codistill.compare.variants import METHOD, Variant, cheap_variants, longer, make_variants
 from codistill.console import plain_duration, print_lines
 from codistill.errors import UserError
-from codistill.rundir import LOG, REPORT, SUMMARY, Run, Summary, is_complete, is_run, read_record, read_run
-from codistill.studies.runner import EndedRun, run_all
+from codistill.rundir import (
+    LOG,
+    REPORT,
+    SUMMARY,
+    Run,
+    Summary,
+    is_complete,
+    is_run,
+    lock_run,
+    make_folder,
+    read_record,
+    read_run,
+)
+from codistill.studies.one_run import EndedRun, refuse_other_run
+from codistill.studies.runner import at_a_time, run_all
+from codistill.studies.slurm import Slurm, slurm_of
 from codistill.terminal import Console, styled
 from codistill.training import Config
 from codistill.training.check import resolve_device
+from codistill.training.out_folder import starting
 
 __all__ = ["run_comparison"]
 
@@ -52,8 +67,9 @@ class _Comparison:
     console: Console
     folder: Path
     seeds: list[int]
-    jobs: int
+    jobs: int | None
     threads: int | None
+    slurm: Slurm | None = None
     variants: list[Variant] = field(default_factory=list)
     work: dict[str, float] = field(default_factory=dict)
     choices: list[Choice] = field(default_factory=list)
@@ -72,17 +88,20 @@ def run_comparison(request: CompareRequest, console: Console) -> bool:
     """
     started = time.perf_counter()
     now = _prepared(request, console)
+    for config in _tuning_runs(now) if request.tune else _runs(now):
+        refuse_other_run(config)
     if request.dry_run:
         _print_runs(now)
         return True
+    _claim(now)
     failed: list[EndedRun] = []
     if request.tune:
         failed = _tune(now)
     if not failed:
         failed = _train(now)
     for result in failed:
-        why = (result.error or "").strip().rpartition("\n")[2]
-        console.print(styled(("failed", "red"), f": {result.run_dir / LOG}: {why}"), soft_wrap=True)
+        line = styled(("failed", "red"), f": {result.run_dir / LOG}: {result.reason}")
+        console.print(result.reason if result.elsewhere else line, soft_wrap=True)
     console.print(f"{plain_duration(time.perf_counter() - started)} in total")
     return not failed
 
@@ -90,6 +109,7 @@ def run_comparison(request: CompareRequest, console: Console) -> bool:
 def _prepared(request: CompareRequest, console: Console) -> _Comparison:
     """Return the comparison with all its variants, each of which can be trained; nothing is written."""
     folder, seeds, jobs = comparison_folder(request), seeds_of(request), jobs_of(request)
+    slurm = slurm_of(request.launcher, request.slurm, request.devices, folder)
     variants = make_variants(request)
     if request.equal_compute:
         variants += cheap_variants(variants[0])
@@ -100,7 +120,7 @@ def _prepared(request: CompareRequest, console: Console) -> _Comparison:
             "tune: none of the methods has a temperature or weight that is left open; leave --tune out, or the options."
         )
     ready = build_all(variants)
-    now = _Comparison(request, console, folder, seeds, jobs, threads_of(request, jobs))
+    now = _Comparison(request, console, folder, seeds, jobs, threads_of(request, jobs), slurm)
     now.work = {variant.name: work for variant, work in zip(variants, ready.work, strict=True)}
     now.variants = [*variants, *_longer(variants, ready, now.work)] if request.equal_compute else variants
     _take_folder(now, ready)
@@ -135,7 +155,7 @@ def _take_folder(now: _Comparison, ready: Ready) -> None:
     lines = [
         *ready.lines,
         f"{runs} runs of {' + '.join(now.variants[0].config.model)}: {names}; {len(now.seeds)} seeds, "
-        f"{ready.epochs} epochs, {now.jobs} at a time",
+        f"{ready.epochs} epochs, {at_a_time(now.jobs)}",
     ]
     if len(now.seeds) == 1:
         lines.append("One seed says nothing about chance; give --seeds 3 or more for a conclusion.")
@@ -144,13 +164,23 @@ def _take_folder(now: _Comparison, ready: Ready) -> None:
     print_lines(now.console, lines)
 
 
+def _claim(now: _Comparison) -> None:
+    """Write the record before anything is trained: a comparison of other settings is refused in the folder from now on.
+
+    One with the same settings may go on beside this one; what trains there is not trained twice.
+    """
+    with starting(now.folder):
+        make_folder(now.folder / RUNS)
+        with lock_run(now.folder):
+            refuse_other(now.folder, now.asked["settings"], now.asked["images"], now.seeds[0])
+            _write(now)
+
+
 def _tune(now: _Comparison) -> list[EndedRun]:
     """Search the grid, take the best options into the variants; return the runs that failed."""
-    points = candidates(now.variants)
-    seed = now.seeds[0] + SEED_AFTER
-    configs = [_at(now, point.tuned, seed, TUNING, point.name) for point in points]
-    print_lines(now.console, [f"tuning first: {len(points)} runs with seed {seed}"])
-    ended = run_all(configs, now.jobs, now.console, now.request.devices)
+    points, configs = candidates(now.variants), _tuning_runs(now)
+    print_lines(now.console, [f"tuning first: {len(points)} runs with seed {configs[0].seed}"])
+    ended = run_all(configs, now.jobs, now.console, now.request.devices, slurm=now.slurm)
     failed = [one for one in ended if one.error is not None]
     if not failed:
         now.choices = choose(points, [read_record(one.run_dir / SUMMARY, Summary) for one in ended])
@@ -165,13 +195,16 @@ def _chosen(variant: Variant, points: Sequence[Candidate], choices: Sequence[Cho
 
 def _train(now: _Comparison) -> list[EndedRun]:
     """Train all runs, seed by seed; return those that failed."""
-    configs = [_at(now, variant, seed, RUNS) for seed in now.seeds for variant in now.variants]
+    configs = _runs(now)
+    for config in configs:
+        # Again, since tuning may have chosen other options than an earlier call.
+        refuse_other_run(config)
 
     def on_end() -> None:
         _write(now)
 
     try:
-        ended = run_all(configs, now.jobs, now.console, now.request.devices, on_end)
+        ended = run_all(configs, now.jobs, now.console, now.request.devices, on_end, now.slurm)
     except BaseException:
         _write(now, page=True)
         raise
@@ -213,16 +246,21 @@ def _speed(now: _Comparison, run: Run | None) -> Speed | None:
     return None if run is None else measure_speed(run.directory, resolve_device(now.request.device))
 
 
+def _runs(now: _Comparison) -> list[Config]:
+    return [_at(now, variant, seed, RUNS) for seed in now.seeds for variant in now.variants]
+
+
+def _tuning_runs(now: _Comparison) -> list[Config]:
+    seed = now.seeds[0] + SEED_AFTER
+    return [_at(now, point.tuned, seed, TUNING, point.name) for point in candidates(now.variants)]
+
+
 def _at(now: _Comparison, variant: Variant, seed: int, folder: str, name: str | None = None) -> Config:
     return placed(variant, seed, now.folder / folder, now.threads, name)
 
 
 def _print_runs(now: _Comparison) -> None:
-    configs: list[Config] = []
-    if now.request.tune:
-        seed = now.seeds[0] + SEED_AFTER
-        configs += [_at(now, point.tuned, seed, TUNING, point.name) for point in candidates(now.variants)]
-    configs += [_at(now, variant, seed, RUNS) for seed in now.seeds for variant in now.variants]
+    configs = [*(_tuning_runs(now) if now.request.tune else ()), *_runs(now)]
     done = [config.out is not None and is_complete(config.out) for config in configs]
     lines = [f"{'done  ' if one else 'to run'}  {config.out}" for config, one in zip(configs, done, strict=True)]
     print_lines(now.console, [*lines, f"{done.count(False)} of {len(configs)} runs to do; nothing was run"])

@@ -10,7 +10,7 @@ from typing import Any
 
 from codistill.compare.latency import Speed
 from codistill.compare.outcome import Gain, Outcome, Result
-from codistill.compare.plan import RECORD
+from codistill.compare.plan import KIND, RECORD
 from codistill.compare.tuning import Choice
 from codistill.compare.variants import ALONE
 from codistill.compare.words import (
@@ -31,9 +31,9 @@ from codistill.reports.preface import Preface
 from codistill.reports.statistics import Estimate
 from codistill.rundir import FORMAT, REPORT, Run, write_json, write_whole
 
-__all__ = ["CSV", "KIND", "Words", "in_words", "write_numbers", "write_report"]
+__all__ = ["CSV", "Words", "in_words", "write_numbers", "write_report"]
 
-KIND, CSV = "codistill-comparison", "comparison.csv"
+CSV = "comparison.csv"
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,21 @@ from codistill.config import REPEATS, Config, config_to_dict
 from codistill.errors import UserError
 from codistill.meaning import without
 from codistill.reports.settings import flatten
-from codistill.rundir import read_json
+from codistill.rundir import LOCK, read_json
 from codistill.training.check import LAST_SEED, check_config, resolve_device
 from codistill.training.loggers import with_loggers
 
 __all__ = [
-    "RECORD", "RUNS", "TUNING", "check_variants", "comparison_folder", "jobs_of", "placed", "refuse_other", "seeds_of",
-    "settings_of", "threads_of",
+    "KIND", "RECORD", "RUNS", "TUNING", "check_variants", "comparison_folder", "jobs_of", "placed", "refuse_other",
+    "seeds_of", "settings_of", "threads_of",
 ]  # fmt: skip
 
 RECORD, RUNS, TUNING = "comparison.json", "runs", "tuning"
+
+KIND = "codistill-comparison"
+
+EARLY = {RUNS, TUNING, LOCK, "slurm"}
+"""What a comparison may have that was stopped before its record was written."""
 
 
 def comparison_folder(request: CompareRequest) -> Path:
@@ -43,24 +48,24 @@ def seeds_of(request: CompareRequest) -> list[int]:
     return seeds
 
 
-def jobs_of(request: CompareRequest) -> int:
-    """Return how many runs are trained at the same time: one per device, or one per CPU core."""
+def jobs_of(request: CompareRequest) -> int | None:
+    """Return how many runs are trained at the same time: one per device, or one per CPU core; None if Slurm says."""
     if request.jobs is not None and request.jobs < 1:
         raise UserError(f"jobs {request.jobs}: it must be at least 1; leave it out for one run per device or CPU core.")
     devices = [resolve_device(device) for device in request.devices or (request.device,)]
-    if request.jobs is not None:
+    if request.jobs is not None or request.launcher == "slurm":
         return request.jobs
     if request.devices or devices[0].type != "cpu":
         return len(devices)
     return _cores()
 
 
-def threads_of(request: CompareRequest, jobs: int) -> int | None:
-    """Return CPU threads of each run: those asked for, or an equal share of the cores; None where a GPU trains."""
-    if request.threads is not None:
+def threads_of(request: CompareRequest, jobs: int | None) -> int | None:
+    """Return CPU threads of each run: those asked for, or an equal share of the cores; None with Slurm, or a GPU."""
+    if request.threads is not None or request.launcher == "slurm":
         return request.threads
     on_cpu = all(resolve_device(device).type == "cpu" for device in request.devices or (request.device,))
-    return max(1, _cores() // jobs) if on_cpu else None
+    return max(1, _cores() // (jobs or 1)) if on_cpu else None
 
 
 def placed(variant: Variant, seed: int, folder: Path, threads: int | None, name: str | None = None) -> Config:
@@ -90,11 +95,20 @@ def refuse_other(folder: Path, wanted: Mapping[str, Mapping[str, str]], images: 
         seed: the first one.
 
     Raises:
-        UserError: a variant of the same name has other settings, or other images were trained on.
+        UserError: a variant of the same name has other settings, other images were trained on, or the folder holds
+            something else.
     """
     if not (folder / RECORD).is_file():
+        others = sorted(path.name for path in folder.iterdir() if path.name not in EARLY) if folder.exists() else []
+        if others:
+            raise UserError(
+                f"out {folder} is not empty and holds no comparison (there is {', '.join(others[:3])}"
+                f"{' and more' if len(others) > 3 else ''}): give another --out, or empty it yourself."
+            )
         return ()
     record = read_json(folder / RECORD)
+    if record.get("kind", KIND) != KIND or "settings" not in record:
+        raise UserError(f"{folder / RECORD} is of another program: give another --out.")
     defaults = flatten(config_to_dict(Config()))
     for name, before in record["settings"].items():
         changes = _changes(before, wanted.get(name, before), defaults)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tyro.conf import Suppress, UseAppendAction
 
@@ -44,9 +44,15 @@ class CompareRequest(Config):
     """First search temperature and weight of each method that has them on the validation images, with a seed of its
     own."""
     jobs: int | None = None
-    """Runs at the same time, each in its own process; if left out, one per device, or one per CPU core."""
+    """Runs at the same time, each in its own process; if left out, one per device, or one per CPU core. With
+    Slurm, tasks at the same time; if left out, as many as it starts."""
     devices: tuple[str, ...] = ()
     """Devices for the runs to take in turn, such as cuda:0 cuda:1; --device if left out."""
+    launcher: Literal["local", "slurm"] = "local"
+    """local: worker processes of this machine; slurm: one task of a job array per run (docs/clusters.md)."""
+    slurm: tuple[str, ...] = ()
+    """With --launcher slurm: options of sbatch as NAME=VALUE,NAME=VALUE, such as
+    partition=gpu,gres=gpu:1,time=08:00:00,cpus-per-task=4."""
     dry_run: bool = False
     """Check everything, list the runs that are done and those to do, and stop."""
     config: Path | None = None

@@ -23,7 +23,7 @@ from codistill.rundir.epoch import Epoch, TrainingMeans
 from codistill.rundir.evaluation import FIGURES, Bins, Diversity, Evaluation, Score
 from codistill.rundir.files import parse_record, read_json, read_record, write_json
 from codistill.rundir.input import DataRecord, DuplicatesRecord, ImagesRecord, InputRecord
-from codistill.rundir.lock import lock_run
+from codistill.rundir.lock import RunInUseError, lock_run
 from codistill.rundir.manifest import Checksum, Manifest, checksum
 from codistill.rundir.metrics import append_epoch, keep_epochs, last_epoch, read_epochs
 from codistill.rundir.mistakes import Mistake, Mistakes
@@ -122,6 +122,7 @@ __all__ = [
     "Record",
     "RecordError",
     "Run",
+    "RunInUseError",
     "Score",
     "Seconds",
     "StudentRecord",

@@ -12,7 +12,11 @@ from filelock import FileLock, Timeout
 from codistill.errors import UserError
 from codistill.rundir.names import LOCK
 
-__all__ = ["lock_run"]
+__all__ = ["RunInUseError", "lock_run"]
+
+
+class RunInUseError(UserError):
+    """Another process trains into the run directory."""
 
 
 @contextmanager
@@ -20,14 +24,14 @@ def lock_run(run_dir: Path) -> Iterator[None]:
     """Hold the lock of a run directory, which is there; the system releases it when the process ends, however it ends.
 
     Raises:
-        UserError: another process holds it.
+        RunInUseError: another process holds it.
     """
     # filelock's own context manager: it takes flock where there is one, and what Windows has elsewhere.
     lock = FileLock(run_dir / LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout:
-        raise UserError(
+        raise RunInUseError(
             f"{run_dir} is in use: another process trains into it; wait until it has ended, or use another folder."
         ) from None
     except (NotImplementedError, OSError) as error:

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 from codistill.lazy import import_on_use
 
 if TYPE_CHECKING:
-    from codistill.studies.runner import EndedRun, run_all
+    from codistill.studies.one_run import EndedRun
+    from codistill.studies.runner import run_all
 
 __all__ = ["EndedRun", "run_all"]
 
 import_on_use(
     __name__,
     {
-        "runner": "EndedRun run_all",
+        "one_run": "EndedRun",
+        "runner": "run_all",
     },
 )

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from codistill.console import plain_duration
 from codistill.errors import UserError
-from codistill.rundir import LOG, is_complete
+from codistill.rundir import LOG, is_complete, make_folder
 from codistill.studies.catalog import find_study, studies_named, studies_of_paper
+from codistill.studies.folder import RUNS, refuse_other_folder
+from codistill.studies.one_run import refuse_other_run
 from codistill.studies.profiles import find_profile
 from codistill.studies.report import write_study_report
 from codistill.studies.request import StudyRequest
-from codistill.studies.run_list import RunList, make_run_list, select
-from codistill.studies.runner import run_all
+from codistill.studies.run_list import PlannedRun, RunList, make_run_list, select
+from codistill.studies.runner import at_a_time, run_all
+from codistill.studies.slurm import slurm_of
 from codistill.studies.store import Store
 from codistill.studies.study import Study
 from codistill.terminal import Console, styled
 from codistill.training.check import resolve_device
+from codistill.training.out_folder import starting
 
 __all__ = ["StudyRequest", "run_studies"]
 
@@ -39,30 +45,36 @@ def run_studies(request: StudyRequest, console: Console) -> bool:
     """
     studies, seeds, jobs = _studies(request), _seeds(request), _jobs(request)
     folder = request.out / request.profile
-    if file := next((path for path in (folder, *folder.parents) if path.is_file()), None):
-        raise UserError(f"out {file} is a file: give the path of a folder.")
+    refuse_other_folder(folder, studies)
+    slurm = slurm_of(request.launcher, request.slurm, request.devices, folder)
     listed = make_run_list(studies, seeds, folder)
+    for run in listed.runs:
+        refuse_other_run(run.config)
     for line in _without_effect(request, studies):
         console.print(line, soft_wrap=True)
     if request.dry_run:
         _print_runs(listed, console)
         return True
-    if request.profile == "gpu" and not request.devices and not torch.cuda.is_available():
+    if request.profile == "gpu" and not request.devices and slurm is None and not torch.cuda.is_available():
         raise UserError(
             "profile 'gpu' on a machine without a CUDA device would take weeks: choose --profile cpu, or name a device "
             "with --devices."
         )
     console.print(
         f"{', '.join(study.name for study in studies)}: {len(listed.runs)} runs, seeds 0 to {seeds - 1}, "
-        f"{jobs} at a time (profile {request.profile}: {find_profile(request.profile).what}"
+        f"{at_a_time(jobs)} (profile {request.profile}: {find_profile(request.profile).what}"
         f"{f'; reading {request.reading}' if any(study.reading for study in studies) else ''})",
         soft_wrap=True,
     )
     started = time.perf_counter()
-    results = run_all(listed.runs, jobs, console, request.devices)
+    with starting(folder):
+        make_folder(folder / RUNS)
+    runs = _on_gpu(listed.runs) if request.profile == "gpu" and slurm is not None else listed.runs
+    results = run_all(runs, jobs, console, request.devices, slurm=slurm)
     failed = [r for r in results if r.error is not None]
     for result in failed:
-        console.print(styled(("failed", "red"), f": {result.run_dir / LOG}"), soft_wrap=True)
+        line = styled(("failed", "red"), f": {result.run_dir / LOG}")
+        console.print(result.reason if result.elsewhere else line, soft_wrap=True)
     store = Store(folder, seeds)
     for study in studies:
         out = report_study(study, store, folder, request.command)
@@ -117,9 +129,16 @@ def _seeds(request: StudyRequest) -> int:
     return seeds
 
 
-def _jobs(request: StudyRequest) -> int:
+def _on_gpu(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """Let runs fail at once on a node without a GPU, where they would take weeks; here there may be none."""
+    return [dataclasses.replace(run, config=dataclasses.replace(run.config, device="cuda:0")) for run in runs]
+
+
+def _jobs(request: StudyRequest) -> int | None:
     if request.jobs is not None and request.jobs < 1:
         raise UserError(f"jobs {request.jobs}: it must be at least 1; leave it out for one run per device or CPU core.")
+    if request.launcher == "slurm":
+        return request.jobs
     for device in request.devices:
         resolve_device(device)
     on_cpu = request.profile not in ON_GPU and not request.devices

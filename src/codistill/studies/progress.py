@@ -11,6 +11,7 @@ from rich.text import Text
 
 from codistill.config import default_label
 from codistill.rundir import CONFIG, LOG, SUMMARY, Summary, is_complete, last_epoch, read_record
+from codistill.studies.one_run import EndedRun
 from codistill.terminal import styled
 from codistill.training import Config
 
@@ -22,34 +23,35 @@ class StudyProgress:
 
     Args:
         configs: the runs, each with its own `out`; methods take the index of a run in this list.
-        jobs: how many run at the same time.
     """
 
-    def __init__(self, configs: Sequence[Config], jobs: int) -> None:
-        self.configs, self.jobs = configs, jobs
+    def __init__(self, configs: Sequence[Config]) -> None:
+        self.configs = configs
         self.began = time.perf_counter()
         self.ended: set[int] = set()
         self.kept_work = 0.0
         # The unit of work is one network's epoch: a run of four students costs four times that of one.
         self.work = [float(c.peers or 1) for c in configs]
 
-    def finished(self, index: int, error: str | None, kept: bool) -> Text:
+    def finished(self, index: int, ended: EndedRun) -> Text:
         """Count a run as ended; return the line to print about it."""
         self.ended.add(index)
-        if kept:
+        if ended.kept:
             self.kept_work += self.work[index]
         name = f"[{len(self.ended)}/{len(self.configs)}] {_name(self.configs[index])}"
-        if error is not None:
-            return styled(f"{name}: ", ("failed", "red"), f", see {self._out(index) / LOG}")
+        if ended.elsewhere:
+            return styled(f"{name}: {ended.reason}")
+        if ended.error is not None:
+            return styled(f"{name}: ", ("failed", "red"), f", see {self._out(index) / LOG}: {ended.reason}")
         summary = read_record(self._out(index) / SUMMARY, Summary)
         error_rate = summary.last.test.score(summary.headline).top1_error
-        state = "finished by an earlier call" if kept else f"{summary.seconds.total:.0f} s"
+        state = "finished by an earlier call" if ended.kept else f"{summary.seconds.total:.0f} s"
         left = self._seconds_left()
         then = "" if left is None else f"; {_clock(left)} left"
         return styled(f"{name}: test error {error_rate:.2f} %, {state}{then}")
 
-    def table(self) -> Table:
-        """Return the runs in progress with epoch and validation error, and the time left."""
+    def table(self, note: str = "") -> Table:
+        """Return the runs in progress with epoch and validation error, the time left, and the note if there is one."""
         table = Table(box=None, padding=(0, 2, 0, 0))
         for heading in ("running", "epoch", "validation error %"):
             table.add_column(heading)
@@ -59,6 +61,8 @@ class StudyProgress:
                 error = f"{epoch.validation.mean.top1_error:.2f}" if epoch else ""
                 table.add_row(_name(config), f"{epoch.epoch if epoch else 0}/{config.epochs or '?'}", error)
         table.add_row(f"{len(self.ended)} of {len(self.configs)} done", f"{_clock(self._seconds_left())} left", "")
+        if note:
+            table.add_row(note, "", "")
         return table
 
     def _running(self, index: int) -> bool:

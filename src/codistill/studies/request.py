@@ -32,9 +32,14 @@ class StudyRequest:
     """Methods, or columns of the table; all of them if left out."""
     jobs: int | None = None
     """Runs at the same time, each in its own process; if left out, one per device, or one per CPU core. Several fit on
-    one GPU: small networks do not fill it."""
+    one GPU: small networks do not fill it. With Slurm, tasks at the same time; if left out, as many as it starts."""
     devices: tuple[str, ...] = ()
     """Devices for the runs to take in turn, such as cuda:0 cuda:1; each run's own setting if left out."""
+    launcher: Literal["local", "slurm"] = "local"
+    """local: worker processes of this machine; slurm: one task of a job array per run (docs/clusters.md)."""
+    slurm: tuple[str, ...] = ()
+    """With --launcher slurm: options of sbatch as NAME=VALUE,NAME=VALUE, such as
+    partition=gpu,gres=gpu:1,time=08:00:00,cpus-per-task=4."""
     out: Path = Path("runs/studies")
     """Folder for all studies, which share their runs there; each profile has its own folder in it."""
     dry_run: bool = False
