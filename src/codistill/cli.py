@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shlex
 import sys
 import warnings
@@ -42,6 +43,8 @@ TRUST = "--trust-code"
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 0, 1 (a fault of ours), 2 (a user's mistake) or 130 (interrupted)."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # Processes that Python starts must not import modules that lie in the current folder.
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
     warnings.simplefilter("default", UserWarning)
     warnings.showwarning = _show_warning
     print_in_any_encoding()
@@ -50,10 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     try:
         if TRUST in arguments:
+            _refuse_file_called_so()
             arguments = [argument for argument in arguments if argument != TRUST]
             trust_all()
-        # What the user types is named by the user, --set model=net.py:make among it.
-        named_by_user(argument.rpartition("=")[2] for argument in arguments)
+        # What the user types is named by the user, --set model=net.py:make among it; a path may only look like a name.
+        values = [argument.rpartition("=")[2] for argument in arguments]
+        named_by_user(value for value in values if not os.path.lexists(value))
         _run(commands.parse(arguments))
         # Output that the reader of a pipe did not take raises its error here, where it is caught.
         sys.stdout.flush()
@@ -65,6 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt as stop:
         print_interrupted(Console(stderr=True), arguments, stop)
         raise SystemExit(getattr(stop, "code", 130)) from None
+
+
+def _refuse_file_called_so() -> None:
+    """A shell writes the names of files for a star, and a file of others may be called like the option."""
+    if os.path.lexists(TRUST):
+        raise UserError(f"{TRUST}, and a file here is called so: type ./* instead of *, or remove the file.")
 
 
 def _run(command: Any) -> None:

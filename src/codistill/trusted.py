@@ -1,7 +1,8 @@
 """Files are not programs: code that only a file names is run if this user has named it before, or says so now.
 
 A run, a configuration or a teacher may name "path/to/file.py:Name". Such code runs when the file's SHA-256 is in this
-user's own list. It gets there when the user names the file on the command line or in Python, or with `trust`.
+user's own list. It gets there when the user names the file on the command line or in Python, or with `trust`. Files
+that are programs themselves (.pt2) run when this user has exported them, or with `trust`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from pathlib import Path
 from codistill.errors import UserError
 
 __all__ = [
-    "check_trusted", "digest_of", "files_named", "found_in_file", "named_by_user", "trust", "trust_all", "trusted_list",
+    "check_program", "check_trusted", "digest_of", "files_named", "found_in_file", "named_by_user", "trust",
+    "trust_all", "trusted_list",
 ]  # fmt: skip
 
 # SHA-256 of files that a file has named and that were not trusted then.
@@ -82,9 +84,24 @@ def check_trusted(path: Path, content: bytes) -> None:
         )
 
 
+def check_program(path: Path) -> None:
+    """UserError for a file that is run when it is opened, and that this user has neither made nor allowed."""
+    digest = digest_of(path)
+    if digest is None or _is_trusted(digest):
+        return
+    if not _ALL:
+        raise UserError(
+            f"{path} is run as a program when it is opened, and you have not exported it here: if you trust whoever "
+            f"did, allow it with --trust-code (from Python: codistill.trust({str(path)!r}))."
+        )
+    _remember(digest, path)
+
+
 def files_named(names: Iterable[str]) -> list[Path]:
-    """Return the files of the names "path/to/file.py:Name" among these."""
-    return [Path(name.rpartition(":")[0]) for name in names if ".py:" in name]
+    """Return the files of the names "path/to/file.py:Name" among these, also of "path/to/file.py:Name@WEIGHTS"."""
+    # The path of the weights may hold a colon, and so may a folder that is called like code.
+    several = (one for name in names for one in (name, name.rpartition("@")[0]) if ".py:" in one)
+    return list(dict.fromkeys(Path(os.path.expanduser(one.rpartition(":")[0])) for one in several))  # noqa: PTH111
 
 
 def digest_of(path: Path) -> str | None:

@@ -7,8 +7,9 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, TypeVar
 
 import torch
@@ -37,7 +38,7 @@ def load_name(reference: str) -> object:
     content = path.read_bytes()
     check_trusted(path, content)
     mark = hashlib.sha256(str(path.resolve()).encode() + content).hexdigest()[:16]
-    module = _run_once(f"{PREFIX}{path.stem}_{mark}", path)
+    module = _run_once(f"{PREFIX}{path.stem}_{mark}", path, content)
     if not hasattr(module, name):
         raise unknown(f"name in {path}", name, (n for n in vars(module) if not n.startswith("_")))
     return getattr(module, name)
@@ -72,13 +73,24 @@ def loaded_files() -> dict[str, str]:
 def load_again(files: Mapping[str, str]) -> None:
     """Run the files of `loaded_files`, so that objects pickled by name in that process are found in this one."""
     for name, path in files.items():
-        _run_once(name, Path(path))
+        _run_once(name, Path(path), Path(path).read_bytes())
 
 
-def _run_once(module_name: str, path: Path) -> ModuleType:
+class _Source(SourceFileLoader):
+    """Runs the content that was checked: never what lies in __pycache__, which may be of another program."""
+
+    def __init__(self, name: str, path: Path, content: bytes) -> None:
+        super().__init__(name, str(path))
+        self.content = content
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.content, self.path)
+
+
+def _run_once(module_name: str, path: Path, content: bytes) -> ModuleType:
     if module_name in sys.modules:
         return sys.modules[module_name]
-    spec = importlib.util.spec_from_file_location(module_name, path)
+    spec = importlib.util.spec_from_file_location(module_name, path, loader=_Source(module_name, path, content))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -256,6 +256,7 @@ def test_an_onnx_file_needs_a_package_that_is_named(place, tmp_path, monkeypatch
 def test_a_program_without_our_record_is_refused(place, tmp_path):
     program = torch.export.export(torch.nn.Flatten(), (torch.zeros(2, 3, 32, 32),))
     torch.export.save(program, tmp_path / "x.pt2")
+    codistill.trust(tmp_path / "x.pt2")
     assert "does not name its classes" in refusal(lambda: open_student(tmp_path / "x.pt2"))
 
 

@@ -41,3 +41,25 @@ def test_damaged_files_are_noticed():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_runs_go_on():
     assert "0 lost, 0 differing, 0 tracebacks" in soak("kills.py", "--kills", "4")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_files_of_others_execute_nothing():
+    text = soak("foreign_code.py", "--attempts", "8")
+    found = re.search(
+        r"(\d+) attempts: 0 executed, (\d+) refused in a sentence, \d+ opened without the code, 0 fell", text
+    )
+    assert found is not None, text
+    assert int(found[1]) == 8
+    assert int(found[2]) > 0
+    # The same files do execute code where they may: the attempts are real.
+    assert re.search(r"([1-9]\d*) controls: \1 executed, as they must, 0 did not", text)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_long_run_keeps_its_memory_and_files():
+    text = soak("long_run.py", "--minutes", "0.06", "--every", "0.15", "--tolerance", "10")
+    looks, epochs = map(int, re.search(r"(\d+) looks in 0.06 minutes, (\d+) epochs, exit code 143", text).groups())
+    assert looks >= 10
+    assert epochs >= 2
+    assert "temporary folder" in text

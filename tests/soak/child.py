@@ -87,6 +87,8 @@ def _code_of(action: Callable[[], Any]) -> int:
         return error.exit_code
     except KeyboardInterrupt as stop:
         return getattr(stop, "code", 130)
+    except SystemExit as ended:
+        return int(ended.code or 0)
     except BaseException:
         traceback.print_exc()
         return 1

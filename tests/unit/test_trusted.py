@@ -1,7 +1,10 @@
 """Code that only a file names runs when this user has named it before, or says so; else one sentence refuses it."""
 
 import json
+import py_compile
 import shutil
+from pathlib import Path
+from py_compile import PycInvalidationMode
 
 import pytest
 
@@ -9,7 +12,8 @@ from codistill import UserError, trust
 from codistill.cli import main
 from codistill.config import Config, read_config, write_config
 from codistill.models import build as build_model
-from codistill.trusted import found_in_file, named_by_user, trusted_list
+from codistill.trusted import check_program, found_in_file, named_by_user, trusted_list
+from refusals import refused
 
 NETWORK = """
 from pathlib import Path
@@ -105,6 +109,55 @@ def test_every_setting_that_may_name_code_counts(code, tmp_path, name):
         build_model(f"{code}:net", 3, 3)
 
 
+@pytest.mark.parametrize("weights", ["w.pt", "a:b.pt", "x.py:y.pt"])
+def test_a_network_with_weights_counts_whatever_the_weights_are_called(code, tmp_path, weights):
+    found_in_file((f"{code}:net@{tmp_path / weights}",))
+    with pytest.raises(UserError, match="only a file names it"):
+        build_model(f"{code}:net", 3, 3)
+
+
+def test_a_path_from_the_home_folder_counts(code, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found_in_file(("~/their/net.py:net",))
+    with pytest.raises(UserError, match="only a file names it"):
+        build_model(f"{code}:net", 3, 3)
+
+
+@pytest.mark.parametrize("mode", [PycInvalidationMode.UNCHECKED_HASH, PycInvalidationMode.TIMESTAMP])
+def test_a_compiled_file_of_other_code_is_not_read(code, mode):
+    honest = NETWORK.replace('.write_text("")', "")
+    code.write_text(NETWORK)
+    cached = Path(py_compile.compile(str(code), invalidation_mode=mode, doraise=True))
+    code.write_text(honest)
+    # Whoever sends both can choose the time and the size that Python compares.
+    header, stat = cached.read_bytes(), code.stat()
+    if mode is PycInvalidationMode.TIMESTAMP:
+        stamp = int(stat.st_mtime).to_bytes(4, "little") + stat.st_size.to_bytes(4, "little")
+        cached.write_bytes(header[:8] + stamp + header[16:])
+    trust(code)
+    build_model(f"{code}:net", 3, 3)
+    assert not code.with_name("ran").exists()
+
+
+def test_a_program_runs_if_this_user_has_made_or_allowed_it(tmp_path, monkeypatch):
+    from codistill import trusted as module
+
+    program = tmp_path / "student.pt2"
+    program.write_bytes(b"program")
+    with pytest.raises(UserError, match=r"run as a program when it is opened.*--trust-code"):
+        check_program(program)
+    assert not trusted_list().exists()
+    trust(program)
+    check_program(program)
+    forget(monkeypatch)
+    check_program(program)
+    program.write_bytes(b"changed")
+    with pytest.raises(UserError, match="you have not exported it here"):
+        check_program(program)
+    monkeypatch.setattr(module, "_ALL", True)
+    check_program(program)
+
+
 def test_a_list_that_cannot_be_written_is_said_and_the_process_goes_on(code, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("CODISTILL_CONFIG", str(tmp_path / "file"))
@@ -148,3 +201,18 @@ def test_the_command_line_refuses_what_only_a_file_names(code, tmp_path, capsys,
     trusted_list().unlink()
     assert code_of("--trust-code") == 0
     assert trusted_list().exists()
+
+
+def test_an_option_that_a_star_may_have_written_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "--trust-code").write_text("")
+    assert "and a file here is called so: type ./* instead of *" in refused(capsys, "list", "methods", "--trust-code")
+
+
+def test_a_path_that_only_looks_like_a_name_names_nothing(code, tmp_path, capsys):
+    run = tmp_path / "their" / "net.py:run"
+    run.mkdir()
+    write_config(Config(model=(f"{code}:net",), data="digits"), run / "config.yaml")
+    sentence = refused(capsys, "train", "--config", run / "config.yaml", "--out", tmp_path / "out", "--dry-run")
+    assert "only a file names it" in sentence
+    assert not trusted_list().exists()

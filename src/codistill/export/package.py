@@ -22,6 +22,7 @@ from codistill.export.weights import write_weights
 from codistill.rundir import OWN_DATA, STUDENT, FileRecord, write_json
 from codistill.training.groups import NetworkSource
 from codistill.training.run_data import DataSource
+from codistill.trusted import trust
 
 __all__ = ["Exported", "export", "export_student"]
 
@@ -116,6 +117,9 @@ def export(
         if record.preparation is not None:
             (stage / PREPARE).write_text(source_of_prepare(), encoding="utf-8")
         publish(stage, folder, stale)
+    if request.format == "torch-export":
+        # A program, which whoever has made it may open.
+        trust(folder / written.name)
     lines += [_sentence(folder / written.name, file)]
     lines += [f"removed from {folder}, since they hold another student: {', '.join(stale)}"] if stale else []
     if request.push is not None:

@@ -17,6 +17,7 @@ from codistill.training.check import resolve_device
 from codistill.training.groups import NetworkSource, given_network
 from codistill.training.preparation import preparation_of
 from codistill.training.student import load_student
+from codistill.trusted import found_in_file
 
 __all__ = ["NetworkStudent", "from_run", "from_weights"]
 
@@ -55,6 +56,7 @@ def from_weights(weights: Path, card: Path, device: str, network: NetworkSource 
             "export the student as onnx or torch-export, which hold the network."
         )
     if network is None:
+        found_in_file((model,))
         built = models.build(model, len(record.classes), record.channels, init=models.RANDOM)
     else:
         built = given_network(network, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zipfile
 from pathlib import Path
 
 import torch
@@ -14,12 +15,16 @@ from codistill.rundir.files import parse_record
 from codistill.students.network import NetworkStudent
 from codistill.students.student import Student, preparation_in
 from codistill.training.check import resolve_device
+from codistill.trusted import check_program
 
 __all__ = ["from_program"]
 
 
 def from_program(file: Path, device: str) -> Student:
     """Return the student in a .pt2 file; see `open_student`."""
+    # What is no archive is refused below, before anything in it is read.
+    if zipfile.is_zipfile(file):
+        check_program(file)
     program, text = _loaded(file)
     if not text:
         raise UserError(f"{file} does not name its classes: it was not written by 'codistill export'.")
