@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from codistill.execution.auto import AutoExecutor, Trial, free_bytes
     from codistill.execution.base import AMP, Executor, through_boundary
     from codistill.execution.catalog import EXECUTORS, build, check_executor, find
+    from codistill.execution.distributed import DistributedExecutor
     from codistill.execution.fused import FusedExecutor
     from codistill.execution.layout import lay_out
     from codistill.execution.loop import LoopExecutor
@@ -21,6 +22,7 @@ __all__ = [
     "AMP",
     "EXECUTORS",
     "AutoExecutor",
+    "DistributedExecutor",
     "ExecutionOptions",
     "Executor",
     "FusedExecutor",
@@ -42,6 +44,7 @@ import_on_use(
         "auto": "AutoExecutor Trial free_bytes",
         "base": "AMP Executor through_boundary",
         "catalog": "EXECUTORS build check_executor find",
+        "distributed": "DistributedExecutor",
         "fused": "FusedExecutor",
         "layout": "lay_out",
         "loop": "LoopExecutor",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from codistill.config import Config, filled, identity
 from codistill.data import Dataset, DataSummary, Images, ImageSet
 from codistill.errors import UserError
 from codistill.execution import Executor, Trial
+from codistill.execution.world import World
 from codistill.rundir import EXTRA, FIGURES, OWN_DATA, Move
 from codistill.training.freezing import Freezing
 from codistill.training.metrics import EpochMeter
@@ -102,7 +104,19 @@ class Session:
     @property
     def workers(self) -> int:
         """Processes that decode images which are not in memory."""
-        return data.default_workers() if self.config.workers is None else self.config.workers
+        if self.config.workers is not None:
+            return self.config.workers
+        return data.default_workers() // int(os.environ.get("LOCAL_WORLD_SIZE", 1) if self.world is not None else 1)
+
+    @property
+    def world(self) -> World | None:
+        """This process among those that train the run together; None where it is alone."""
+        return self.executor.world
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that writes and reports."""
+        return self.world is None or self.world.leads
 
     @property
     def shape(self) -> GroupShape:
@@ -229,10 +243,14 @@ class Session:
             self.executor.close()
         self.executor = chosen
         graphs = self.config.cuda_graphs if self.trial is None else self.trial.cuda_graphs
-        self.config = dataclasses.replace(self.config, executor=self.executor.name, cuda_graphs=graphs)
+        mesh = None if self.world is None else str(self.world.mesh)
+        self.config = dataclasses.replace(self.config, executor=self.executor.name, cuda_graphs=graphs, mesh=mesh)
 
     def state(self) -> dict[str, Any]:
-        """Return everything but the weights that the next epoch depends on."""
+        """Return everything but the weights that the next epoch depends on; of several processes all must ask.
+
+        Only the one that leads gets the optimizer's state of all students.
+        """
         state = {
             "config": identity(self.config),
             "epoch": self.epoch,
@@ -243,7 +261,7 @@ class Session:
             "concerns": self.concerns,
             "trial": None if self.trial is None else dataclasses.asdict(self.trial),
             "executor": self.executor.state(),
-            "optimizer": plain_state(self.optimizer),
+            "optimizer": self._optimizer_state(),
             "generators": {name: g.get_state() for name, g in self.generators.items()},
             "layers": torch.get_rng_state(),
             "stop_reason": self.stop_reason,
@@ -281,6 +299,18 @@ class Session:
         torch.set_rng_state(state["layers"])
         if self.device.type == "cuda" and "layers_cuda" in state:
             torch.cuda.set_rng_state(state["layers_cuda"], self.device)
+
+    def _optimizer_state(self) -> dict[str, Any]:
+        """The optimizer's state with that of the students that other processes train."""
+        state = plain_state(self.optimizer)
+        if self.world is None or self.world.mesh.peer == 1:
+            return state
+        elsewhere = {id(parameter) for parameter in self.executor.elsewhere}
+        held = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        own = {n: state["state"].get(n) for n, parameter in enumerate(held) if id(parameter) not in elsewhere}
+        for found in self.world.gather_on_leader(own if self.world.data_rank == 0 else {}) or ():
+            state["state"].update({n: values for n, values in found.items() if values is not None})
+        return state
 
     def _restore_optimizer(self, state: dict[str, Any]) -> None:
         """Load the optimizer's state; how it computes is up to this device, and not to the one that wrote the state."""

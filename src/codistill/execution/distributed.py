@@ -1,0 +1,306 @@
+"""The executor of several devices: students and rows of a batch divided among processes, on torch.distributed.
+
+Every process holds the whole group, and runs only its own students on its own rows. What they put out is gathered, so
+that each process computes the method's loss on all outputs of the whole batch: B·C numbers per student, where data
+parallelism would send every gradient. Gradients are averaged among the replicas of a student alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.nn.parallel import DistributedDataParallel
+
+from codistill.errors import UserError
+from codistill.execution.base import Executor
+from codistill.execution.exchange import Exchange
+from codistill.execution.options import ExecutionOptions
+from codistill.execution.placement import place
+from codistill.execution.replica_norm import over_replicas
+from codistill.execution.stopwatch import layers_undisturbed
+from codistill.execution.world import World, choose_mesh, share_of
+from codistill.methods import Method
+from codistill.peers import NetworkGroup, PeerGroup, Teachers
+from codistill.tracing.cost import forward_cost
+from codistill.types import PeerOutputs, Progress, StepOutput
+
+__all__ = ["DistributedExecutor"]
+
+_SYNC_BUFFERS = "forward_sync_buffers"
+if _SYNC_BUFFERS not in inspect.signature(DistributedDataParallel).parameters:
+    _SYNC_BUFFERS = "broadcast_buffers"  # its name before torch 2.14
+
+
+class DistributedExecutor(Executor):
+    """One process of several that train a group together; see `Executor`. All are built and called alike.
+
+    Each call gets the whole batch in each process: views, labels and weights. Of the views a process reads its own rows
+    and students only. Results equal those of `loop` to rounding. Random layers (dropout) draw other, equally
+    independent numbers, from one seed per step that comes from torch's default generator, which is the same everywhere.
+
+    Parameters of other processes' students are those of the start, or of the last `assemble`.
+
+    Args:
+        group: networks, whose students are dealt out by their multiply-accumulates; or branches or a tree, which stay
+            together.
+        method: the loss on their outputs.
+        options: of these `mesh` and `sync_batch_norm`.
+        teachers: see `Executor`; each process asks them about a part of the batch.
+
+    Raises:
+        UserError: torch.distributed has not been initialised, or the mesh does not fit processes and group.
+
+    Attributes:
+        world: this process among the others.
+        placed: the students of each process of a column.
+        own: this process' students.
+        costs: of each student, by which they were placed.
+    """
+
+    name = "distributed"
+    takes: ClassVar[frozenset[str]] = frozenset({"mesh", "sync_batch_norm"})
+    evaluates_as = "loop"
+
+    def __init__(
+        self,
+        group: PeerGroup,
+        method: Method,
+        options: ExecutionOptions | None = None,
+        teachers: Sequence[nn.Module] | Teachers = (),
+    ) -> None:
+        super().__init__(group, method, options, teachers)
+        if not dist.is_initialized():
+            raise UserError(
+                "executor 'distributed' in a process that torchrun did not start: use the command line "
+                "(codistill train ... --mesh peer=2), or torchrun with your script."
+            )
+        shape, apart = group.shape, isinstance(group, NetworkGroup)
+        mesh = choose_mesh(self.options.mesh or "auto", dist.get_world_size(), shape.peers, not apart)
+        if self.options.amp == "fp16" and mesh.peer > 1:
+            raise UserError(
+                f"amp fp16 with mesh {mesh}: students in processes of their own would scale their losses apart; use "
+                "bf16, or divide the data alone."
+            )
+        device = next(group.parameters()).device
+        self.world = World(mesh, device)
+        self.costs = _costs(group) if mesh.peer > 1 else [1.0] * shape.peers
+        self.placed = place(self.costs, mesh.peer)
+        self.own = self.placed[self.world.peer_rank]
+        others = [peer for peer in range(shape.peers) if peer not in self.own]
+        self.elsewhere = group.owned_parameters(others)
+        self._exchange = Exchange(self.world, self.placed)
+        self._own_outputs = _OwnOutputs(group, self.own)
+        self._replicas: tuple[object, nn.Module] | None = None
+        self._assembled = True
+
+    def train_step(
+        self,
+        views: Tensor | Sequence[Tensor],
+        labels_B: Tensor,
+        progress: Progress,
+        turn: int | None = None,
+        **given: Any,
+    ) -> tuple[StepOutput, PeerOutputs]:
+        """See `Executor.train_step`."""
+        batch = len(labels_B)
+        if batch < self.world.mesh.data:
+            raise UserError(
+                f"a batch of {batch} images for {self.world.mesh.data} replicas: give larger batches (--last-batch "
+                "drop leaves out a small last one), or another mesh."
+            )
+        self.world.traffic.steps += 1
+        self._assembled = False
+        return super().train_step(views, labels_B, progress, turn, **given)
+
+    def after_step(self) -> None:
+        """See `Executor.after_step`."""
+        super().after_step()
+        if self.mixed is not None and self.world.mesh.peer > 1:
+            self._spread(self.group)
+
+    def assemble(self) -> None:
+        """See `Executor.assemble`. Statistics that replicas have kept apart become those of the first."""
+        if self._assembled:
+            return
+        self._assembled = True
+        if not self.options.sync_batch_norm:
+            self.world.spread_to_replicas([b for b in self._own_outputs.buffers()])
+        for group in (self.group, *([] if self.averages is None else [self.averages.group])):
+            self._spread(group)
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> PeerOutputs:
+        """See `Executor.predict`."""
+        averages = self.deployed_averages
+        with self._safe, torch.autocast(images.device.type, dtype=self.amp, enabled=self.amp is not None):
+            outputs = self._gathered(images, self.group if averages is None else averages.group)
+        return dataclasses.replace(outputs, logits_PBC=outputs.logits_PBC.float())
+
+    def _run(self, views: Tensor | Sequence[Tensor]) -> PeerOutputs:
+        return self._gathered(views, self.group)
+
+    def _gathered(self, views: Tensor | Sequence[Tensor], group: PeerGroup) -> PeerOutputs:
+        each = group.view_of_each(views)
+        batch = len(each[0])
+        rows = self.world.rows(batch)
+        # Of less than one image per replica, the first one stands in where there is none.
+        seen = rows if rows.stop > rows.start else slice(0, 1)
+        mine = each[0][seen] if isinstance(views, Tensor) else [view[seen] for view in each]
+        outputs = self._own_run(mine, group)
+        if group.training:
+            outputs = self._with_own(outputs, mine)
+        if seen is not rows:
+            outputs = outputs.part(range(outputs.peers), slice(0, 0))
+        shapes = tuple(tuple(view.shape) for view in each)
+        key = (group is self.group, group.training, torch.is_grad_enabled(), self.amp, each[0].dtype, shapes)
+        return self._exchange.gather(outputs, batch, key)
+
+    def _own_run(self, views: Tensor | Sequence[Tensor], group: PeerGroup) -> PeerOutputs:
+        if not group.training:
+            return run_peers(group, self.own, views)
+        # In every process the same, and then apart.
+        seed = int(torch.randint(2**62, ())) + self.world.data_rank * self.group.shape.peers
+        with self._whole_batch(self._own_outputs), layers_undisturbed(self.world.device):
+            tensors = self._network()(views, seed)
+        return self._own_outputs.filled(tensors)
+
+    def _with_own(self, outputs: PeerOutputs, views: Tensor | Sequence[Tensor]) -> PeerOutputs:
+        """What this process adds to its students' outputs before they are gathered."""
+        if self.mixed is not None:
+            with self._whole_batch(self.group):
+                outputs = dataclasses.replace(outputs, mixed_logits=self.mixed.run(views))
+        if self.averages is not None and self.method.needs.averaged is not None:
+            with torch.no_grad():
+                own = run_peers(self.averages.group, self.own, views)
+            outputs = dataclasses.replace(outputs, averaged_logits_PBC=own.logits_PBC, averaged_features=own.features)
+        return outputs
+
+    def _with_others(self, outputs: PeerOutputs, views: Tensor | Sequence[Tensor]) -> PeerOutputs:
+        self._check_teachers()
+        if not len(self.teachers) or not isinstance(views, Tensor):
+            return self.teachers.add_to(outputs, views)
+        batch, world = len(views), self.world
+        mine = share_of(batch, world.rank, world.mesh.size)
+        seen = mine if mine.stop > mine.start else slice(0, 1)
+        part = outputs.part(range(outputs.peers), seen).map(lambda tensor: tensor.detach())
+        logits_KBC = self.teachers.add_to(part, views[seen]).teacher_logits_KBC
+        assert logits_KBC is not None
+        parts = world.gather_rows(logits_KBC.movedim(1, 0)[: mine.stop - mine.start].contiguous(), batch)
+        return dataclasses.replace(outputs, teacher_logits_KBC=parts.movedim(0, 1))
+
+    def _carry_back(self, outputs: PeerOutputs, boundary: PeerOutputs) -> None:
+        super()._carry_back(outputs, boundary)
+        # The mixed network reaches all students, and each process moves its own.
+        for parameter in self.elsewhere:
+            parameter.grad = None
+
+    def _whole_batch(self, module: nn.Module) -> AbstractContextManager[None]:
+        """A scope in which batch norms see all rows, where the options say so."""
+        return over_replicas(module.modules(), self.world) if self.options.sync_batch_norm else nullcontext()
+
+    def _network(self) -> Callable[..., list[Tensor]]:
+        """What runs this process' students, with gradients averaged among replicas."""
+        learning = tuple(p.requires_grad for p in self._own_outputs.parameters())
+        if self.world.mesh.data == 1 or not any(learning):
+            return self._own_outputs
+        if self._replicas is None or self._replicas[0] != learning:
+            # Built again where layers have been frozen or set free: it knows the parameters that learned then.
+            wrapped = DistributedDataParallel(
+                self._own_outputs,
+                process_group=self.world.replicas,
+                find_unused_parameters=True,
+                **{_SYNC_BUFFERS: False},
+            )
+            # A lambda, since torch refuses annotations that are text, as all are here.
+            wrapped.register_comm_hook(self.world, lambda world, bucket: _averaged(world, bucket))
+            self._replicas = (learning, wrapped)
+        return self._replicas[1]
+
+    @torch.no_grad()
+    def _spread(self, group: PeerGroup) -> None:
+        if self.world.mesh.peer == 1:
+            return
+        for peer_rank, peers in enumerate(self.placed):
+            held = {id(t): t for peer in peers for t in group.peer_state(peer).values()}
+            heads = [list(of_peers.children())[peer] for of_peers in group.heads.values() for peer in peers]
+            held |= {id(t): t for head in heads for t in head.state_dict().values()}
+            self.world.spread(list(held.values()), peer_rank)
+
+
+class _OwnOutputs(nn.Module):
+    """Runs this process' students; its parameters and buffers are theirs alone, as `DistributedDataParallel` needs it.
+
+    Args:
+        group: all students.
+        own: this process' students.
+    """
+
+    def __init__(self, group: PeerGroup, own: Sequence[int]) -> None:
+        super().__init__()
+        # In a tuple, since a module as an attribute would be a part of this one.
+        self._whole = (group, tuple(own))
+        self._like: PeerOutputs | None = None
+        parts: list[nn.Module] = [group]
+        if isinstance(group, NetworkGroup):
+            heads = [list(of_peers.children())[peer] for of_peers in group.heads.values() for peer in own]
+            parts = [*(group.networks[peer] for peer in own), *heads]
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, views: Tensor | Sequence[Tensor], seed: int) -> list[Tensor]:
+        """Return the tensors of the outputs, for `filled`; peer p draws from seed + p."""
+        group, own = self._whole
+        outputs = run_peers(group, own, views, seed)
+        tensors: list[Tensor] = []
+        self._like = outputs.map(lambda tensor: tensors.append(tensor) or tensor.detach().to("meta"))
+        return tensors
+
+    def filled(self, tensors: Sequence[Tensor]) -> PeerOutputs:
+        """The tensors of the last forward as outputs."""
+        assert self._like is not None
+        each = iter(tensors)
+        return self._like.map(lambda _: next(each))
+
+
+def run_peers(
+    group: PeerGroup, peers: Sequence[int], views: Tensor | Sequence[Tensor], seed: int | None = None
+) -> PeerOutputs:
+    """The outputs of some students; of all where these share layers. With a seed, peer p draws from seed + p."""
+    if not isinstance(group, NetworkGroup):
+        if seed is not None:
+            torch.manual_seed(seed)
+        return group(views)
+    each, found = group.view_of_each(views), []
+    for peer in peers:
+        if seed is not None:
+            torch.manual_seed(seed + peer)
+        found.append(group.run_peer(peer, each[peer]))
+    outputs = PeerOutputs.stack(found)
+    return dataclasses.replace(outputs, head_logits=group.head_logits(outputs.maps, peers)) if group.heads else outputs
+
+
+def _averaged(world: World, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    """The mean of a bucket of gradients over the replicas, which is counted."""
+    world.traffic.reduced("gradients", bucket.buffer(), world.mesh.data)
+    return allreduce_hook(world.replicas, bucket)
+
+
+def _costs(group: PeerGroup) -> list[float]:
+    """Multiply-accumulates of each student's forward pass on two images."""
+    shape, device = (2, *group.image_shape), next(group.parameters()).device
+    found: dict[tuple[type, int], float] = {}
+    costs = []
+    for peer in range(group.shape.peers):
+        net = group.plain_network(peer)
+        key = (type(net), sum(p.numel() for p in net.parameters()))
+        if key not in found:
+            found[key] = float(forward_cost(net, [shape], device, dtype=group.input_dtype).macs)
+        costs.append(found[key])
+    return costs
