@@ -132,7 +132,7 @@ class DistributedExecutor(Executor):
             return
         self._assembled = True
         if not self.options.sync_batch_norm:
-            self.world.spread_to_replicas([b for b in self._own_outputs.buffers()])
+            self.world.spread_to_replicas(list(self._own_outputs.buffers()))
         for group in (self.group, *([] if self.averages is None else [self.averages.group])):
             self._spread(group)
 

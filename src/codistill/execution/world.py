@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,22 +16,9 @@ from torch.distributed.device_mesh import init_device_mesh
 
 from codistill.errors import UserError
 
-__all__ = ["Mesh", "Traffic", "World", "choose_mesh", "launched_processes", "launched_rank", "share_of"]
+__all__ = ["Mesh", "Traffic", "World", "choose_mesh", "share_of"]
 
 T = TypeVar("T")
-
-LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""Variables that torchrun sets for each process."""
-
-
-def launched_processes() -> int | None:
-    """How many processes torchrun has started for this run; None where it did not start this one."""
-    return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in LAUNCHED) else None
-
-
-def launched_rank() -> int:
-    """The number of this process among them; 0 where there is only one."""
-    return int(os.environ["RANK"]) if launched_processes() is not None else 0
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from codistill import execution
 from codistill.config import Config, filled, identity
 from codistill.errors import UserError
 from codistill.execution import DistributedExecutor
-from codistill.execution.world import Mesh, choose_mesh, launched_processes
+from codistill.execution.launched import launched_processes
+from codistill.execution.world import Mesh, choose_mesh
 from codistill.rundir import Move, read_moves, write_moves
 from codistill.training.check import is_here, resolve_device
 from codistill.training.interruption import resume_command

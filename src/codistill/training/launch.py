@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
+import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +16,14 @@ import torch.distributed as dist
 
 from codistill.config import Config
 from codistill.errors import UserError
-from codistill.execution.world import launched_processes
+from codistill.execution.launched import launched_processes
 
 __all__ = ["as_launched", "joined", "restarted"]
 
 OURS = ("auto", "distributed")
+
+POLL = 0.02
+"""Seconds between two looks into the store."""
 
 
 def as_launched(config: Config) -> Config:
@@ -53,6 +58,44 @@ def restarted() -> bool:
     return launched_processes() is not None and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
 
 
+def meeting_place(store: dist.Store, rank: int, processes: int, seconds: float) -> str:
+    """Return a name that the processes of this start share, and those of no earlier one.
+
+    torchrun keeps its store from start to start, with the addresses of processes that have died; whoever is early
+    would connect to these. Each process writes a new token, the first one answers each token with the name that it has
+    chosen, and whoever finds its own token in the answer knows that the name is of this start.
+
+    Raises:
+        UserError: the others have not come within `seconds`.
+    """
+    own, until = uuid.uuid4().hex, time.monotonic() + seconds
+    if rank != 0:
+        store.set(f"token/{rank}", own)
+        while True:
+            answer = store.get(f"answer/{rank}").decode() if store.check([f"answer/{rank}"]) else ""
+            token, _, place = answer.partition(" ")
+            if token == own:
+                store.set(f"{place}/{rank}", "")
+                return place
+            _pause(until, processes)
+    missing = set(range(1, processes))
+    while missing:
+        for other in [r for r in missing if store.check([f"token/{r}"])]:
+            store.set(f"answer/{other}", store.get(f"token/{other}").decode() + f" {own}")
+        missing = {r for r in missing if not store.check([f"{own}/{r}"])}
+        _pause(until, processes)
+    return own
+
+
+def _pause(until: float, processes: int) -> None:
+    if time.monotonic() > until:
+        raise UserError(
+            f"not all of {processes} processes have come: look at what the others print; --rank-timeout says how long "
+            "to wait."
+        )
+    time.sleep(POLL)
+
+
 @contextmanager
 def joined(config: Config) -> Iterator[None]:
     """A scope in which the processes of a run are connected; without effect for a run of one process.
@@ -66,7 +109,10 @@ def joined(config: Config) -> Iterator[None]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(seconds=config.rank_timeout))
+    timeout = timedelta(seconds=config.rank_timeout)
+    store, rank, processes = next(dist.rendezvous("env://", timeout=timeout))
+    store = dist.PrefixStore(meeting_place(store, rank, processes, config.rank_timeout), store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=processes, timeout=timeout)
     try:
         yield
     finally:

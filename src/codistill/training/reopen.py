@@ -15,7 +15,7 @@ import torch
 from codistill.config import Config, config_from_dict, filled, identity, read_config
 from codistill.data import Dataset
 from codistill.errors import UserError
-from codistill.execution.world import launched_rank
+from codistill.execution.launched import launched_rank
 from codistill.rundir import CONFIG, INPUT, InputRecord, read_moves, read_record
 from codistill.training.build import build_session
 from codistill.training.check import check_config

@@ -12,6 +12,7 @@ from typing import Any
 
 from codistill.config import Config, code_names, filled, identity, write_config
 from codistill.errors import UserError
+from codistill.execution.launched import launched_rank
 from codistill.rundir import (
     CONFIG,
     INPUT,
@@ -26,7 +27,6 @@ from codistill.rundir import (
     read_json,
     write_json,
 )
-from codistill.execution.world import launched_rank
 from codistill.training.build import build_session
 from codistill.training.check import check_config, refuse_objects
 from codistill.training.checkpoint import latest

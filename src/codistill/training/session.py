@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from codistill.config import Config, filled, identity
 from codistill.data import Dataset, DataSummary, Images, ImageSet
 from codistill.errors import UserError
 from codistill.execution import Executor, Trial
+from codistill.execution.launched import local_processes
 from codistill.execution.world import World
 from codistill.rundir import EXTRA, FIGURES, OWN_DATA, Move
 from codistill.training.freezing import Freezing
@@ -106,7 +106,7 @@ class Session:
         """Processes that decode images which are not in memory."""
         if self.config.workers is not None:
             return self.config.workers
-        return data.default_workers() // int(os.environ.get("LOCAL_WORLD_SIZE", 1) if self.world is not None else 1)
+        return data.default_workers() // local_processes()
 
     @property
     def world(self) -> World | None:

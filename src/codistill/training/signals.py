@@ -27,7 +27,8 @@ class Interrupted(KeyboardInterrupt):
 class Interruption:
     """Notes the first Ctrl-C or SIGTERM within its `with` block; a second one of its kind acts at once, as without.
 
-    (torchrun sends a SIGTERM after the Ctrl-C that its processes have had as well.) Where signals cannot be caught, outside the main thread, it notes none.
+    (torchrun sends SIGTERM after the Ctrl-C that its processes have had as well.) Where signals cannot be caught,
+    outside the main thread, it notes none.
     """
 
     def __init__(self) -> None:
