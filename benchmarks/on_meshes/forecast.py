@@ -1,4 +1,4 @@
-"""What the model says for 1 to 1,024 devices: times of a step by mesh, and from how many devices on which one is faster."""
+"""What the model says for 1 to 1,024 devices: times of a step by mesh, and where which mesh is the faster one."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def table_line(one: Measured) -> str:
 
 def _byte_goals(work: Mapping[tuple[str, str], Job]) -> Iterator[str]:
     for reads, goal in BYTES_GOALS.items():
-        peers, plain, data = traffic(work["four ResNet-50", reads])
+        peers, plain, _ = traffic(work["four ResNet-50", reads])
         yield (
             f"Bytes sent per process and step, four ResNet-50 on four devices, {reads}: {peers:,} as 1x4 peers, "
             f"{plain:,} by data-parallel training (gradients alone): 1/{plain / peers:.1f}; goal ≤ 1/{goal}: "
@@ -256,8 +256,8 @@ def _ms(seconds: float | None) -> str:
 def _what_decides(work: Mapping[tuple[str, str], Job], cluster: Cluster, tree: float) -> str:
     columns = [(group, growth) for group in GROUPS for growth in GROWTH]
     lines = [
-        "Numbers of devices on which *peers* are faster than *data*, logits; in brackets the gain on 4 and on 64 devices "
-        "(time of *data* ÷ time of *peers*).",
+        "Numbers of devices on which *peers* are faster than *data*, logits; in brackets the gain on 4 and on 64 "
+        "devices (time of *data* ÷ time of *peers*).",
         "",
         f"| assumption | {' | '.join(f'{group}, {GROWTH[growth]}' for group, growth in columns)} |",
         "|" + "---|" * (len(columns) + 1),
@@ -281,11 +281,11 @@ def _measured(found: Sequence[Measured]) -> list[str]:
         if one.latency is not None and one.bandwidth is not None and one.setting.sync
     )
     return [
-        "One thread per process, gloo, random images of 32 × 32, 100 classes, DML. *Without messages*: the same networks "
-        "and rows in the same processes at the same time, each by itself. *Model*: that and the messages one after the "
-        "other, with latency and bandwidth of all-gathers and all-reduces of 1 KiB to 4 MiB, measured in the same launch. "
-        "Medians; ratios are those of each turn. *Waiting*: of the process that waits most. More processes than cores "
-        "share the cores.",
+        "One thread per process, gloo, random images of 32 × 32, 100 classes, DML. *Without messages*: the same "
+        "networks and rows in the same processes at the same time, each by itself. *Model*: that and the messages one "
+        "after the other, with latency and bandwidth of all-gathers and all-reduces of 1 KiB to 4 MiB, measured in the "
+        "same launch. Medians; ratios are those of each turn. *Waiting*: of the process that waits most. Where there "
+        "are more processes than cores, they share the cores.",
         "\n".join([MEASURED_HEAD, *map(table_line, found)]),
         f"All-gathers, latency per step and bandwidth: {links}.",
     ]

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mesh_groups import GROUPS
 from torch import Tensor
 
 import probes
 from codistill import execution, methods
 from codistill.execution import Executor
 from codistill.types import Progress
-from mesh_groups import GROUPS
 
 TEACHERS = 2
 MESHES = ("data=1,peer=1", "data=2,peer=1", "data=1,peer=2", "data=2,peer=2", "data=1,peer=4", "data=4,peer=1")

@@ -19,11 +19,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from mesh_cases import CASES, differences, trained
+from mesh_scenarios import SCENARIOS
 
 import probes
 from codistill.execution.world import Mesh
-from mesh_cases import CASES, differences, trained
-from mesh_scenarios import SCENARIOS
 
 STEPS = 20
 WAIT, HANG = 60, 100
@@ -32,13 +32,19 @@ WAIT, HANG = 60, 100
 PRECISIONS = {"fp64": (STEPS, torch.float64), "fp32": (1, torch.float32)}
 
 
+def precisions_of(mesh: str, name: str) -> list[str]:
+    """A run of several steps in double precision; and one step in single precision of each method on one mesh."""
+    once = name in METHODS and mesh == (BOTH if BOTH in CASES[name].meshes else ROWS)
+    return ["fp64", "fp32"] if once else ["fp64"]
+
+
 def jobs(count: int) -> dict[str, tuple[str, str, str]]:
     """The name of each case for this many processes -> its mesh, its name in `CASES` or `SCENARIOS`, its precision."""
     found = {
         f"{mesh} {name} {precision}": (mesh, name, precision)
         for name, case in CASES.items()
         for mesh in case.meshes
-        for precision in PRECISIONS
+        for precision in precisions_of(mesh, name)
     }
     found |= {f"{mesh} {name}": (mesh, name, "") for name, (_, meshes) in SCENARIOS.items() for mesh in meshes}
     return {key: job for key, job in found.items() if Mesh.parse(job[0]).size == count}

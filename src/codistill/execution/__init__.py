@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from codistill.execution.layout import lay_out
     from codistill.execution.loop import LoopExecutor
     from codistill.execution.options import ExecutionOptions
-    from codistill.execution.processes import ProcessExecutor
     from codistill.execution.recompute import RecomputeExecutor
 
 __all__ = [
@@ -27,7 +26,6 @@ __all__ = [
     "Executor",
     "FusedExecutor",
     "LoopExecutor",
-    "ProcessExecutor",
     "RecomputeExecutor",
     "Trial",
     "build",
@@ -49,7 +47,6 @@ import_on_use(
         "layout": "lay_out",
         "loop": "LoopExecutor",
         "options": "ExecutionOptions",
-        "processes": "ProcessExecutor",
         "recompute": "RecomputeExecutor",
     },
 )

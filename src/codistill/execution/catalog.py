@@ -15,7 +15,6 @@ from codistill.execution.distributed import DistributedExecutor
 from codistill.execution.fused import FusedExecutor
 from codistill.execution.loop import LoopExecutor
 from codistill.execution.options import ExecutionOptions
-from codistill.execution.processes import ProcessExecutor
 from codistill.execution.recompute import RecomputeExecutor
 from codistill.methods import Method
 from codistill.peers import PeerGroup, Teachers
@@ -26,7 +25,6 @@ EXECUTORS: dict[str, type[Executor]] = {
     "loop": LoopExecutor,
     "fused": FusedExecutor,
     "recompute": RecomputeExecutor,
-    "processes": ProcessExecutor,
     "distributed": DistributedExecutor,
     "auto": AutoExecutor,
 }

@@ -23,13 +23,12 @@ from codistill.errors import UserError
 from codistill.execution.base import Executor
 from codistill.execution.exchange import Exchange
 from codistill.execution.options import ExecutionOptions
-from codistill.execution.placement import place
+from codistill.execution.placement import costs_of, place
 from codistill.execution.replica_norm import over_replicas
 from codistill.execution.stopwatch import layers_undisturbed
-from codistill.execution.world import World, choose_mesh, share_of
+from codistill.execution.world import World, choose_mesh
 from codistill.methods import Method
 from codistill.peers import NetworkGroup, PeerGroup, Teachers
-from codistill.tracing.cost import forward_cost
 from codistill.types import PeerOutputs, Progress, StepOutput
 
 __all__ = ["DistributedExecutor"]
@@ -91,7 +90,7 @@ class DistributedExecutor(Executor):
             )
         device = next(group.parameters()).device
         self.world = World(mesh, device)
-        self.costs = _costs(group) if mesh.peer > 1 else [1.0] * shape.peers
+        self.costs = costs_of(group) if mesh.peer > 1 else [1.0] * shape.peers
         self.placed = place(self.costs, mesh.peer)
         self.own = self.placed[self.world.peer_rank]
         others = [peer for peer in range(shape.peers) if peer not in self.own]
@@ -116,7 +115,7 @@ class DistributedExecutor(Executor):
                 f"a batch of {batch} images for {self.world.mesh.data} replicas: give larger batches (--last-batch "
                 "drop leaves out a small last one), or another mesh."
             )
-        self.world.traffic.steps += 1
+        self.world.traffic.begin_step()
         self._assembled = False
         return super().train_step(views, labels_B, progress, turn, **given)
 
@@ -125,15 +124,18 @@ class DistributedExecutor(Executor):
         super().after_step()
         if self.mixed is not None and self.world.mesh.peer > 1:
             self._spread(self.group)
+        self.world.traffic.end_step()
 
     def assemble(self) -> None:
         """See `Executor.assemble`. Statistics that replicas have kept apart become those of the first."""
         if self._assembled:
             return
         self._assembled = True
+        groups = [self.group] if self.averages is None else [self.group, self.averages.group]
         if not self.options.sync_batch_norm:
-            self.world.spread_to_replicas(list(self._own_outputs.buffers()))
-        for group in (self.group, *([] if self.averages is None else [self.averages.group])):
+            for group in groups:
+                self.world.spread_to_replicas(list(_OwnOutputs(group, self.own).buffers()))
+        for group in groups:
             self._spread(group)
 
     @torch.no_grad()
@@ -151,35 +153,35 @@ class DistributedExecutor(Executor):
         each = group.view_of_each(views)
         batch = len(each[0])
         rows = self.world.rows(batch)
-        # Of less than one image per replica, the first one stands in where there is none.
-        seen = rows if rows.stop > rows.start else slice(0, 1)
+        # Where some replicas would have no image, all run all of them, and norms see their statistics as they are.
+        seen = slice(0, batch) if batch < self.world.mesh.data else rows
         mine = each[0][seen] if isinstance(views, Tensor) else [view[seen] for view in each]
-        outputs = self._own_run(mine, group)
-        if group.training:
-            outputs = self._with_own(outputs, mine)
+        outputs = self._own_training_run(mine) if group.training else self._own_run(mine, group)
         if seen is not rows:
-            outputs = outputs.part(range(outputs.peers), slice(0, 0))
+            outputs = outputs.part(range(outputs.peers), rows)
         shapes = tuple(tuple(view.shape) for view in each)
         key = (group is self.group, group.training, torch.is_grad_enabled(), self.amp, each[0].dtype, shapes)
         return self._exchange.gather(outputs, batch, key)
 
     def _own_run(self, views: Tensor | Sequence[Tensor], group: PeerGroup) -> PeerOutputs:
-        if not group.training:
+        """In evaluation mode."""
+        with self._whole_batch(group):
             return run_peers(group, self.own, views)
-        # In every process the same, and then apart.
-        seed = int(torch.randint(2**62, ())) + self.world.data_rank * self.group.shape.peers
-        with self._whole_batch(self._own_outputs), layers_undisturbed(self.world.device):
-            tensors = self._network()(views, seed)
-        return self._own_outputs.filled(tensors)
 
-    def _with_own(self, outputs: PeerOutputs, views: Tensor | Sequence[Tensor]) -> PeerOutputs:
-        """What this process adds to its students' outputs before they are gathered."""
-        if self.mixed is not None:
-            with self._whole_batch(self.group):
+    def _own_training_run(self, views: Tensor | Sequence[Tensor]) -> PeerOutputs:
+        # In every process the same, and then apart: for each replica, its students and the mixed network.
+        peers = self.group.shape.peers
+        seed = int(torch.randint(2**62, ())) + self.world.data_rank * (peers + 1)
+        # The mixed network of students that share a trunk runs a module outside the group.
+        parts = [self.group] if self.mixed is None else [self.group, self.group.plain_network(0)]
+        with self._whole_batch(*parts), layers_undisturbed(self.world.device):
+            outputs = self._own_outputs.filled(self._network()(views, seed))
+            if self.mixed is not None:
+                torch.manual_seed(seed + peers)
                 outputs = dataclasses.replace(outputs, mixed_logits=self.mixed.run(views))
         if self.averages is not None and self.method.needs.averaged is not None:
             with torch.no_grad():
-                own = run_peers(self.averages.group, self.own, views)
+                own = self._own_run(views, self.averages.group)
             outputs = dataclasses.replace(outputs, averaged_logits_PBC=own.logits_PBC, averaged_features=own.features)
         return outputs
 
@@ -188,7 +190,7 @@ class DistributedExecutor(Executor):
         if not len(self.teachers) or not isinstance(views, Tensor):
             return self.teachers.add_to(outputs, views)
         batch, world = len(views), self.world
-        mine = share_of(batch, world.rank, world.mesh.size)
+        mine = world.own_rows(batch)
         seen = mine if mine.stop > mine.start else slice(0, 1)
         part = outputs.part(range(outputs.peers), seen).map(lambda tensor: tensor.detach())
         logits_KBC = self.teachers.add_to(part, views[seen]).teacher_logits_KBC
@@ -197,14 +199,20 @@ class DistributedExecutor(Executor):
         return dataclasses.replace(outputs, teacher_logits_KBC=parts.movedim(0, 1))
 
     def _carry_back(self, outputs: PeerOutputs, boundary: PeerOutputs) -> None:
+        # A head that the loss has not read gets a gradient of zeros, since replicas wait for all, and is to have none.
+        unread = [path for path, logits_PBC in boundary.head_logits.items() if logits_PBC.grad is None]
+        held = [(p, p.grad) for path in unread for p in self.group.heads_after(path).parameters()]
         super()._carry_back(outputs, boundary)
+        for parameter, gradient in held:
+            parameter.grad = gradient
         # The mixed network reaches all students, and each process moves its own.
         for parameter in self.elsewhere:
             parameter.grad = None
 
-    def _whole_batch(self, module: nn.Module) -> AbstractContextManager[None]:
+    def _whole_batch(self, *parts: nn.Module) -> AbstractContextManager[None]:
         """A scope in which batch norms see all rows, where the options say so."""
-        return over_replicas(module.modules(), self.world) if self.options.sync_batch_norm else nullcontext()
+        modules = {module: None for part in parts for module in part.modules()}
+        return over_replicas(modules, self.world) if self.options.sync_batch_norm else nullcontext()
 
     def _network(self) -> Callable[..., list[Tensor]]:
         """What runs this process' students, with gradients averaged among replicas."""
@@ -290,17 +298,3 @@ def _averaged(world: World, bucket: dist.GradBucket) -> torch.futures.Future[Ten
     """The mean of a bucket of gradients over the replicas, which is counted."""
     world.traffic.reduced("gradients", bucket.buffer(), world.mesh.data)
     return allreduce_hook(world.replicas, bucket)
-
-
-def _costs(group: PeerGroup) -> list[float]:
-    """Multiply-accumulates of each student's forward pass on two images."""
-    shape, device = (2, *group.image_shape), next(group.parameters()).device
-    found: dict[tuple[type, int], float] = {}
-    costs = []
-    for peer in range(group.shape.peers):
-        net = group.plain_network(peer)
-        key = (type(net), sum(p.numel() for p in net.parameters()))
-        if key not in found:
-            found[key] = float(forward_cost(net, [shape], device, dtype=group.input_dtype).macs)
-        costs.append(found[key])
-    return costs

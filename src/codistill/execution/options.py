@@ -27,10 +27,10 @@ class ExecutionOptions:
     loss so that small gradients survive, and is for GPUs without bfloat16."""
     tf32: bool = setting(False, "rounding")
     """Let CUDA round the factors of products to TensorFloat-32 where the networks compute in float32: faster."""
-    executor: Literal["loop", "fused", "recompute", "processes", "distributed", "auto"] = setting("auto", "rounding")
+    executor: Literal["loop", "fused", "recompute", "distributed", "auto"] = setting("auto", "rounding")
     """How the students run: one after the other; fused into one network (faster for small ones); with a second forward
-    pass for the backward pass (memory of one student); in parallel in processes of their own (on a CPU of many cores);
-    or what a short trial finds fastest, which is then stored in the run (auto)."""
+    pass for the backward pass (memory of one student); divided among processes (with --mesh); or what a short trial
+    finds fastest, which is then stored in the run (auto)."""
     deterministic: bool = setting(False, "rounding")
     """Auto: choose by a rule, not by measured times, so that each start with the same seed gives the same numbers."""
     compile: bool = setting(False, "rounding")

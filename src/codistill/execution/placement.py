@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["balance", "place"]
+from codistill.peers import PeerGroup
+from codistill.tracing.cost import forward_cost
+
+__all__ = ["balance", "costs_of", "place"]
 
 
 def place(costs: Sequence[float], processes: int) -> list[list[int]]:
@@ -31,3 +34,18 @@ def balance(costs: Sequence[float], placed: Sequence[Sequence[int]]) -> float:
     """Return the mean load of the processes as a share of the largest one, 1 where all have the same."""
     loads = [sum(costs[peer] for peer in peers) for peers in placed]
     return sum(loads) / len(loads) / max(loads) if max(loads) else 1.0
+
+
+def costs_of(group: PeerGroup) -> list[float]:
+    """Return the multiply-accumulates of each student's forward pass on two images."""
+    shape, device = (2, *group.image_shape), next(group.parameters()).device
+    dtype = next(group.parameters()).dtype if group.input_dtype.is_floating_point else group.input_dtype
+    found: dict[tuple[type, int], float] = {}
+    costs = []
+    for peer in range(group.shape.peers):
+        net = group.plain_network(peer)
+        key = (type(net), sum(p.numel() for p in net.parameters()))
+        if key not in found:
+            found[key] = float(forward_cost(net, [shape], device, dtype=dtype).macs)
+        costs.append(found[key])
+    return costs

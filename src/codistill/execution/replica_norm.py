@@ -6,7 +6,7 @@ batch of all processes. Modules, names and state stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
 from codistill.execution.world import World
 
@@ -37,18 +38,44 @@ def over_replicas(modules: Iterable[nn.Module], world: World) -> Iterator[None]:
 
 
 def _forward(norm: _BatchNorm, world: World, x: Tensor) -> Tensor:
-    if not (norm.training or norm.running_mean is None):
+    """The forward of the norm's own class, which may do more (an activation), on the statistics of all replicas."""
+    with _OverReplicas(world):
         return type(norm).forward(norm, x)
-    factor = 0.0 if norm.momentum is None else norm.momentum
-    if norm.training and norm.track_running_stats and norm.num_batches_tracked is not None:
-        norm.num_batches_tracked.add_(1)
-        if norm.momentum is None:
-            factor = 1.0 / float(norm.num_batches_tracked)
-    y, mean_C, var_C, count = _GlobalNorm.apply(x, norm.weight, norm.bias, norm.eps, world)  # pyright: ignore
-    if norm.training and norm.running_mean is not None and norm.running_var is not None:
-        norm.running_mean.lerp_(mean_C.to(norm.running_mean), factor)
+
+
+class _OverReplicas(TorchFunctionMode):
+    """Replaces `functional.batch_norm`."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        run = partial(_batch_norm, self.world) if func is functional.batch_norm else func
+        return run(*args, **(kwargs or {}))
+
+
+def _batch_norm(
+    world: World,
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """See `torch.nn.functional.batch_norm`."""
+    if not training:
+        return functional.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    y, mean_C, var_C, count = _GlobalNorm.apply(input, weight, bias, eps, world)  # pyright: ignore
+    if running_mean is not None and running_var is not None:
+        running_mean.lerp_(mean_C.to(running_mean), momentum)
         unbiased_C = var_C * (count / (count - 1))
-        norm.running_var.lerp_(unbiased_C.to(norm.running_var), factor)
+        running_var.lerp_(unbiased_C.to(running_var), momentum)
     return y
 
 

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -90,6 +90,13 @@ def share_of(count: int, place: int, n: int) -> slice:
     return slice(start, start + size + (place < more))
 
 
+@dataclass
+class _Sum:
+    bytes: Counter[str] = field(default_factory=Counter)
+    waited: float = 0.0
+    seconds: float = 0.0
+
+
 class Traffic:
     """Counts what this process sends, and how long it waits for others.
 
@@ -106,6 +113,26 @@ class Traffic:
     def __init__(self) -> None:
         self.bytes: Counter[str] = Counter()
         self.waited, self.steps = 0.0, 0
+        self._of_steps, self._before = _Sum(), None
+
+    def begin_step(self) -> None:
+        """Count from here on as a training step, until `end_step`."""
+        self.steps += 1
+        self._before = self._before or _Sum(self.bytes.copy(), self.waited, time.perf_counter())
+
+    def end_step(self) -> None:
+        """End the training step."""
+        if self._before is not None:
+            now, before, sums = _Sum(self.bytes, self.waited, time.perf_counter()), self._before, self._of_steps
+            sums.bytes.update(now.bytes - before.bytes)
+            sums.waited += now.waited - before.waited
+            sums.seconds += now.seconds - before.seconds
+            self._before = None
+
+    def per_step(self) -> tuple[dict[str, int], float]:
+        """Bytes that a training step sends, by kind, and the share of its time that is waiting."""
+        sums, steps = self._of_steps, max(self.steps, 1)
+        return {kind: sent // steps for kind, sent in sums.bytes.items()}, sums.waited / (sums.seconds or 1.0)
 
     def gathered(self, kind: str, own: Tensor, n: int) -> None:
         """Count an all-gather of `own` among n processes."""
@@ -161,20 +188,27 @@ class World:
         """Whether this process is the one that writes."""
         return self.rank == 0
 
-    def rows(self, batch: int, data_rank: int | None = None) -> slice:
-        """The rows of a batch that a process has; sizes differ by at most one."""
-        return share_of(batch, self.data_rank if data_rank is None else data_rank, self.mesh.data)
+    def rows(self, batch: int) -> slice:
+        """The rows of a batch that this process has; sizes differ by at most one."""
+        return share_of(batch, self.data_rank, self.mesh.data)
+
+    def own_rows(self, batch: int, rank: int | None = None) -> slice:
+        """The rows of a batch that a process (None: this one) has alone: its share of those of its column."""
+        data_rank, peer_rank = divmod(self.rank if rank is None else rank, self.mesh.peer)
+        rows = share_of(batch, data_rank, self.mesh.data)
+        part = share_of(rows.stop - rows.start, peer_rank, self.mesh.peer)
+        return slice(rows.start + part.start, rows.start + part.stop)
 
     def gather_rows(self, own: Tensor, batch: int) -> Tensor:
-        """All rows of a batch, of which each process has its share among all processes; no gradient flows."""
-        size = -(-batch // self.mesh.size)
+        """All rows of a batch, of which each process has its `own_rows`; no gradient flows."""
+        shares = [self.own_rows(batch, rank) for rank in range(self.mesh.size)]
+        size = max(share.stop - share.start for share in shares)
         padded = own.new_zeros(size, *own.shape[1:])
         padded[: len(own)] = own
         every = padded.new_empty(self.mesh.size, *padded.shape)
         with self.traffic.waiting():
             dist.all_gather(list(every.unbind()), padded)
         self.traffic.gathered("outputs", padded, self.mesh.size)
-        shares = [share_of(batch, rank, self.mesh.size) for rank in range(self.mesh.size)]
         return torch.cat([part[: share.stop - share.start] for part, share in zip(every, shares, strict=True)])
 
     def largest(self, values: Sequence[int]) -> list[int]:

@@ -161,6 +161,10 @@ class PeerGroup(nn.Module):
                 found[path] = torch.stack([heads[peer](h) for peer, h in zip(chosen, pooled, strict=True)])
         return found
 
+    def heads_after(self, path: str) -> nn.Module:
+        """The extra classifiers after that module, one per peer."""
+        return self.heads[_key(path)]
+
     def _check_peer(self, peer: int) -> int:
         if not isinstance(peer, int) or not 0 <= peer < self.shape.peers:
             hint = "; the method names no leader: choose by the validation error" if peer is None else ""
