@@ -27,9 +27,7 @@ def start(count: int, folder: Path) -> None:
     command = [sys.executable, str(Path(__file__).with_name("mesh_driver.py")), str(count), str(folder)]
     log = folder / f"{count}.log"
     with log.open("w") as out:
-        process = subprocess.Popen(
-            command, stdout=out, stderr=out, env=os.environ | settings, start_new_session=True
-        )
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=os.environ | settings, start_new_session=True)
         try:
             code = process.wait(LIMIT)
         finally:

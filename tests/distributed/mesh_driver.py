@@ -1,7 +1,8 @@
-"""Runs many cases in processes of one mesh that are started once: mesh_driver.py PROCESSES FOLDER.
+"""Runs many cases in processes of one mesh that are started once: mesh_driver.py PROCESSES FOLDER [PATTERN].
 
-The processes are forked from this one, which has imported all. Where a case fails, new ones go on with the next case. The
-outcome is FOLDER/PROCESSES.json: case -> {"values": of each process} or {"error": text}.
+The processes are forked from this one, which has imported all. Where a case fails, new ones go on with the next case.
+The outcome is FOLDER/PROCESSES.json: case -> {"values": of each process} or {"error": text}. With a
+pattern, only cases that it matches are run: to try one by hand.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import datetime
 import faulthandler
 import json
 import os
+import re
 import sys
 import time
 import traceback
@@ -19,17 +21,23 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from mesh_cases import CASES, differences, trained
+from mesh_cases import BOTH, CASES, ROWS, differences, trained
 from mesh_scenarios import SCENARIOS
 
 import probes
 from codistill.execution.world import Mesh
+from codistill.methods import METHODS
 
-STEPS = 20
+STEPS, FEW = 20, 8
+"""Of each method, and of what differs from a method's usual run; in single precision one."""
+
 WAIT, HANG = 60, 100
 """Seconds after which a process gives up waiting for another one, and after which a silent one is ended."""
 
-PRECISIONS = {"fp64": (STEPS, torch.float64), "fp32": (1, torch.float32)}
+
+def training(name: str, precision: str) -> tuple[int, torch.dtype]:
+    """Steps and dtype of a case."""
+    return (1, torch.float32) if precision == "fp32" else (STEPS if name in METHODS else FEW, torch.float64)
 
 
 def precisions_of(mesh: str, name: str) -> list[str]:
@@ -54,7 +62,7 @@ def reference(name: str, precision: str, folder: Path) -> dict[str, torch.Tensor
     """What `loop` gives, from a file that the first process in need of it writes."""
     path = folder / f"{name} {precision}.pt"
     if not path.exists():
-        _, found = trained(CASES[name], folder / "own_methods.py", *PRECISIONS[precision], "loop")
+        _, found = trained(CASES[name], folder / "own_methods.py", *training(name, precision), "loop")
         part = path.with_suffix(f".{os.getpid()}")
         torch.save(found, part)
         part.replace(path)
@@ -66,9 +74,8 @@ def outcome(job: tuple[str, str, str], folder: Path) -> Any:
     mesh, name, precision = job
     if not precision:
         return SCENARIOS[name][0](mesh, folder)
-    executor, found = trained(
-        CASES[name], folder / "own_methods.py", *PRECISIONS[precision], "distributed", mesh=mesh
-    )
+    own = folder / "own_methods.py"
+    executor, found = trained(CASES[name], own, *training(name, precision), "distributed", mesh=mesh)
     return differences(executor, found, reference(name, precision, folder))
 
 
@@ -117,9 +124,9 @@ def read(count: int, folder: Path, turn: int) -> list[list[dict[str, Any]]]:
     return found
 
 
-def run(count: int, folder: Path, start: Callable[[int, list[str], int], int]) -> dict[str, Any]:
+def run(todo: list[str], count: int, folder: Path, start: Callable[[int, list[str], int], int]) -> dict[str, Any]:
     """All cases, with new processes after each failure."""
-    todo, outcomes, turn = list(jobs(count)), {}, 0
+    outcomes, turn = {}, 0
     while todo:
         for child in [start(rank, todo, turn) for rank in range(count)]:
             os.waitpid(child, 0)
@@ -150,7 +157,8 @@ def main() -> None:
         return child
 
     began = time.time()
-    found = run(count, folder, start)
+    wanted = re.compile(sys.argv[3] if len(sys.argv) > 3 else "")
+    found = run([key for key in jobs(count) if wanted.search(key)], count, folder, start)
     print(f"{len(found)} cases, {time.time() - began:.1f} s")
     (folder / f"{count}.json").write_text(json.dumps(found))
 

@@ -65,7 +65,7 @@ def sure_pair() -> PeerGroup:
     group = one_for_each(net, 2)
     with torch.no_grad():
         for network in group.plain_network(0), group.plain_network(1):
-            network.fc.weight.mul_(8)
+            network.fc.weight.mul_(30)
     return group
 
 
@@ -87,6 +87,7 @@ GROUPS: dict[str, Callable[[], PeerGroup]] = {
     "momentum None": of_norm(lambda width: nn.BatchNorm2d(width, momentum=None)),
     "not affine": of_norm(lambda width: nn.BatchNorm2d(width, affine=False)),
     "untracked": of_norm(lambda width: nn.BatchNorm2d(width, track_running_stats=False)),
+    "channels last": lambda: probes.group_of("networks").to(memory_format=torch.channels_last),
     "norm with activation": of_norm(lambda width: BatchNormAct2d(width, act_layer=nn.Sigmoid)),
 }
 """In float64, of four students unless their name says otherwise."""

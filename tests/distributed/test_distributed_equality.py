@@ -1,16 +1,19 @@
 """Training on a mesh of processes gives what `loop` gives on the same batches."""
 
 import pytest
+from mesh_cases import CASES
+from mesh_driver import precisions_of
 
 from codistill.methods import METHODS
-from mesh_cases import CASES
-from mesh_driver import PRECISIONS, precisions_of
 
 CLOSE = {"fp64": 1e-9, "fp32": 1e-5}
 KINDS = {"loss", "outputs", "gradients", "weights", "statistics", "predicted"}
 WITHOUT_STATISTICS = {"no norm", "group norm", "untracked"}
 EACH = [
-    (mesh, name, precision) for name, case in CASES.items() for mesh in case.meshes for precision in precisions_of(mesh, name)
+    (mesh, name, precision)
+    for name, case in CASES.items()
+    for mesh in case.meshes
+    for precision in precisions_of(mesh, name)
 ]
 
 
@@ -23,5 +26,4 @@ def test_losses_gradients_weights_statistics_and_predictions_are_those_of_the_lo
 
 
 def test_every_method_is_tried():
-    assert {case.method for case in CASES.values()} >= METHODS.keys()
-    assert PRECISIONS.keys() == CLOSE.keys()
+    assert CASES.keys() >= METHODS.keys()

@@ -56,10 +56,12 @@ LAYERS = {
         *("config", "console", "data", "methods", "reports", "rundir", "studies", "terminal", "tracing", "training"),
     },
     "option_groups": {"config"},
+    "launcher": {"execution"},
     "commands": {"option_groups", "config", "export", "training", "students", "studies", "compare"},
     "cli": {
         "compare",
         *("config", "commands", "console", "progress", "modelfacts", "training", "reports", "export", "data"),
+        *("execution", "launcher"),
         "methods",
         "students",
         "studies",

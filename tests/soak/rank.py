@@ -27,6 +27,7 @@ from codistill.training.checkpoint import latest
 
 def main() -> int:
     out, mesh = Path(sys.argv[1]), sys.argv[2]
+    slow_down(float(os.environ.get("SLOW", 0)))
     arm(os.environ.get("FAULT", ""), out.parent)
     config = dataclasses.replace(
         CONFIG, out=out, group="networks", peers=int(os.environ.get("PEERS", 4)), executor="auto", mesh=mesh,
@@ -43,6 +44,19 @@ def main() -> int:
     except KeyboardInterrupt as stop:
         return getattr(stop, "code", 130)
     return 0
+
+
+def slow_down(seconds: float) -> None:
+    """Let each checkpoint take longer, so that others can act within an epoch."""
+    before = saver.publish
+
+    def slowly(*given: Any, **named: Any) -> Any:
+        made = before(*given, **named)
+        time.sleep(seconds)
+        return made
+
+    if seconds:
+        saver.publish = slowly
 
 
 def arm(fault: str, folder: Path) -> None:

@@ -4,8 +4,11 @@ import pytest
 
 from codistill.execution.world import Mesh
 from on_meshes.costs import Student, count_student
+from on_meshes.forecast import Row, crossover, traffic
 from on_meshes.launching import fitted, launch
+from on_meshes.measured import Measured
 from on_meshes.model import Cluster, Job, Link, bytes_sent, seconds_of_messages, step_seconds
+from on_meshes.page import busy_machine, goals_of
 from on_meshes.setting import Launch
 
 WIDE = Student("wide", macs=1000, parameters=300, features=7, norms=(4, 6), layers=5)
@@ -92,15 +95,49 @@ def test_a_network_is_counted_as_it_is():
     assert (len(found.norms), sum(found.norms), found.layers) == (53, 26_560, 53 + 53 + 1)
 
 
+def test_four_networks_on_four_devices_send_outputs_where_data_parallelism_sends_gradients():
+    job = Job((WIDE,) * 4, classes=5, batch=4, features=True)
+    gradients = 4 * 4 * 300 * 2 * 3 // 4
+    # A message of four rows: 5 logits and 7 features. All students: one row each; 10 channels in two layers.
+    outputs, norms = 4 * 4 * (5 + 7) * 3, 4 * (3 * 4 * (2 * 10 + 2) + 2 * 4 * 2 * 10 * 3 // 4)
+    message = 80 + 4 * 32  # 20 logits; 7 features of each, which are 28 bytes, begin at multiples of 16
+    assert traffic(job) == (outputs, gradients, gradients + norms + 3 * message)
+
+
+def test_a_crossover_is_where_students_on_devices_become_faster_or_are_all_that_is_possible():
+    times = {1: (4, 4), 2: (2, 3), 4: (2, 1), 8: (1, 1.5), 16: (0.5, None), 32: (None, None)}
+    found = [Row(devices, peers, data, 0.1, None) for devices, (peers, data) in times.items()]
+    assert crossover(found, "data") == "2, 8 to 16"
+    assert crossover(found, "plain") == "none"
+
+
+def _measured(seconds, loop, waiting):
+    setting = Launch(("a", "b"), "peer=2", loop_threads=2)
+    return Measured(setting, Mesh(1, 2), seconds, seconds, loop, seconds, [], [], waiting, None, None)
+
+
+def test_the_rate_is_that_of_the_processes_by_turn_and_the_waiting_that_of_the_worst():
+    rate, waiting = goals_of(_measured([1.0, 2.0, 1.0], [0.8, 1.9, 1.2], [[0.02, 0.04, 0.9], [0.05, 0.11, 0.12]]))
+    assert "0.950 × (0.800 to 1.200, 3 turns" in rate
+    assert rate.endswith("≥ 0.9: reached.")
+    assert "waits 11.0 %" in waiting
+    assert waiting.endswith("≤ 10 %: **not reached**.")
+    assert goals_of(_measured([1.0], [0.89], [[0.1], [0.0]]))[0].endswith("≥ 0.9: **not reached**.")
+
+
+def test_times_of_a_busy_machine_are_called_preliminary():
+    assert busy_machine({"load": 0.4, "cores": 2}) is None
+    assert "preliminary" in (busy_machine({"load": 0.6, "cores": 2}) or "")
+
+
 def test_the_bytes_are_those_that_processes_count():
     names, image = ("resnet8_tiny", "wrn10_1", "resnet8_tiny"), (3, 8, 8)
-    settings = [
-        Launch(names, mesh, batch=5, classes=10, image=image, method="okddip", turns=0, calls=1)
-        for mesh in ("peer=2", "data=2")
-    ]
-    job = Job(tuple(count_student(name, 10, image) for name in names), classes=10, batch=5, features=True)
+    cases = (("okddip", "peer=2"), ("okddip", "data=2"), ("dml", "peer=2"))
+    settings = [Launch(names, mesh, 5, 10, image, method, turns=0, calls=1) for method, mesh in cases]
+    students = tuple(count_student(name, 10, image) for name in names)
     for setting, found in zip(settings, launch(settings, timeout=120), strict=True):
         mesh = Mesh.parse(setting.mesh)
+        job = Job(students, classes=10, batch=5, features=setting.method == "okddip")
         for rank, process in enumerate(found["each"]):
             assert process["own"] == job.placed(mesh)[rank % mesh.peer]
             assert process["sent"] == bytes_sent(job, mesh, rank % mesh.peer)

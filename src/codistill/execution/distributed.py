@@ -157,8 +157,8 @@ class DistributedExecutor(Executor):
         seen = slice(0, batch) if batch < self.world.mesh.data else rows
         mine = each[0][seen] if isinstance(views, Tensor) else [view[seen] for view in each]
         outputs = self._own_training_run(mine) if group.training else self._own_run(mine, group)
-        if seen is not rows:
-            outputs = outputs.part(range(outputs.peers), rows)
+        outputs = outputs if seen is rows else outputs.part(range(outputs.peers), rows)
+        outputs = outputs if self.method.needs.features else dataclasses.replace(outputs, features=())  # unread
         shapes = tuple(tuple(view.shape) for view in each)
         key = (group is self.group, group.training, torch.is_grad_enabled(), self.amp, each[0].dtype, shapes)
         return self._exchange.gather(outputs, batch, key)
