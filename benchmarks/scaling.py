@@ -23,7 +23,7 @@ from codistill.errors import UserError
 from on_gpu.evidence import evidence
 from on_meshes.measured import measured, ratio_only
 from on_meshes.model import Cluster, Link
-from on_meshes.page import goals_of, table_line, write
+from on_meshes.page import busy_machine, goals_of, table_line, write
 from on_meshes.setting import Launch
 from ratios.show import machine
 
@@ -88,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     setting = Launch((), "", batch=given.batch, turns=given.turns, calls=given.calls)
     if given.only == "ratio":
         print(before)
+        print(busy_machine(before) or "the machine was idle before the start")
         print(*goals_of(ratio_only(setting)), sep="\n")
         return
     found = []

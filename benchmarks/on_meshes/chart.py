@@ -21,7 +21,7 @@ LINES = {
 def draw(panels: Mapping[str, Sequence[Row]], path: Path) -> None:
     """Write an SVG: title -> rows, two panels in a line."""
     figure = Figure(figsize=(9, 6.4), layout="constrained")
-    axes = figure.subplots(len(panels) // 2, 2, sharex=True, squeeze=False)
+    axes = figure.subplots(len(panels) // 2, 2, sharex=True, sharey=True, squeeze=False)
     for axis, (title, found) in zip(axes.flat, panels.items(), strict=True):
         for name, (label, colour, style) in LINES.items():
             points = [(row.devices, 1e3 * seconds) for row in found if (seconds := getattr(row, name)) is not None]
@@ -30,13 +30,16 @@ def draw(panels: Mapping[str, Sequence[Row]], path: Path) -> None:
         axis.set(xscale="log", yscale="log", title=title)
         axis.set_xticks([row.devices for row in found][::2], [f"{row.devices:,}" for row in found][::2])
         axis.minorticks_off()
-        ticks = [tick for tick in (20, 50, 100, 200, 500, 1000) if axis.get_ylim()[0] < tick < axis.get_ylim()[1]]
-        axis.set_yticks(ticks, [f"{tick:,}" for tick in ticks])
         axis.grid(color="#dddddd", linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
+    least, most = axes.flat[0].get_ylim()
+    ticks = [digit * 10**power for power in range(-1, 6) for digit in (1, 2, 5)]
+    shown = [tick for tick in ticks if least < tick < most]
+    axes.flat[0].set_yticks(shown, [f"{tick:,g}" for tick in shown])
     for axis in axes[-1]:
         axis.set_xlabel("devices")
     for axis in axes[:, 0]:
         axis.set_ylabel("step, ms")
-    axes.flat[0].legend(frameon=False, fontsize=8)
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
     figure.savefig(path, metadata={"Date": None})

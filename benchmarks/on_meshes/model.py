@@ -16,7 +16,7 @@ from codistill.execution.world import Mesh
 from codistill.tracing.cost import TRAINING_FORWARDS
 from on_meshes.costs import Student
 
-__all__ = ["FLOAT", "Cluster", "Job", "Link", "bytes_sent", "seconds_of_messages", "step_seconds"]
+__all__ = ["BUCKET", "FLOAT", "Cluster", "Job", "Link", "bytes_sent", "seconds_of_messages", "step_seconds"]
 
 FLOAT = 4
 """Bytes of a number: outputs, gradients and statistics are float32."""

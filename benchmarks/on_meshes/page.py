@@ -8,8 +8,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from on_meshes.assumptions import assumptions, counted
 from on_meshes.chart import draw
-from on_meshes.costs import GROUPS, Student, count_student
+from on_meshes.costs import GROUPS, count_student
 from on_meshes.forecast import (
     BATCH,
     BATCHES,
@@ -24,12 +25,16 @@ from on_meshes.forecast import (
     traffic,
 )
 from on_meshes.measured import Measured, median_ratio
-from on_meshes.model import BUCKET, Cluster, Job
+from on_meshes.model import Cluster, Job
 
-__all__ = ["goals_of", "table_line", "write"]
+__all__ = ["busy_machine", "goals_of", "table_line", "write"]
 
 BYTES_GOALS = {"logits": 80, "OKDDip": 50}
 """What the method reads -> how many times fewer bytes are wanted."""
+GAINS = (4, 64)
+"""Numbers of devices for which a gain is printed."""
+BUSY = 0.25
+"""Load per core above which the machine counts as busy."""
 RATE_GOAL, WAITING_GOAL = 0.9, 0.1
 GROWTH = {
     "fixed": f"batch of {BATCH}",
@@ -68,9 +73,9 @@ def write(out: Path, cluster: Cluster, tree: float, found: Sequence[Measured], f
         "## Answers",
         "\n".join(f"- {answer}" for answer in answers),
         "## Assumptions",
-        _assumptions(cluster, tree),
+        assumptions(cluster, tree),
         "## What was counted",
-        _counted(students),
+        counted(students),
         "## Bytes that a process sends in a step, four ResNet-50 on four devices",
         _bytes_table(work),
         "## Time of a step by the model",
@@ -100,12 +105,20 @@ def goals_of(one: Measured) -> list[str]:
     ]
 
 
+def busy_machine(facts: Mapping[str, Any]) -> str | None:
+    """What is to be said of times if other programs were running before the start; None if hardly any were."""
+    load, cores = facts.get("load"), facts.get("cores")
+    if load is None or cores is None or load < BUSY * cores:
+        return None
+    return f"the load was {load:.1f} on {cores} cores before the start: times are preliminary, measure again when idle"
+
+
 def table_line(one: Measured) -> str:
     """One line of the table of what was measured."""
     middle, least, most = median_ratio(one.seconds, one.predicted)
     kinds = ("outputs", "gradients", "norms")
     sent, said = (
-        max([{k: r[k] for k in kinds if k in r} for r in ranks], key=lambda r: sum(r.values()))
+        max([{k: r[k] for k in kinds if r.get(k)} for r in ranks], key=lambda r: sum(r.values()))
         for ranks in (one.sent, one.modelled)
     )
     text = ", ".join(f"{kind} {count:,.0f}" for kind, count in sent.items()) or "0"
@@ -138,8 +151,14 @@ def _crossovers(tables: Mapping[tuple[tuple[str, str], str], Sequence[Row]]) -> 
         if reads == "logits":
             yield (
                 f"By the model, students on devices of their own are faster than all on every device, {group}, "
-                f"{GROWTH[growth]}: on {crossover(found, 'data')} devices."
+                f"{GROWTH[growth]}: on {crossover(found, 'data')} devices (of 2 to {found[-1].devices:,}); "
+                f"{_gains(found)}."
             )
+
+
+def _gains(found: Sequence[Row]) -> str:
+    gains = {r.devices: r.data / r.peers for r in found if r.devices in GAINS and r.data and r.peers}
+    return ", ".join(f"{gain:.2f} × on {devices:,}" for devices, gain in gains.items())
 
 
 def _measured_goals(found: Sequence[Measured]) -> list[str]:
@@ -152,72 +171,15 @@ def _reached(reached: bool) -> str:
 
 def _evidence(facts: Mapping[str, Any], found: Sequence[Measured]) -> str:
     named = ("command", "commit", "date", "processor", "cores", "load")
-    lines = [f"| {name} | {facts[name]} |" for name in named if facts.get(name) is not None]
+    values = {name: facts[name] for name in named if facts.get(name) is not None}
+    lines = [f"| {name} | {round(v, 1) if isinstance(v, float) else v} |" for name, v in values.items()]
     lines.append(f"| versions | {', '.join(f'{k} {v}' for k, v in facts['versions'].items())} |")
     if found:
         one = found[0].setting
-        lines.append(f"| measured | batch {one.batch}, {one.turns} turns of {one.calls} steps; load before the start |")
+        lines.append(f"| measured | batch {one.batch}, {one.turns} turns of {one.calls} steps |")
+        if busy := busy_machine(facts):
+            lines.append(f"| preliminary | {busy} |")
     return "\n".join(["| evidence | |", "|---|---|", *lines])
-
-
-def _assumptions(cluster: Cluster, tree: float) -> str:
-    link = cluster.link
-    lines = [
-        (
-            "compute",
-            f"{cluster.flops / 1e12:g} TFLOP/s per device reached in training; a step counts three forward passes",
-            "ResNet-50 on one A100, mixed precision: 2,470 images/s × 3 × 2 × 4.089 G (NVIDIA/DeepLearningExamples, "
-            "`PyTorch/Classification/ConvNets/resnet50v1.5/README.md`); used for all networks, though MobileNets reach "
-            "less",
-        ),
-        (
-            "host",
-            f"{cluster.layer * 1e6:g} µs per convolution, linear layer and batch norm, forward and again backward; a "
-            "pass takes this or its compute, whichever is longer",
-            "the same page: inference in mixed precision takes 12.8 ms for one image and 14 ms for 16, on V100 and T4 "
-            "alike, ÷ 107 layers; that the backward pass takes as long is ours",
-        ),
-        (
-            "bandwidth",
-            f"{link.bandwidth / 1e9:g} GB/s per process, the same between any two",
-            "all-reduce of 1 to 16 GiB, four nodes of 8 GPUs: bus bandwidth 92 to 94 GB/s (stas00/ml-engineering, "
-            "`network/benchmarks/README.md` at 7bc7c30)",
-        ),
-        (
-            "latency",
-            f"{link.latency * 1e6:g} µs per step of a ring; along a tree (last table) {tree * 1e6:g} µs for each of "
-            "log2 n steps",
-            "the same table: 32 KiB at 0.48 GB/s among 32 processes are 68 µs, ÷ 62 steps or ÷ 10",
-        ),
-        (
-            "messages",
-            "ring algorithms among n: an all-gather sends n - 1 times the own part in n - 1 steps, an all-reduce "
-            "2 (n - 1)/n times the tensor in 2 (n - 1) steps",
-            "as `Traffic` counts; a test compares the bytes with those of processes",
-        ),
-        (
-            "gradients",
-            f"float32, messages of {BUCKET / 2**20:g} MiB; {100 * cluster.overlap:g} % of the backward pass hides "
-            "them, but for the last message",
-            "DistributedDataParallel's default; perfect overlap favours data parallelism",
-        ),
-        ("batch norms", "statistics of the whole batch, one all-gather and one all-reduce per layer", "our default"),
-        ("outputs", "float32; all processes get those of all students on the whole batch", "the executor"),
-        ("left out", "reading data, the method's loss, the optimizer, stragglers, nodes with faster links inside", ""),
-    ]
-    return "\n".join(["| what | value | source |", "|---|---|---|", *(f"| {a} | {b} | {c} |" for a, b, c in lines)])
-
-
-def _counted(students: Mapping[str, Student]) -> str:
-    head = "| network | multiply-accumulates per image | parameters | features D | batch norms, channels | layers |"
-    lines = [
-        f"| {s.name} | {s.macs:,} | {s.parameters:,} | {s.features:,} | {len(s.norms)}, {sum(s.norms):,} | {s.layers} |"
-        for s in students.values()
-    ]
-    groups = "; ".join(f"{group}: {' + '.join(names)}" for group, names in GROUPS.items())
-    return "\n".join(
-        [f"Images of 224 × 224, {CLASSES:,} classes. {groups}.", "", head, "|---|---|---|---|---|---|", *lines]
-    )
 
 
 def _bytes_table(work: Mapping[tuple[str, str], Job]) -> str:
@@ -256,8 +218,8 @@ def _ms(seconds: float | None) -> str:
 def _what_decides(work: Mapping[tuple[str, str], Job], cluster: Cluster, tree: float) -> str:
     columns = [(group, growth) for group in GROUPS for growth in GROWTH]
     lines = [
-        "Numbers of devices on which *peers* are faster than *data*, logits; in brackets the gain on 4 and on 64 "
-        "devices (time of *data* ÷ time of *peers*).",
+        "Numbers of devices on which *peers* are faster than *data*, logits, and how many times as fast they are on "
+        "some (time of *data* ÷ time of *peers*; below 1 they are slower).",
         "",
         f"| assumption | {' | '.join(f'{group}, {GROWTH[growth]}' for group, growth in columns)} |",
         "|" + "---|" * (len(columns) + 1),
@@ -267,8 +229,7 @@ def _what_decides(work: Mapping[tuple[str, str], Job], cluster: Cluster, tree: f
         for group, growth in columns:
             job = replace(work[group, "logits"], sync_norms=scenario.sync_norms)
             found = rows(job, growth, scenario.cluster)
-            gains = [r.data / r.peers for r in found if r.devices in (4, 64) and r.data and r.peers]
-            cells.append(f"{crossover(found, 'data')} ({', '.join(f'{gain:.2f}' for gain in gains)})")
+            cells.append(f"{crossover(found, 'data')}<br>{_gains(found)}")
         lines.append(f"| {scenario.name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -61,9 +61,11 @@ def measure(setting: Launch) -> dict[str, Any]:
     labels = torch.randint(setting.classes, (setting.batch,), generator=torch.Generator().manual_seed(1))
     on_mesh, executor = _step(setting, range(len(setting.models)), images, labels, "distributed")
     assert isinstance(executor, DistributedExecutor)
+    assert executor.world is not None
+    world = executor.world
     rivals: dict[str, tuple[Callable[[], None], int]] = {"mesh": (on_mesh, setting.threads)}
     if setting.turns:
-        rows = executor.world.rows(setting.batch)
+        rows = world.rows(setting.batch)
         own, _ = _step(setting, executor.own, images[rows], labels[rows], "loop")
         rivals["alone"] = (own, setting.threads)
     if setting.loop_threads:
@@ -72,7 +74,7 @@ def measure(setting: Launch) -> dict[str, Any]:
         rivals["loop"] = (everyone if dist.get_rank() == 0 else lambda: None, setting.loop_threads)
     for step, _ in rivals.values():
         step()
-    traffic = executor.world.traffic
+    traffic = world.traffic
     traffic.bytes.clear()
     traffic.waited = traffic.steps = 0
     times: dict[str, list[float]] = {name: [] for name in rivals}

@@ -44,9 +44,9 @@ def test_a_paused_student_has_no_gradient_in_any_process(on_mesh, mesh):
 
 
 def test_what_is_sent_is_counted_by_the_bytes_of_ring_algorithms(on_mesh):
-    # A network has 168 + 12 + 330 + 12 + 35 = 557 parameters of 8 bytes, and 2 norms of 6 channels. It puts out
-    # 5 logits per image. DML does not read the 6 features.
-    outputs, parameters, buffers = 4 * 5 * 8, 557 * 8, 2 * (2 * 6 + 1) * 8
+    # A network has 168 + 12 + 330 + 12 + 35 = 557 parameters of 8 bytes, and 2 norms of 6 channels. Four images have 20
+    # logits, in a message that is a multiple of 16 bytes; dml reads no features.
+    outputs, parameters, buffers = 20 * 8, 557 * 8, 2 * (2 * 6 + 1) * 8
     assert {kind: size for kind, size in on_mesh(ONE, "traffic")[0].items() if size} == {}
     for found in on_mesh(STUDENTS, "traffic"):
         assert found == {"outputs": outputs, "weights": parameters + buffers}

@@ -1,4 +1,4 @@
-"""Whole runs in several processes: started by one command or by torchrun, ended, started again, moved to one process."""
+"""Whole runs in several processes: started by one command or by torchrun, ended, started again, moved to another."""
 
 import json
 import signal

@@ -85,8 +85,6 @@ CASES = [
     (LoopExecutor, FusedExecutor, branches, "pcl"),
     (LoopExecutor, RecomputeExecutor, pair, "switokd"),
     (LoopExecutor, FusedExecutor, pair, "switokd"),
-    (LoopExecutor, networks, "pcl"),
-    (LoopExecutor, pair, "switokd"),
 ]
 
 

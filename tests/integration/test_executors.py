@@ -58,7 +58,7 @@ def test_the_choice_of_auto_is_stored_and_is_what_runs_again(short, digits, tmp_
     assert summary["executor"]["trial"]["held_bytes"] > 0
     assert read_config(tmp_path / "run" / "config.yaml").executor == "fused"
     again = dataclasses.replace(read_config(tmp_path / "run" / "config.yaml"), out=tmp_path / "again")
-    assert train(again, dataset=digits).summary["executor"] == {"name": "fused", "trial": None}
+    assert train(again, dataset=digits).summary["executor"] == {"name": "fused", "trial": None, "mesh": None}
     assert losses_of(tmp_path / "again") == losses_of(tmp_path / "run")
 
 

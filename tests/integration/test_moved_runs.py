@@ -36,7 +36,7 @@ def left_elsewhere(config, dataset, optimizer=None, **settings):
             "codistill.training.session.identity", lambda config: identity(dataclasses.replace(config, **settings))
         )
         if optimizer is not None:
-            patch.setattr("codistill.training.session.plain_state", optimizer)
+            patch.setattr("codistill.training.session.whole_state", lambda of, executor: optimizer(of))
         with pytest.raises(KeyboardInterrupt):
             train(config, dataset=dataset, observers=[StopAfter(1)])
     path = config.out / "config.yaml"

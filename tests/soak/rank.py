@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from child import CONFIG, DIGITS
 
 from codistill import UserError
-from codistill.execution import distributed, exchange
+from codistill.execution import distributed, exchange, own_outputs
 from codistill.training import resume, saver, train
 from codistill.training.checkpoint import latest
 
@@ -93,7 +93,7 @@ def arm(fault: str, folder: Path) -> None:
 
 
 PLACES: dict[str, tuple[Any, str]] = {
-    "forward": (distributed, "run_peers"),
+    "forward": (own_outputs, "run_peers"),
     "gather": (exchange.Exchange, "exchange"),
     "reduce": (distributed, "_averaged"),
     "assemble": (distributed.DistributedExecutor, "assemble"),

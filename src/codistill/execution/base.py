@@ -47,6 +47,7 @@ class Executor:
         name: by which it is chosen.
         takes: fields of `ExecutionOptions` that it reads besides those that all read.
         evaluates_as: name of the executor to score a finished run with, where it is not this one.
+        in_several: name of the executor that stands for this one in each of several processes; None: it runs in one.
         world: this process among those that train the group together; None where it is alone.
         elsewhere: parameters of the group that other processes train.
     """
@@ -54,6 +55,7 @@ class Executor:
     name: ClassVar[str]
     takes: ClassVar[frozenset[str]] = frozenset()
     evaluates_as: ClassVar[str | None] = None
+    in_several: ClassVar[str | None] = None
     world: World | None = None
     elsewhere: Sequence[nn.Parameter] = ()
 

@@ -23,6 +23,7 @@ from codistill.errors import UserError
 from codistill.execution.base import Executor
 from codistill.execution.exchange import Exchange
 from codistill.execution.options import ExecutionOptions
+from codistill.execution.own_outputs import OwnOutputs, run_peers
 from codistill.execution.placement import costs_of, place
 from codistill.execution.replica_norm import over_replicas
 from codistill.execution.stopwatch import layers_undisturbed
@@ -67,6 +68,7 @@ class DistributedExecutor(Executor):
     name = "distributed"
     takes: ClassVar[frozenset[str]] = frozenset({"mesh", "sync_batch_norm"})
     evaluates_as = "loop"
+    in_several = "distributed"
 
     def __init__(
         self,
@@ -96,7 +98,7 @@ class DistributedExecutor(Executor):
         others = [peer for peer in range(shape.peers) if peer not in self.own]
         self.elsewhere = group.owned_parameters(others)
         self._exchange = Exchange(self.world, self.placed)
-        self._own_outputs = _OwnOutputs(group, self.own)
+        self._own_outputs = OwnOutputs(group, self.own)
         self._replicas: tuple[object, nn.Module] | None = None
         self._assembled = True
 
@@ -134,7 +136,7 @@ class DistributedExecutor(Executor):
         groups = [self.group] if self.averages is None else [self.group, self.averages.group]
         if not self.options.sync_batch_norm:
             for group in groups:
-                self.world.spread_to_replicas(list(_OwnOutputs(group, self.own).buffers()))
+                self.world.spread_to_replicas(list(OwnOutputs(group, self.own).buffers()))
         for group in groups:
             self._spread(group)
 
@@ -241,57 +243,6 @@ class DistributedExecutor(Executor):
             heads = [list(of_peers.children())[peer] for of_peers in group.heads.values() for peer in peers]
             held |= {id(t): t for head in heads for t in head.state_dict().values()}
             self.world.spread(list(held.values()), peer_rank)
-
-
-class _OwnOutputs(nn.Module):
-    """Runs this process' students; its parameters and buffers are theirs alone, as `DistributedDataParallel` needs it.
-
-    Args:
-        group: all students.
-        own: this process' students.
-    """
-
-    def __init__(self, group: PeerGroup, own: Sequence[int]) -> None:
-        super().__init__()
-        # In a tuple, since a module as an attribute would be a part of this one.
-        self._whole = (group, tuple(own))
-        self._like: PeerOutputs | None = None
-        parts: list[nn.Module] = [group]
-        if isinstance(group, NetworkGroup):
-            heads = [list(of_peers.children())[peer] for of_peers in group.heads.values() for peer in own]
-            parts = [*(group.networks[peer] for peer in own), *heads]
-        self.parts = nn.ModuleList(parts)
-
-    def forward(self, views: Tensor | Sequence[Tensor], seed: int) -> list[Tensor]:
-        """Return the tensors of the outputs, for `filled`; peer p draws from seed + p."""
-        group, own = self._whole
-        outputs = run_peers(group, own, views, seed)
-        tensors: list[Tensor] = []
-        self._like = outputs.map(lambda tensor: tensors.append(tensor) or tensor.detach().to("meta"))
-        return tensors
-
-    def filled(self, tensors: Sequence[Tensor]) -> PeerOutputs:
-        """The tensors of the last forward as outputs."""
-        assert self._like is not None
-        each = iter(tensors)
-        return self._like.map(lambda _: next(each))
-
-
-def run_peers(
-    group: PeerGroup, peers: Sequence[int], views: Tensor | Sequence[Tensor], seed: int | None = None
-) -> PeerOutputs:
-    """The outputs of some students; of all where these share layers. With a seed, peer p draws from seed + p."""
-    if not isinstance(group, NetworkGroup):
-        if seed is not None:
-            torch.manual_seed(seed)
-        return group(views)
-    each, found = group.view_of_each(views), []
-    for peer in peers:
-        if seed is not None:
-            torch.manual_seed(seed + peer)
-        found.append(group.run_peer(peer, each[peer]))
-    outputs = PeerOutputs.stack(found)
-    return dataclasses.replace(outputs, head_logits=group.head_logits(outputs.maps, peers)) if group.heads else outputs
 
 
 def _averaged(world: World, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:

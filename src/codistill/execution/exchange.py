@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from codistill.execution.world import World
-from codistill.outputs import PeerOutputs
+from codistill.types import PeerOutputs
 
 __all__ = ["Exchange"]
 

@@ -37,10 +37,10 @@ def over_replicas(modules: Iterable[nn.Module], world: World) -> Iterator[None]:
             del norm.forward
 
 
-def _forward(norm: _BatchNorm, world: World, x: Tensor) -> Tensor:
+def _forward(norm: _BatchNorm, world: World, input: Tensor) -> Tensor:
     """The forward of the norm's own class, which may do more (an activation), on the statistics of all replicas."""
     with _OverReplicas(world):
-        return type(norm).forward(norm, x)
+        return type(norm).forward(norm, input)
 
 
 class _OverReplicas(TorchFunctionMode):

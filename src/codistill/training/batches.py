@@ -121,4 +121,9 @@ def evaluation_images(session: Session, images: Images) -> Iterator[tuple[Tensor
 def _rows(session: Session) -> Callable[[int], slice] | None:
     """Which images of a batch of so many this process reads; None: all. It goes to the processes that decode."""
     world = session.world
-    return None if world is None else partial(share_of, place=world.data_rank, n=world.mesh.data)
+    return None if world is None else partial(_share_or_all, place=world.data_rank, n=world.mesh.data)
+
+
+def _share_or_all(count: int, place: int, n: int) -> slice:
+    # Of fewer images than replicas, all see all.
+    return share_of(count, place, n) if count >= n else slice(0, count)

@@ -14,13 +14,12 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from codistill import execution
 from codistill.config import Config
 from codistill.errors import UserError
 from codistill.execution.launched import launched_processes
 
 __all__ = ["as_launched", "joined", "restarted"]
-
-OURS = ("auto", "distributed")
 
 POLL = 0.02
 """Seconds between two looks into the store."""
@@ -35,14 +34,15 @@ def as_launched(config: Config) -> Config:
     """
     processes = launched_processes()
     if processes is None:
-        if config.mesh is None and config.executor != "distributed":
+        if config.mesh is None and not _is_of_several(config):
             return config
-        asked = f"mesh {config.mesh}" if config.mesh else "executor 'distributed'"
+        asked = f"mesh {config.mesh}" if config.mesh else f"executor {config.executor!r}"
         raise UserError(
             f"{asked} in a process that torchrun did not start: use the command line (codistill train ... --mesh "
             "peer=2), which starts the processes, or torchrun with your script (docs/distributed.md)."
         )
-    if config.executor not in OURS:
+    executor = execution.find(config.executor).in_several
+    if executor is None:
         raise UserError(
             f"executor {config.executor!r} in one of {processes} processes that torchrun has started: each would train "
             "all of the run; leave --executor out, or start one process."
@@ -50,7 +50,11 @@ def as_launched(config: Config) -> Config:
     device = config.device
     if device in ("auto", "cuda") and torch.cuda.is_available():
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    return dataclasses.replace(config, executor="distributed", mesh=config.mesh or "auto", device=device)
+    return dataclasses.replace(config, executor=executor, mesh=config.mesh or "auto", device=device)
+
+
+def _is_of_several(config: Config) -> bool:
+    return execution.find(config.executor).in_several == config.executor
 
 
 def restarted() -> bool:
@@ -102,7 +106,7 @@ def joined(config: Config) -> Iterator[None]:
 
     Connections are gloo's on CPUs; on CUDA devices nccl's, and gloo's for what lies in the host's memory.
     """
-    if config.executor != "distributed" or dist.is_initialized():
+    if not _is_of_several(config) or dist.is_initialized():
         yield
         return
     device = torch.device(config.device)

@@ -22,7 +22,7 @@ from codistill.execution.world import World
 from codistill.rundir import EXTRA, FIGURES, OWN_DATA, Move
 from codistill.training.freezing import Freezing
 from codistill.training.metrics import EpochMeter
-from codistill.training.optimizer import plain_state
+from codistill.training.optimizer import restore_state, whole_state
 from codistill.training.run_data import Splits
 from codistill.training.task import Classification
 from codistill.types import GroupShape, Progress
@@ -32,9 +32,6 @@ __all__ = ["Session"]
 
 RESIDENT = 0.25
 """Share of a GPU's free memory that a part of the images may take there."""
-
-WAYS = ("fused", "foreach", "capturable")
-"""Keywords of optimizers that say how they compute, and not what."""
 
 
 @dataclass
@@ -261,7 +258,7 @@ class Session:
             "concerns": self.concerns,
             "trial": None if self.trial is None else dataclasses.asdict(self.trial),
             "executor": self.executor.state(),
-            "optimizer": self._optimizer_state(),
+            "optimizer": whole_state(self.optimizer, self.executor),
             "generators": {name: g.get_state() for name, g in self.generators.items()},
             "layers": torch.get_rng_state(),
             "stop_reason": self.stop_reason,
@@ -290,7 +287,7 @@ class Session:
         self.trial = Trial(**state["trial"]) if state.get("trial") else None
         self.executor.restore(state.get("executor", {"steps": 0}))
         self.stop_reason = state.get("stop_reason")
-        self._restore_optimizer(state["optimizer"])
+        restore_state(self.optimizer, state["optimizer"])
         # What follows is missing if the run was elsewhere, with another device or precision, until now.
         if self.scaler is not None and "scaler" in state:
             self.scaler.load_state_dict(state["scaler"])
@@ -299,22 +296,3 @@ class Session:
         torch.set_rng_state(state["layers"])
         if self.device.type == "cuda" and "layers_cuda" in state:
             torch.cuda.set_rng_state(state["layers_cuda"], self.device)
-
-    def _optimizer_state(self) -> dict[str, Any]:
-        """The optimizer's state with that of the students that other processes train."""
-        state = plain_state(self.optimizer)
-        if self.world is None or self.world.mesh.peer == 1:
-            return state
-        elsewhere = {id(parameter) for parameter in self.executor.elsewhere}
-        held = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        own = {n: state["state"].get(n) for n, parameter in enumerate(held) if id(parameter) not in elsewhere}
-        for found in self.world.gather_on_leader(own if self.world.data_rank == 0 else {}) or ():
-            state["state"].update({n: values for n, values in found.items() if values is not None})
-        return state
-
-    def _restore_optimizer(self, state: dict[str, Any]) -> None:
-        """Load the optimizer's state; how it computes is up to this device, and not to the one that wrote the state."""
-        own = [{way: group[way] for way in WAYS if way in group} for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(state)
-        for group, ways in zip(self.optimizer.param_groups, own, strict=True):
-            group.update(ways)
