@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from codistill import data
-from codistill.execution import processes
 from codistill.training import Config, OptimConfig, saver, train
 
 DROPOUT_NETWORK = """
@@ -81,32 +80,3 @@ def finished_run(quick, digits, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("finished") / "run"
     train(dataclasses.replace(quick, out=out), dataset=digits)
     return out
-
-
-@pytest.fixture(scope="session")
-def process_pool():
-    """Two processes of the executor `processes`; starting them takes seconds."""
-    pool = processes.Pool(2, 1)
-    yield pool
-    pool.close()
-
-
-@pytest.fixture
-def lent_pool(process_pool, monkeypatch):
-    """All executors `processes` of a test use the same two processes, one after the other."""
-
-    class Lent:
-        def __init__(self, count, threads):
-            self.alive = True
-
-        def __len__(self):
-            return len(process_pool)
-
-        def ask(self, requests):
-            assert self.alive
-            return process_pool.ask(requests)
-
-        def close(self):
-            self.alive = False
-
-    monkeypatch.setattr(processes, "Pool", Lent)

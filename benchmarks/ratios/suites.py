@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 
@@ -64,20 +63,6 @@ def executors_suite(setting: Setting) -> Iterator[Ratio]:
     yield _of_bytes(peak, one, "recompute, eight peers", "loop, one peer", "executors", "peak of activations", "≤ 1.5")
 
 
-def processes_suite(setting: Setting) -> Iterator[Ratio]:
-    """Two networks one after the other against the same two side by side in processes.
-
-    All cores are used, whatever `setting.threads` says. Wall time is measured, since the CPU clock of one process
-    does not count the others.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(cores)
-    steps = {name: training_step(LARGE, 2, "dml", name) for name in ("loop", "processes")}
-    times = race(steps, setting.turns, 1, "wall")
-    torch.set_num_threads(setting.threads)
-    yield ratio(times, "loop", "processes", "processes", f"a step of two {LARGE.name}, {cores} cores")
-
-
 def evaluation_suite(setting: Setting) -> Iterator[Ratio]:
     """An evaluation with every score against its forward passes alone."""
     for size, batches in ((LARGE, 4), (TINY, 4)):
@@ -110,7 +95,6 @@ SUITES: dict[str, Callable[[Setting], Iterator[Ratio]]] = {
     "methods": methods_suite,
     "floor": floor_suite,
     "executors": executors_suite,
-    "processes": processes_suite,
     "evaluation": evaluation_suite,
     "growth": growth_suite,
     "others": others_suite,

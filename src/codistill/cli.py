@@ -11,6 +11,7 @@ import json
 import os
 import shlex
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from codistill.console import (
     score_table,
 )
 from codistill.errors import UserError
+from codistill.execution.launched import launched_processes, launched_rank
 from codistill.terminal import Console, print_in_any_encoding
 from codistill.trusted import named_by_user, trust_all
 
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 TRUST = "--trust-code"
+
+PATIENCE = 3.0
+"""Seconds in which another process may fail for the same reason."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -52,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"codistill {__version__}")
         return
     try:
+        given = list(arguments)
         if TRUST in arguments:
             _refuse_file_called_so()
             arguments = [argument for argument in arguments if argument != TRUST]
@@ -59,16 +65,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # What the user types is named by the user, --set model=net.py:make among it; a path may only look like a name.
         values = [argument.rpartition("=")[2] for argument in arguments]
         named_by_user(value for value in values if not os.path.lexists(value))
-        _run(commands.parse(arguments))
+        command = commands.parse(arguments)
+        if not _launched(command, given):
+            _run(command)
         # Output that the reader of a pipe did not take raises its error here, where it is caught.
         sys.stdout.flush()
     except BrokenPipeError:
         Console().on_broken_pipe()
     except UserError as error:
+        if launched_rank() != 0:
+            # The first one says what all would say, and torchrun then ends the others.
+            time.sleep(PATIENCE)
         Console(stderr=True).print(f"codistill: error: {error}", soft_wrap=True)
         raise SystemExit(error.exit_code) from error
     except KeyboardInterrupt as stop:
-        print_interrupted(Console(stderr=True), arguments, stop)
+        if launched_rank() == 0:
+            print_interrupted(Console(stderr=True), arguments, stop)
         raise SystemExit(getattr(stop, "code", 130)) from None
 
 
@@ -78,8 +90,20 @@ def _refuse_file_called_so() -> None:
         raise UserError(f"{TRUST}, and a file here is called so: type ./* instead of *, or remove the file.")
 
 
+def _launched(command: Any, arguments: Sequence[str]) -> bool:
+    """Start the processes that a run asks for, and wait for them; False where this process is one of them, or alone."""
+    mesh = getattr(command, "mesh", None)
+    if mesh is None or launched_processes() is not None or getattr(command, "dry_run", False):
+        return False
+    from codistill.launcher import launch, processes_wanted
+
+    if code := launch(arguments, processes_wanted(mesh)):
+        raise SystemExit(code)
+    return True
+
+
 def _run(command: Any) -> None:
-    console = Console()
+    console = Console(quiet=launched_rank() != 0)
     match command:
         case commands.Train():
             _train(command, console)
@@ -144,6 +168,8 @@ def _watched(run: Callable[[Sequence[Observer]], RunResult], console: Console) -
         result = run([progress])
     finally:
         progress.stop()
+    if launched_rank() != 0:
+        return
     report = reports.write_report(reports.find_runs([result.run_dir]), result.run_dir / "report.html")
     print_result(console, result, report)
 
@@ -222,5 +248,7 @@ def _report_path(paths: Sequence[Path]) -> Path:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    if launched_rank() != 0:
+        return
     kind = "warning" if issubclass(category, UserWarning) else category.__name__
     Console(stderr=True).print(f"codistill: {kind}: {message}", soft_wrap=True)

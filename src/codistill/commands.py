@@ -62,6 +62,9 @@ class Resume:
     """Go on on this device, such as cpu, cuda:0 or auto; on the run's device if left out. Numbers will differ."""
     amp: Precision = None
     """Go on with this precision; with the run's if left out. Numbers will differ."""
+    mesh: Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")] = None
+    """Go on in these processes, such as data=2,peer=2 or auto (docs/distributed.md); if left out, in those that
+    torchrun has started, or in one. Numbers will differ in rounding."""
     data_dir: Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")] = None
     """Where the run's data are now, if they were moved; they are checked to be the same."""
     logger: Annotated[tuple[Logger, ...] | None, arg(metavar="tensorboard|wandb ...", help_behavior_hint="")] = None

@@ -103,6 +103,19 @@ class PeerOutputs:
                 for tensor in _of_peers(f.metadata["peers"], getattr(self, f.name), peers):
                     tensor.zero_()
 
+    def part(self, peers: Sequence[int], rows: slice = slice(None)) -> PeerOutputs:
+        """Return the outputs of these peers, in this order, on these rows; what is shared is that of all peers."""
+        chosen = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            kind, batch = f.metadata["peers"], f.metadata["batch"]
+            if kind == "stacked":
+                value = _map(lambda tensor: tensor[list(peers)], value)
+            elif kind == "listed":
+                value = _listed_part(value, peers)
+            chosen[f.name] = _map(lambda tensor, axis=batch: tensor[(slice(None),) * axis + (rows,)], value)
+        return PeerOutputs(**chosen)
+
     @staticmethod
     def cat(batches: Sequence[PeerOutputs]) -> PeerOutputs:
         """Return the outputs of several batches as those of one."""
@@ -174,6 +187,12 @@ def _chain(values: Sequence[Any]) -> Any:
     if isinstance(values[0], Mapping):
         return {key: _chain([value[key] for value in values]) for key in values[0]}
     return tuple(tensor for value in values for tensor in value)
+
+
+def _listed_part(value: Any, peers: Sequence[int]) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _listed_part(inner, peers) for key, inner in value.items()}
+    return tuple(value[peer] for peer in peers) if value else value
 
 
 def _of_peers(kind: str, value: Any, peers: Sequence[int]) -> list[Tensor]:

@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -17,7 +17,7 @@ import torch
 from codistill.errors import UserError, unknown
 from codistill.trusted import check_trusted
 
-__all__ = ["call", "load_again", "load_class", "load_name", "loaded_files"]
+__all__ = ["call", "load_class", "load_name"]
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -63,17 +63,6 @@ def call(reference: str, function: Callable[..., R], *arguments: Any, **keywords
     except Exception as error:
         path = Path(reference.rpartition(":")[0])
         raise UserError(f"{reference!r} failed ({_described(error, path)}): correct the file.") from error
-
-
-def loaded_files() -> dict[str, str]:
-    """Return module name -> path of every user's file that this process ran, for `load_again` in another process."""
-    return {name: str(m.__file__) for name, m in sys.modules.items() if name.startswith(PREFIX)}
-
-
-def load_again(files: Mapping[str, str]) -> None:
-    """Run the files of `loaded_files`, so that objects pickled by name in that process are found in this one."""
-    for name, path in files.items():
-        _run_once(name, Path(path), Path(path).read_bytes())
 
 
 class _Source(SourceFileLoader):

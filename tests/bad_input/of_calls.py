@@ -219,7 +219,7 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
             "1 teachers for a method built for 0: build the method with teachers=1.",
         ),
         Case(
-            'execution.build("processes", group, methods.build("dml", group), average=2.0)',
+            'execution.build("recompute", group, methods.build("dml", group), average=2.0)',
             "average 2.0: it must be a decay of 0 or more and below 1.",
         ),
         Case('codistill.Joint(group, methods.build("dml", group), epochs=0)', "epochs 0: give a number above 0."),

@@ -111,12 +111,6 @@ def test_what_cannot_be_fused_is_named_and_auto_takes_the_loop(own, probe, kind,
     assert_agree(trained(chosen), trained(made(own, "loop", probes.group_of(kind), probe)), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("probe", ["Maps", "Heads", "Mixed"])
-def test_processes_name_what_they_cannot_give(own, probe):
-    sentence = "executor 'processes' with a method that reads more than logits and features"
-    assert sentence in refusal(lambda: made(own, "processes", probes.group_of("networks"), probe))
-
-
 @pytest.mark.parametrize("kind", ["networks", "branches", "tree"])
 @pytest.mark.parametrize(
     ("probe", "path"), [("Maps", "stem"), ("Maps", "last"), ("Heads", "stage2"), ("Everything", "last")]

@@ -7,13 +7,13 @@ import torch
 
 from codistill import methods, models
 from codistill.config import OptimConfig
-from codistill.execution import FusedExecutor, LoopExecutor, ProcessExecutor, RecomputeExecutor
+from codistill.execution import FusedExecutor, LoopExecutor, RecomputeExecutor
 from codistill.peers import BranchedGroup, NetworkGroup
 from codistill.training.optimizer import make_optimizer
 from codistill.types import Progress
 
 CLASSES, BATCH, DECAY = 4, 8, 0.6
-EXECUTORS = [LoopExecutor, RecomputeExecutor, FusedExecutor, ProcessExecutor]
+EXECUTORS = [LoopExecutor, RecomputeExecutor, FusedExecutor]
 IMAGES = torch.randn(4, 3, BATCH, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)  # by step
 LABELS = torch.randint(CLASSES, (4, BATCH), generator=torch.Generator().manual_seed(2))
 
@@ -85,10 +85,7 @@ CASES = [
     (LoopExecutor, FusedExecutor, branches, "pcl"),
     (LoopExecutor, RecomputeExecutor, pair, "switokd"),
     (LoopExecutor, FusedExecutor, pair, "switokd"),
-    (LoopExecutor, ProcessExecutor, networks, "pcl"),
-    (LoopExecutor, ProcessExecutor, pair, "switokd"),
 ]
-pytestmark = pytest.mark.usefixtures("lent_pool")
 
 
 @pytest.mark.parametrize(("plain", "other", "make", "name"), CASES, ids=lambda v: getattr(v, "__name__", v))

@@ -101,8 +101,6 @@ def test_executors_for_images_refuse_positions(pixels, words):
     named = NetworkGroup([Pooled(), Pooled()], example=torch.zeros(2, 3, 4, 4), output="out")
     with pytest.raises(UserError, match="'fused' cannot fuse networks with the output 'out': it takes"):
         build("fused", named, methods.build("dml", named))
-    with pytest.raises(UserError, match=r"'processes' with logits that have positions .* use the executor 'loop'"):
-        build("processes", words.group(2), method)
 
 
 def test_the_choice_by_trial_takes_the_loop(words):

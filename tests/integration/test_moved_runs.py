@@ -5,7 +5,6 @@ import json
 import shutil
 
 import pytest
-import torch
 import yaml
 from PIL import Image
 
@@ -37,7 +36,7 @@ def left_elsewhere(config, dataset, optimizer=None, **settings):
             "codistill.training.session.identity", lambda config: identity(dataclasses.replace(config, **settings))
         )
         if optimizer is not None:
-            patch.setattr("codistill.training.session.plain_state", optimizer)
+            patch.setattr("codistill.training.session.whole_state", lambda of, executor: optimizer(of))
         with pytest.raises(KeyboardInterrupt):
             train(config, dataset=dataset, observers=[StopAfter(1)])
     path = config.out / "config.yaml"
@@ -136,14 +135,6 @@ def test_the_state_of_an_optimizer_that_was_recorded_on_a_gpu_serves_on_a_cpu(co
     out = left_elsewhere(config, digits, optimizer=recorded, device="cuda", cuda_graphs=True)
     with pytest.warns(UserWarning, match="device cpu"):
         assert resume(out, device="cpu", dataset=digits).summary["last"]["epoch"] == 3
-
-
-def test_a_run_in_processes_goes_on_without_them_on_a_gpu(config, monkeypatch):
-    on_cpu = dataclasses.replace(config, device="cpu", amp="off", executor="processes")
-    monkeypatch.setattr(elsewhere, "resolve_device", torch.device)
-    with pytest.warns(UserWarning, match="device cuda, executor loop"):
-        after = elsewhere.settings_here(on_cpu, config.out, "cuda")
-    assert (after.executor, after.amp) == ("loop", "off")
 
 
 def test_the_same_kind_of_gpu_with_another_number_goes_on(config, monkeypatch):

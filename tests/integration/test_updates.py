@@ -44,10 +44,9 @@ def scaler_of(run):
 
 
 @pytest.mark.parametrize("change", [{"optim": COSINE}, {"freeze": ("conv1", "bn1", "layer1"), "freeze_epochs": 1}])
-@pytest.mark.usefixtures("lent_pool")
 def test_executors_agree(quick, digits, tmp_path, change):
     losses = []
-    for executor in ("loop", "fused", "recompute", "processes"):
+    for executor in ("loop", "fused", "recompute"):
         config = dataclasses.replace(quick, executor=executor, threads=1, out=tmp_path / executor, **{**TINY, **change})
         train(config, dataset=digits)
         losses.append([line["loss_by_peer"] for line in losses_of(tmp_path / executor)])

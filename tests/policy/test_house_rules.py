@@ -56,10 +56,12 @@ LAYERS = {
         *("config", "console", "data", "methods", "reports", "rundir", "studies", "terminal", "tracing", "training"),
     },
     "option_groups": {"config"},
+    "launcher": {"execution"},
     "commands": {"option_groups", "config", "export", "training", "students", "studies", "compare"},
     "cli": {
         "compare",
         *("config", "commands", "console", "progress", "modelfacts", "training", "reports", "export", "data"),
+        *("execution", "launcher"),
         "methods",
         "students",
         "studies",
@@ -134,9 +136,9 @@ def test_library_code_never_seeds_globally_except_in_the_one_documented_scope():
     seeding = re.compile(r"\b(torch|np|numpy|random|default_generator)\.(random\.)?(manual_seed|seed)\(")
     found = {str(p.relative_to(SOURCE)) for p in FILES if seeding.search(p.read_text(encoding="utf-8"))}
     # Inside fork_rng, which puts the caller's state back: random layers of a run, foreign networks' initialisation, a
-    # user's random transforms; and in processes of the library's own.
+    # user's random transforms; students in one of several processes.
     scopes = {"training/numerics.py", "models/init.py", "models/__init__.py", "data/drawn.py"}
-    assert found == scopes | {"execution/worker.py"}
+    assert found == scopes | {"execution/own_outputs.py", "execution/distributed.py"}
 
 
 def test_the_package_knows_nothing_of_its_benchmarks():
@@ -167,7 +169,7 @@ ONE_PLACE = {
     r"\byaml\.(safe_|full_|unsafe_)?load(_all)?\(": {"rundir/yaml_text.py"},
     r"\brich\.console( import .*\bConsole\b|\.Console\b)": {"terminal.py"},
     r"\bfrom rich\.markup\b|\bmarkup=True|Text\.from_markup": set(),
-    r"\bpickle\.loads?\(|\bUnpickler\(|allow_pickle=True": {"data/items.py", "execution/sharing.py"},
+    r"\bpickle\.loads?\(|\bUnpickler\(|allow_pickle=True": {"data/items.py"},
 }
 """What reads or shows what others wrote -> the files that do it, with their limits."""
 

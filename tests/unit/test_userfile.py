@@ -1,12 +1,11 @@
 """A user's own file is run once as long as it stays the same, so that its classes can be pickled by name."""
 
 import pickle
-import sys
 
 import pytest
 
 from codistill.errors import UserError
-from codistill.userfile import load_again, load_name, loaded_files
+from codistill.userfile import load_name
 
 
 def test_a_class_of_a_users_file_is_the_same_until_the_file_changes(tmp_path):
@@ -18,20 +17,6 @@ def test_a_class_of_a_users_file_is_the_same_until_the_file_changes(tmp_path):
     path.write_text("class Net:\n    width = 2\n")
     assert load_name(f"{path}:Net").width == 2
     assert first.width == 1
-
-
-def test_another_process_finds_a_users_class_under_its_name(tmp_path, monkeypatch):
-    path = tmp_path / "own.py"
-    path.write_text("class Net:\n    width = 3\n")
-    packed = pickle.dumps(load_name(f"{path}:Net")())
-    files = {name: file for name, file in loaded_files().items() if file == str(path)}
-    assert len(files) == 1
-    # As in a process that has run nothing yet.
-    monkeypatch.delitem(sys.modules, next(iter(files)))
-    with pytest.raises(ModuleNotFoundError):
-        pickle.loads(packed)
-    load_again(files)
-    assert pickle.loads(packed).width == 3
 
 
 def test_a_file_that_fails_is_run_again(tmp_path):

@@ -60,6 +60,9 @@ def config_from_dict(data: Mapping[str, Any]) -> Config:
     Raises:
         UserError: a name that is no setting (with the nearest ones), or a value of the wrong type.
     """
+    if data.get("executor") == "processes":
+        # Of older runs. It equalled the loop to rounding.
+        data = {**data, "executor": "loop"}
     return build_dataclass(Config, data)
 
 

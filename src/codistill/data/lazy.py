@@ -89,6 +89,7 @@ class LazyImages:
         generator: torch.Generator,
         normaliser: Normaliser | None = None,
         out: Tensor | None = None,
+        rows: slice = slice(None),
     ) -> Tensor:
         """Return random resized crops (and flips) [V, B, C, size, size]; each image is decoded once.
 
@@ -100,11 +101,12 @@ class LazyImages:
             generator: CPU generator; equal states give equal crops.
             normaliser: turns each crop into float32 while it is in the processor's cache; None: crops stay uint8.
             out: an earlier result to write into, used if its shape fits: new memory costs as much as a crop.
+            rows: of which images crops are made; those of the others hold anything, and the draws are the same.
         """
         B = len(index_B)
         draws_BVK = torch.rand(B, views, 2 * _ATTEMPTS + 3, generator=generator)
         out, write = self._place(views, B, normaliser, out)
-        for b, index in enumerate(self.index_N[index_B].tolist()):
+        for b, index in list(enumerate(self.index_N[index_B].tolist()))[rows]:
             pixels_HWC = self.read(index).permute(1, 2, 0)
             for v, draw in enumerate(draws_BVK[b].tolist()):
                 top, left, height, width = crop_box(draw, pixels_HWC.shape[0], pixels_HWC.shape[1], min_area)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ from codistill.data.workers import TIMEOUT, load_ahead
 from codistill.errors import UserError
 
 __all__ = ["default_workers", "evaluation_batches", "training_views"]
+
+Rows = Callable[[int], slice]
 
 _LAZY_EVALUATION_BATCH = 64
 _MOST_WORKERS = 8
@@ -43,6 +45,7 @@ def training_views(
     device: torch.device,
     go_on: tuple[int, Tensor] | None = None,
     timeout: float = TIMEOUT,
+    rows: Rows | None = None,
 ) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
     """Yield one epoch of training images as the networks see them.
 
@@ -60,6 +63,7 @@ def training_views(
         go_on: how many steps to leave out, and the generator's state after them; the generator must be in the state in
             which the epoch began.
         timeout: seconds without a batch after which a process of `workers` hangs.
+        rows: which images of a batch of so many are read from files; the views of the others hold anything. None: all.
 
     Returns:
         (V views float32 [B, C, H, W] on the device, labels int64 [B] where those of `images` are) for every step. The
@@ -75,7 +79,7 @@ def training_views(
     on_the_spot = workers == 0 and device.type == "cpu" and not policy.distorts
     normaliser = Normaliser(mean, std, device) if on_the_spot else None
     memory = None
-    frames = _frames(images, batches, policy, views, generator, workers, device, normaliser, go_on, timeout)
+    frames = _frames(images, batches, policy, views, generator, workers, device, normaliser, go_on, timeout, rows)
     for frames_VBCHW, labels_B in frames:
         if frames_VBCHW.dtype == torch.float32:
             yield frames_VBCHW.unbind(), labels_B
@@ -97,6 +101,7 @@ def _frames(
     normaliser: Normaliser | None,
     go_on: tuple[int, Tensor] | None,
     timeout: float,
+    rows: Rows | None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Cropped and flipped images [V, B, C, H, W]: uint8, or float32 from files if there is a normaliser."""
     # All of them, since the seeds of an epoch are drawn together.
@@ -114,17 +119,22 @@ def _frames(
             chosen = images.images_NCHW[index_B].to(device, non_blocking=True)
             yield crop_and_flip(chosen, policy, views, generator), images.labels_N[index_B]
         return
-    jobs = _Training(images, batches, seeds, views, policy, normaliser)
+    jobs = _Training(images, batches, seeds, views, policy, normaliser, rows)
     for index_B, frames in zip(batches, _load(jobs, workers, device, timeout), strict=True):
         yield frames, images.labels_N[index_B]
 
 
 def evaluation_batches(
-    images: Images, batch_size: int, workers: int, device: torch.device, timeout: float = TIMEOUT
+    images: Images,
+    batch_size: int,
+    workers: int,
+    device: torch.device,
+    timeout: float = TIMEOUT,
+    rows: Rows | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield all images in order and undistorted, uint8 [n, C, H, W] with n at most `batch_size`, and their labels.
 
-    `workers`, `timeout` and the errors are those of `training_views`.
+    `workers`, `timeout`, `rows` and the errors are those of `training_views`.
     """
     if isinstance(images, ImageSet):
         for start in range(0, len(images), batch_size):
@@ -132,13 +142,15 @@ def evaluation_batches(
             yield images.images_NCHW[part], images.labels_N[part]
         return
     batches = torch.arange(len(images)).split(min(batch_size, _LAZY_EVALUATION_BATCH))
-    for index_B, pixels in zip(batches, _load(_Evaluation(images, batches), workers, device, timeout), strict=True):
+    for index_B, pixels in zip(
+        batches, _load(_Evaluation(images, batches, rows), workers, device, timeout), strict=True
+    ):
         yield pixels, images.labels_N[index_B]
 
 
 class _Evaluation(TorchDataset[Tensor | UserError]):
-    def __init__(self, images: LazyImages, batches: Sequence[Tensor]) -> None:
-        self.images, self.batches = images, batches
+    def __init__(self, images: LazyImages, batches: Sequence[Tensor], rows: Rows | None) -> None:
+        self.images, self.batches, self.rows = images, batches, rows
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -151,7 +163,16 @@ class _Evaluation(TorchDataset[Tensor | UserError]):
             return error
 
     def decode(self, step: int) -> Tensor:
-        return self.images.decode(self.batches[step])
+        index_B, rows = self.batches[step], self._rows(step)
+        pixels = self.images.decode(index_B[rows])
+        if len(pixels) == len(index_B):
+            return pixels
+        whole = pixels.new_zeros(len(index_B), *pixels.shape[1:])
+        whole[rows] = pixels
+        return whole
+
+    def _rows(self, step: int) -> slice:
+        return slice(None) if self.rows is None else self.rows(len(self.batches[step]))
 
 
 class _Training(_Evaluation):
@@ -163,8 +184,9 @@ class _Training(_Evaluation):
         views: int,
         policy: AugmentPolicy,
         normaliser: Normaliser | None,
+        rows: Rows | None,
     ) -> None:
-        super().__init__(images, batches)
+        super().__init__(images, batches, rows)
         self.seeds, self.views, self.policy, self.normaliser = seeds, views, policy, normaliser
         self.last: Tensor | None = None
 
@@ -177,6 +199,7 @@ class _Training(_Evaluation):
             torch.Generator().manual_seed(self.seeds[step]),
             self.normaliser,
             self.last,
+            self._rows(step),
         )
         # What a process of the loader has sent belongs to the receiver.
         self.last = frames if get_worker_info() is None else None

@@ -73,6 +73,7 @@ class AutoExecutor(LoopExecutor):
     """
 
     name = "auto"
+    in_several = "distributed"
     takes: ClassVar[frozenset[str]] = frozenset(
         {"compile", "cuda_graphs", "micro_batch", "memory_limit", "deterministic"}
     )

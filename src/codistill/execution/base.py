@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from codistill.execution.options import ExecutionOptions
 from codistill.methods import Method
 from codistill.peers import PeerGroup, Teachers
 from codistill.types import PeerOutputs, Progress, StepOutput
+
+if TYPE_CHECKING:
+    from codistill.execution.world import World
 
 __all__ = ["AMP", "Executor", "through_boundary"]
 
@@ -44,11 +47,17 @@ class Executor:
         name: by which it is chosen.
         takes: fields of `ExecutionOptions` that it reads besides those that all read.
         evaluates_as: name of the executor to score a finished run with, where it is not this one.
+        in_several: name of the executor that stands for this one in each of several processes; None: it runs in one.
+        world: this process among those that train the group together; None where it is alone.
+        elsewhere: parameters of the group that other processes train.
     """
 
     name: ClassVar[str]
     takes: ClassVar[frozenset[str]] = frozenset()
     evaluates_as: ClassVar[str | None] = None
+    in_several: ClassVar[str | None] = None
+    world: World | None = None
+    elsewhere: Sequence[nn.Parameter] = ()
 
     def __init__(
         self,
@@ -176,6 +185,9 @@ class Executor:
         if self.averages is not None:
             self.averages.follow(self.group)
 
+    def assemble(self) -> None:
+        """Bring the weights of all students, and their averages, to this process; each of several must call it."""
+
     def forward(self, views: Tensor | Sequence[Tensor]) -> PeerOutputs:
         """All that the method needs of one batch, in the group's mode; teachers and the like in training mode only."""
         device = views.device if isinstance(views, Tensor) else views[0].device
@@ -223,17 +235,20 @@ class Executor:
 
     def _with_others(self, outputs: PeerOutputs, views: Tensor | Sequence[Tensor]) -> PeerOutputs:
         """The outputs with those of teachers, averages and the mixed network."""
-        if len(self.teachers) != self.method.shape.teachers:
-            raise UserError(
-                f"{len(self.teachers)} teachers for a method built for {self.method.shape.teachers}: give "
-                "codistill.execution.build the teachers."
-            )
+        self._check_teachers()
         outputs = self.teachers.add_to(outputs, views)
         if self.mixed is not None:
             outputs = dataclasses.replace(outputs, mixed_logits=self.mixed.run(views))
         if self.averages is not None and self.method.needs.averaged is not None:
             outputs = self.averages.add_to(outputs, views)
         return outputs
+
+    def _check_teachers(self) -> None:
+        if len(self.teachers) != self.method.shape.teachers:
+            raise UserError(
+                f"{len(self.teachers)} teachers for a method built for {self.method.shape.teachers}: give "
+                "codistill.execution.build the teachers."
+            )
 
     def _carry_back(self, outputs: PeerOutputs, boundary: PeerOutputs) -> None:
         through_boundary(outputs, boundary)

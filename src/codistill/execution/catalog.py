@@ -11,10 +11,10 @@ from torch import nn
 from codistill.errors import UserError, unknown
 from codistill.execution.auto import AutoExecutor
 from codistill.execution.base import Executor
+from codistill.execution.distributed import DistributedExecutor
 from codistill.execution.fused import FusedExecutor
 from codistill.execution.loop import LoopExecutor
 from codistill.execution.options import ExecutionOptions
-from codistill.execution.processes import ProcessExecutor
 from codistill.execution.recompute import RecomputeExecutor
 from codistill.methods import Method
 from codistill.peers import PeerGroup, Teachers
@@ -25,7 +25,7 @@ EXECUTORS: dict[str, type[Executor]] = {
     "loop": LoopExecutor,
     "fused": FusedExecutor,
     "recompute": RecomputeExecutor,
-    "processes": ProcessExecutor,
+    "distributed": DistributedExecutor,
     "auto": AutoExecutor,
 }
 
@@ -60,7 +60,7 @@ def _check_taken(name: str, options: ExecutionOptions) -> None:
     """UserError for an option that this executor does not read."""
     usual, executor = ExecutionOptions(), find(name)
     # What only the choice by trial reads stays in the settings of the executor that it has chosen.
-    for option in ("compile", "micro_batch", "cuda_graphs"):
+    for option in ("compile", "micro_batch", "cuda_graphs", "mesh"):
         value = getattr(options, option)
         if value not in (getattr(usual, option), False) and option not in executor.takes:
             takers = ", ".join(known for known, other in EXECUTORS.items() if option in other.takes)

@@ -27,10 +27,10 @@ class ExecutionOptions:
     loss so that small gradients survive, and is for GPUs without bfloat16."""
     tf32: bool = setting(False, "rounding")
     """Let CUDA round the factors of products to TensorFloat-32 where the networks compute in float32: faster."""
-    executor: Literal["loop", "fused", "recompute", "processes", "auto"] = setting("auto", "rounding")
+    executor: Literal["loop", "fused", "recompute", "distributed", "auto"] = setting("auto", "rounding")
     """How the students run: one after the other; fused into one network (faster for small ones); with a second forward
-    pass for the backward pass (memory of one student); in parallel in processes of their own (on a CPU of many cores);
-    or what a short trial finds fastest, which is then stored in the run (auto)."""
+    pass for the backward pass (memory of one student); divided among processes (with --mesh); or what a short trial
+    finds fastest, which is then stored in the run (auto)."""
     deterministic: bool = setting(False, "rounding")
     """Auto: choose by a rule, not by measured times, so that each start with the same seed gives the same numbers."""
     compile: bool = setting(False, "rounding")
@@ -45,6 +45,14 @@ class ExecutionOptions:
     channels_last: bool | None = setting(None, "rounding")
     """Channels-last layout of the networks in memory: faster on a CPU, and the default there; networks whose forward
     needs planar activations keep that layout. Changes results by rounding only."""
+    mesh: str | None = setting(None, "rounding")
+    """Processes that train one run together: data=2,peer=2 divides each batch among two and the students among two;
+    auto takes as many as torchrun has started, or as there are GPUs (docs/distributed.md). One process if left out."""
+    sync_batch_norm: bool = setting(True)
+    """With several processes: batch norms take their statistics from the whole batch, as one process does; off: each
+    from its own rows, which sends less."""
+    rank_timeout: float = setting(300.0, "nothing")
+    """Seconds after which a process that waits for another one gives up, and the run ends with what it has saved."""
     threads: int | None = setting(None, "rounding")
     """CPU threads of this run; PyTorch's choice if left out. Results repeat exactly only with the same number."""
     average: float | None = setting(None)
@@ -70,5 +78,6 @@ class ExecutionOptions:
                 self.threads is None or 1 <= self.threads <= MOST_THREADS,
                 f"1 to {MOST_THREADS}",
             ),
+            ("rank_timeout", self.rank_timeout, self.rank_timeout >= 1, "1 second or more"),
             ("average", average, average is None or 0 <= average < 1, "a decay of 0 or more and below 1"),
         )

@@ -146,17 +146,24 @@ class PeerGroup(nn.Module):
         """The shapes of all maps without the batch, by one forward on copies without values."""
         raise AssertionError(f"{type(self).__name__} gives no maps")
 
-    def _head_logits(self, maps: Mapping[str, tuple[Tensor, ...]]) -> dict[str, Tensor]:
-        """The extra classifiers on the pooled maps, in training only."""
+    def head_logits(
+        self, maps: Mapping[str, tuple[Tensor, ...]], peers: Sequence[int] | None = None
+    ) -> dict[str, Tensor]:
+        """The extra classifiers on the pooled maps of these peers (None: of all), in training only."""
         if not self.training:
             return {}
         found = {}
         for path in maps:
             if _key(path) in self.heads:
-                heads = self.heads[_key(path)].children()
-                pooled = [pool(x, axis) for x, axis in zip(maps[path], self._axes[path], strict=True)]
-                found[path] = torch.stack([head(h) for head, h in zip(heads, pooled, strict=True)])
+                chosen = range(self.shape.peers) if peers is None else peers
+                heads, axes = list(self.heads[_key(path)].children()), self._axes[path]
+                pooled = [pool(x, axes[peer]) for x, peer in zip(maps[path], chosen, strict=True)]
+                found[path] = torch.stack([heads[peer](h) for peer, h in zip(chosen, pooled, strict=True)])
         return found
+
+    def heads_after(self, path: str) -> nn.Module:
+        """The extra classifiers after that module, one per peer."""
+        return self.heads[_key(path)]
 
     def _check_peer(self, peer: int) -> int:
         if not isinstance(peer, int) or not 0 <= peer < self.shape.peers:

@@ -77,7 +77,7 @@ class NetworkGroup(PeerGroup):
     def forward(self, views: Tensor | Sequence[Tensor]) -> PeerOutputs:
         """All peers' outputs; see `PeerGroup.forward`."""
         outputs = PeerOutputs.stack([self.run_peer(peer, view) for peer, view in enumerate(self.view_of_each(views))])
-        return dataclasses.replace(outputs, head_logits=self._head_logits(outputs.maps)) if self.heads else outputs
+        return dataclasses.replace(outputs, head_logits=self.head_logits(outputs.maps)) if self.heads else outputs
 
     def run_peer(self, peer: int, view: Tensor) -> PeerOutputs:
         """Return the outputs of one peer alone, P = 1; UserError as in `forward`."""

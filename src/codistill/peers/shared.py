@@ -112,7 +112,7 @@ class SharedGroup(PeerGroup):
             tuple(features for _, features, _ in ran),
             self._pool_trunk([done[id(self.trunk), id(view)].values for view in each_view]),
             maps=maps,
-            head_logits=self._head_logits(maps),
+            head_logits=self.head_logits(maps),
         )
 
     def run_trunk(self, views: Tensor | Sequence[Tensor]) -> tuple[list[tuple[Any, ...]], Tensor]:

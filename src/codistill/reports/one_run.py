@@ -196,15 +196,33 @@ def _cost(summary: Summary) -> Preface:
     took = f"Training took {_time(seconds)} on {summary.machine.device} ({summary.machine.processor})"
     for move in reversed(summary.moves):
         took += f", up to epoch {move.epoch} with {', '.join(f'{name} {value}' for name, value in move.before.items())}"
+    shared = _processes(summary)
     if macs is None:
-        return Preface("Cost", [f"{deployed}. {took}."])
+        return Preface("Cost", [f"{deployed}. {took}.", *shared])
     deployed += f" and takes {_millions(macs.deployed)} multiply-accumulates per image"
     if summary.peers > 1:
         took += (
             f", with {number(macs.training / max(macs.deployed, 1), 1)} times the multiply-accumulates of the network "
             "alone; a report of this run next to one with the method baseline compares the times too"
         )
-    return Preface("Cost", [f"{deployed}. {took}."])
+    return Preface("Cost", [f"{deployed}. {took}.", *shared])
+
+
+def _processes(summary: Summary) -> list[str]:
+    """Say how several processes shared the work, what they sent and how long they waited."""
+    mesh = None if summary.executor is None else summary.executor.mesh
+    if mesh is None:
+        return []
+    students = "; ".join(", ".join(map(str, peers)) for peers in mesh.placed)
+    sent = max(mesh.bytes_per_step, key=lambda each: sum(each.values()), default={})
+    kinds = ", ".join(f"{kind} {count(n)}" for kind, n in sorted(sent.items(), key=lambda item: -item[1]) if n)
+    waiting = ", ".join(f"{number(100 * share, 0)} %" for share in mesh.waiting)
+    return [
+        f"It was trained by {mesh.data * mesh.peer} processes: each batch was divided among {mesh.data}, and the "
+        f"students among {mesh.peer} ({students}). In a step, the process that sends most sends "
+        f"{count(sum(sent.values()))} bytes ({kinds}). Share of the time that each waits for the outputs of others: "
+        f"{waiting}."
+    ]
 
 
 def _millions(macs: int) -> str:

@@ -11,8 +11,8 @@ from codistill.rundir.names import FORMAT
 from codistill.rundir.record import Record, RecordError
 
 __all__ = [
-    "KIND", "Concern", "ExecutorUsed", "ImageCounts", "Leader", "Machine", "MultiplyAccumulates", "Outcome",
-    "Parameters", "Seconds", "Summary", "TrialRecord",
+    "KIND", "Concern", "ExecutorUsed", "ImageCounts", "Leader", "Machine", "MeshRecord",
+    "MultiplyAccumulates", "Outcome", "Parameters", "Seconds", "Summary", "TrialRecord",
 ]  # fmt: skip
 
 KIND = "codistill-run"
@@ -89,11 +89,32 @@ class TrialRecord(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MeshRecord(Record):
+    """The processes that finished the run together, and what they sent in a step, from when they took it up.
+
+    Attributes:
+        data: how many shared each batch.
+        peer: how many shared the students.
+        placed: the students of each of these.
+        bytes_per_step: what each process sent in a step, without evaluation and saving: "outputs", "gradients",
+            "norms", "weights" and "signals" (ring algorithms: docs/distributed.md).
+        waiting: of each process, the share of training in which it waited for the outputs of others.
+    """
+
+    data: int
+    peer: int
+    placed: tuple[tuple[int, ...], ...]
+    bytes_per_step: tuple[Mapping[str, int], ...]
+    waiting: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExecutorUsed(Record):
-    """What ran the students; `trial` is None unless the executor asked for was `auto`."""
+    """What ran the students; `trial` is None unless the executor asked for was `auto`, `mesh` with one process."""
 
     name: str
     trial: TrialRecord | None = None
+    mesh: MeshRecord | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

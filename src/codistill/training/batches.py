@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from codistill import data
 from codistill.data import Images
+from codistill.execution.world import share_of
 from codistill.training.class_balance import balanced_draw
 from codistill.training.session import Session
 
@@ -60,6 +62,8 @@ def training_batches(session: Session) -> Iterator[Batch]:
         device=s.device,
         go_on=(s.step, state) if s.step else None,
         timeout=s.config.worker_timeout,
+        # Mixed images need those of other processes.
+        rows=_rows(s) if policy.mix is None else None,
     )
     for views, classes_B in steps:
         classes_B = classes_B.to(s.device, non_blocking=True)
@@ -110,5 +114,16 @@ def evaluation_images(session: Session, images: Images) -> Iterator[tuple[Tensor
     mean, std, device = session.dataset.mean, session.dataset.std, session.device
     size = evaluation_batch(images.shape, device)
     timeout = session.config.worker_timeout
-    for pixels, labels in data.evaluation_batches(images, size, session.workers, device, timeout):
+    for pixels, labels in data.evaluation_batches(images, size, session.workers, device, timeout, _rows(session)):
         yield data.normalise(pixels, mean, std, device), labels.to(device)
+
+
+def _rows(session: Session) -> Callable[[int], slice] | None:
+    """Which images of a batch of so many this process reads; None: all. It goes to the processes that decode."""
+    world = session.world
+    return None if world is None else partial(_share_or_all, place=world.data_rank, n=world.mesh.data)
+
+
+def _share_or_all(count: int, place: int, n: int) -> slice:
+    # Of fewer images than replicas, all see all.
+    return share_of(count, place, n) if count >= n else slice(0, count)

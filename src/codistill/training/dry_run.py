@@ -69,7 +69,8 @@ def dry_run(config: Config) -> DryRun:
         UserError: what `codistill.train` would refuse before it reads the data, and what it would refuse of images of
             the user's own.
     """
-    config = fill_pixels(check_config(config))
+    # In one process, whose step is all of it.
+    config = fill_pixels(check_config(dataclasses.replace(config, mesh=None)))
     image, classes, summary = _image_and_classes(config)
     group = build_group(config, classes, image)
     method = methods.build(config.method, group, teachers=len(config.teachers), **config.method_options)

@@ -11,16 +11,22 @@ from typing import Any
 import torch
 
 from codistill import execution
-from codistill.config import Config, identity
+from codistill.config import Config, filled, identity
 from codistill.errors import UserError
+from codistill.execution import DistributedExecutor
+from codistill.execution.launched import launched_processes
+from codistill.execution.world import Mesh, choose_mesh
 from codistill.rundir import Move, read_moves, write_moves
 from codistill.training.check import is_here, resolve_device
 from codistill.training.interruption import resume_command
+from codistill.training.launch import as_launched
 
 __all__ = ["device_to_score_on", "record_move", "settings_here"]
 
 
-def settings_here(config: Config, run_dir: Path, device: str | None = None, amp: str | None = None) -> Config:
+def settings_here(
+    config: Config, run_dir: Path, device: str | None = None, amp: str | None = None, mesh: str | None = None
+) -> Config:
     """Return the settings with which a run goes on on this machine; one warning says what that changes.
 
     Args:
@@ -28,6 +34,7 @@ def settings_here(config: Config, run_dir: Path, device: str | None = None, amp:
         run_dir: the run directory.
         device: where to go on; the run's device if None.
         amp: the precision; the run's if None.
+        mesh: how processes share the work; the run's if None and there are as many.
 
     Raises:
         UserError: the run's device is not here and no other is given, or the given one is not here.
@@ -44,6 +51,7 @@ def settings_here(config: Config, run_dir: Path, device: str | None = None, amp:
         executor = execution.find(config.executor)
         if executor.refusal(config.group, kind) is not None:
             changed["executor"] = executor.evaluates_as or "loop"
+    changed |= _processes_here(config, mesh)
     new = {name: value for name, value in changed.items() if getattr(config, name) != value}
     if new:
         said = ", ".join(f"{name} {value}" for name, value in new.items())
@@ -55,6 +63,20 @@ def settings_here(config: Config, run_dir: Path, device: str | None = None, amp:
             stacklevel=3,
         )
     return dataclasses.replace(config, **new)
+
+
+def _processes_here(config: Config, mesh: str | None) -> dict[str, Any]:
+    """The executor and mesh for the processes that there are, where the run has had others."""
+    processes, before = launched_processes(), config.mesh
+    if processes is None:
+        if mesh is not None:
+            as_launched(dataclasses.replace(config, mesh=mesh))  # for what it refuses
+        return {} if before is None else {"executor": DistributedExecutor.evaluates_as, "mesh": None}
+    if mesh is None and before is not None and Mesh.parse(before).size == processes:
+        return {}
+    apart = config.group == "networks"
+    found = choose_mesh(mesh or "auto", processes, filled(config.peers), not apart)
+    return {"executor": DistributedExecutor.name, "mesh": str(found), "cuda_graphs": None, "compile": False}
 
 
 def record_move(run_dir: Path, epoch: int, before: Config, after: Config) -> tuple[Move, ...]:

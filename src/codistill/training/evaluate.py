@@ -58,7 +58,7 @@ def evaluate_run(
         found = read_checkpoint(run_dir, checkpoint)
     # For a single pass, an executor that starts slowly is not worth it, and compiling would take minutes.
     executor = execution.find(config.executor).evaluates_as or config.executor
-    changed = {"executor": executor, "compile": False, "cuda_graphs": None, "amp": amp or config.amp}
+    changed = {"executor": executor, "compile": False, "cuda_graphs": None, "mesh": None, "amp": amp or config.amp}
     changed["device"] = device_to_score_on(config, run_dir, device)
     other = dataset is not None and split == "test"
     config = dataclasses.replace(config, **changed)

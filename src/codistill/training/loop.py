@@ -47,6 +47,7 @@ def train_epochs(session: Session, watchers: Watchers, saver: Saver) -> None:
     step = TrainingStep.of(session)
     while session.epoch < session.epochs and not session.stopped_early:
         trained = train_epoch(session, watchers, step, saver)
+        session.executor.assemble()
         if session.executor.method.needs.held_out > 0:
             _renew_method(session)
         statistics = calibrated(session)
@@ -69,9 +70,13 @@ def train_epochs(session: Session, watchers: Watchers, saver: Saver) -> None:
         )
         session.statistics = statistics
         _select(session, validation, saver)
-        append_epoch(session.out, record)
+        if session.leads:
+            append_epoch(session.out, record)
         with saver.if_it_fails():
             watchers.on_epoch(session, record)
+        if session.world is not None:
+            # Observers see one process.
+            session.stop_reason = session.world.of_leader(session.stop_reason)
         saver.after_epoch()
     saver.save()
 

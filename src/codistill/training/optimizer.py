@@ -12,14 +12,19 @@ from torch import Tensor, nn
 
 from codistill.config import OptimConfig
 from codistill.errors import UserError, one_line, unknown
+from codistill.execution import Executor
 from codistill.userfile import load_name
 
 __all__ = [
-    "check_optimizer", "make_optimizer", "plain_state", "rate_on_device", "records", "set_rate", "skips_on_device",
+    "check_optimizer", "make_optimizer", "plain_state", "rate_on_device", "records", "restore_state",
+    "set_rate", "skips_on_device", "whole_state",
 ]  # fmt: skip
 
 FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 """What has one kernel for all parameters, on a CPU and on CUDA devices, which can also skip a step without the host."""
+
+WAYS = ("fused", "foreach", "capturable")
+"""Keywords of optimizers that say how they compute, and not what."""
 
 CANNOT = {
     "LBFGS": "its step calls the networks several times",
@@ -120,6 +125,27 @@ def plain_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Return the optimizer's state for a checkpoint, with the learning rate as a number."""
     state = optimizer.state_dict()
     return {**state, "param_groups": [{**group, "lr": float(group["lr"])} for group in state["param_groups"]]}
+
+
+def whole_state(optimizer: torch.optim.Optimizer, executor: Executor) -> dict[str, Any]:
+    """Return `plain_state`, with that of students in other processes in the process that leads; all must ask."""
+    state, world = plain_state(optimizer), executor.world
+    if world is None or world.mesh.peer == 1:
+        return state
+    elsewhere = {id(parameter) for parameter in executor.elsewhere}
+    held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    own = {n: state["state"].get(n) for n, parameter in enumerate(held) if id(parameter) not in elsewhere}
+    for found in world.gather_on_leader(own if world.data_rank == 0 else {}) or ():
+        state["state"].update({n: values for n, values in found.items() if values is not None})
+    return state
+
+
+def restore_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load an optimizer's state; how it computes is up to this device, and not to the one that wrote the state."""
+    own = [{way: group[way] for way in WAYS if way in group} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, ways in zip(optimizer.param_groups, own, strict=True):
+        group.update(ways)
 
 
 def _class_of(name: str) -> type[torch.optim.Optimizer]:

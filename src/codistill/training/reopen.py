@@ -15,6 +15,7 @@ import torch
 from codistill.config import Config, config_from_dict, filled, identity, read_config
 from codistill.data import Dataset
 from codistill.errors import UserError
+from codistill.execution.launched import launched_rank
 from codistill.rundir import CONFIG, INPUT, InputRecord, read_moves, read_record
 from codistill.training.build import build_session
 from codistill.training.check import check_config
@@ -36,7 +37,8 @@ def settings_and_checkpoint(run_dir: Path) -> tuple[Config, Checkpoint]:
     Raises:
         UserError: there is no run or checkpoint, a file is damaged, or config.yaml was edited after the run began.
     """
-    put_back(run_dir)
+    if launched_rank() == 0:
+        put_back(run_dir)
     config = read_config(run_dir / CONFIG)
     checkpoint = read_checkpoint(run_dir)
     _refuse_edited(config, filled(checkpoint.state), run_dir)

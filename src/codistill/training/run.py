@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from codistill.config import Config, code_names, filled, identity, write_config
+from codistill.errors import UserError
+from codistill.execution.launched import launched_rank
 from codistill.rundir import (
     CONFIG,
     INPUT,
@@ -26,10 +29,12 @@ from codistill.rundir import (
 )
 from codistill.training.build import build_session
 from codistill.training.check import check_config, refuse_objects
+from codistill.training.checkpoint import latest
 from codistill.training.elsewhere import record_move, settings_here
 from codistill.training.groups import NetworkSource, own_names
 from codistill.training.input_record import input_record
 from codistill.training.interruption import resumable
+from codistill.training.launch import as_launched, joined, restarted
 from codistill.training.loggers import with_loggers
 from codistill.training.loop import train_epochs
 from codistill.training.mistakes import MistakeCollector
@@ -105,24 +110,38 @@ def train(
     refuse_objects(config)
     # The caller names its code; what a file has named before is not the caller's word.
     named_by_user(code_names(config))
-    watchers = Watchers(with_loggers(config.logger, observers))
-    config = _to_be_written(config, dataset, network)
-    out = filled(config.out)
-    with starting(out):
-        refuse_used_folder(config, out, overwrite)
-    with build_session(config, dataset, network) as session, layer_randomness(session), resumable(out):
+    watchers = _watchers(config, observers)
+    config = _to_be_written(as_launched(config), dataset, network)
+    out, leads = filled(config.out), launched_rank() == 0
+    if restarted():
+        if latest(out) is not None:
+            return resume(out, dataset=dataset, network=network, observers=observers)
+        # It was ended before the first checkpoint, and this is the same command.
+        overwrite = True
+    if leads:
+        with starting(out):
+            refuse_used_folder(config, out, overwrite)
+    with (
+        joined(config),
+        build_session(config, dataset, network) as session,
+        layer_randomness(session),
+        resumable(out),
+    ):
         warn_of_equal_peers(session.config, session.executor.group, session.executor.method)
         session.settle()
-        with starting(out):
-            make_folder(out)
-        with lock_run(out), Interruption() as interruption:
+        if leads:
             with starting(out):
-                move_aside(out)
-                write_config(session.config, out / CONFIG)
-                write_json(out / INPUT, input_record(session.dataset, session.data_summary).to_json())
+                make_folder(out)
+        with lock_run(out) if leads else nullcontext(), Interruption() as interruption:
+            if leads:
+                with starting(out):
+                    move_aside(out)
+                    write_config(session.config, out / CONFIG)
+                    write_json(out / INPUT, input_record(session.dataset, session.data_summary).to_json())
             with Saver(session, interruption) as saver:
                 with starting(out):
                     saver.save()
+                _refuse_folder_of_its_own(out)
                 return _run(session, watchers, started, saver)
 
 
@@ -131,6 +150,7 @@ def resume(
     *,
     device: str | None = None,
     amp: str | None = None,
+    mesh: str | None = None,
     data_dir: Path | str | None = None,
     logger: Sequence[str] | None = None,
     dataset: DataSource | None = None,
@@ -146,6 +166,8 @@ def resume(
         run_dir: the run directory.
         device: where to go on; the run's device if None.
         amp: with which precision to go on ("auto", "off", "bf16", "fp16"); the run's if None.
+        mesh: how the processes that torchrun has started share the work ("data=2,peer=2", "auto"); the run's mesh if
+            None and there are as many. A run of several processes can go on in one, and the other way round.
         data_dir: where the run's data are now, if they were moved.
         logger: loggers to write to from now on; those of the run if None.
         dataset: the data again, if `train` was given them.
@@ -158,6 +180,7 @@ def resume(
         KeyboardInterrupt: with a note that names the run directory.
     """
     started, run_dir = time.perf_counter(), Path(run_dir)
+    leads = launched_rank() == 0
     before, checkpoint = settings_and_checkpoint(run_dir)
     state = filled(checkpoint.state)
     config = dataclasses.replace(with_data_dir(before, data_dir, run_dir), out=run_dir)
@@ -167,11 +190,12 @@ def resume(
             _rewrite(run_dir, state["epoch"], before, config)
         return RunResult(run_dir, read_json(run_dir / SUMMARY))
     config = dataclasses.replace(config, logger=config.logger if logger is None else tuple(logger))
-    watchers = Watchers(with_loggers(config.logger, observers))
-    config = settings_here(config, run_dir, device, amp)
+    watchers = _watchers(config, observers)
+    config = settings_here(config, run_dir, device, amp, mesh)
     said = said_on_resume(config, checkpoint)
     with (
-        lock_run(run_dir),
+        lock_run(run_dir) if leads else nullcontext(),
+        joined(config),
         rebuild_session(config, dataset, run_dir, network=network) as session,
         layer_randomness(session, threads_of(checkpoint)),
         resumable(run_dir),
@@ -183,9 +207,10 @@ def resume(
         session.statistics = checkpoint.statistics
         for text in said:
             session.concerns.setdefault(text, {"epoch": session.epoch, "text": text})
-        with in_progress(run_dir):
-            session.moves = _rewrite(run_dir, session.epoch, before, session.config)
-            keep_epochs(run_dir, session.epoch)
+        if leads:
+            with in_progress(run_dir):
+                session.moves = _rewrite(run_dir, session.epoch, before, session.config)
+                keep_epochs(run_dir, session.epoch)
         saver.resumed()
         return _run(session, watchers, started, saver)
 
@@ -208,6 +233,20 @@ def _to_be_written(config: Config, dataset: DataSource | None, network: NetworkS
     return with_absolute_paths(check_config(config))
 
 
+def _watchers(config: Config, observers: Iterable[object]) -> Watchers:
+    """What sees the run: nothing in the processes that write nothing."""
+    return Watchers(with_loggers(config.logger, observers) if launched_rank() == 0 else ())
+
+
+def _refuse_folder_of_its_own(out: Path) -> None:
+    """UserError in a process that does not see the run directory, to which another one has written."""
+    if latest(out) is None:
+        raise UserError(
+            f"out {out} is not the same folder in all processes of this run: put it on a file system that all hosts "
+            "share."
+        )
+
+
 def _run(session: Session, watchers: Watchers, started: float, saver: Saver) -> RunResult:
     try:
         with in_progress(session.out):
@@ -215,9 +254,10 @@ def _run(session: Session, watchers: Watchers, started: float, saver: Saver) -> 
             train_epochs(session, watchers, saver)
             mistakes = MistakeCollector()
             summary = summarise(session, started, mistakes)
-            write_json(session.out / MISTAKES, mistakes.record(session).to_json())
-            # Last, since its presence means that the run is complete.
-            write_json(session.out / SUMMARY, summary.to_json())
+            if session.leads:
+                write_json(session.out / MISTAKES, mistakes.record(session).to_json())
+                # Last, since its presence means that the run is complete.
+                write_json(session.out / SUMMARY, summary.to_json())
     except BaseException as error:
         watchers.on_failure(session, error)
         raise

@@ -13,7 +13,7 @@ from codistill.training.code import code_of
 from codistill.training.finite import Watch
 from codistill.training.input_record import labels_digest
 from codistill.training.session import Session
-from codistill.training.signals import Interruption
+from codistill.training.signals import Interrupted, Interruption
 from codistill.training.snapshot import Snapshot, capture, prune, publish
 
 __all__ = ["Saver"]
@@ -59,6 +59,8 @@ class Saver:
     def keep_best(self) -> None:
         """Copy the weights of the best epoch so far; they are written before the next checkpoint that needs them."""
         s = self._session
+        if not s.leads:
+            return
         # The epoch is counted when all of it is done.
         self._best = capture(s.executor.modules(), s.statistics, epoch=s.best["epoch"])
 
@@ -71,25 +73,28 @@ class Saver:
         """
         self._collect()
         s, config = self._session, self._session.config
-        self._stop_if_asked()
-        if s.step == s.steps:
-            return
         minutes = config.save_minutes
         late = minutes is not None and time.monotonic() - self._time >= 60 * minutes
-        if late or (config.save_steps is not None and s.step % config.save_steps == 0 and self._allowed):
-            self.save(wait=False)
+        due = late or (config.save_steps is not None and s.step % config.save_steps == 0 and self._allowed)
+        self._act(due and s.step < s.steps)
 
     def after_epoch(self) -> None:
         """Save after an epoch, unless the last checkpoint is younger than ten seconds; raises as `after_step`."""
         self._collect()
-        if self._allowed:
-            self.save(wait=False)
-        self._stop_if_asked()
+        self._act(self._allowed)
 
-    def _stop_if_asked(self) -> None:
-        if self._interruption.asked:
+    def _act(self, due: bool) -> None:
+        """Save where that is due, and end where a signal has asked for it; of several processes all do the same."""
+        world, asked = self._session.world, self._interruption.asked
+        due = due and not self.busy
+        if world is not None:
+            # The clock and the disk of the one that writes decide; a signal may have come to any of them.
+            asked, due = world.largest([asked or 0, due and world.leads])
+        if asked:
             self.save()
-            self._interruption.end()
+            raise Interrupted(asked)
+        if due:
+            self.save(wait=False)
 
     def save(self, wait: bool = True) -> None:
         """Save the state as it is, unless it is on disk; without `wait`, not while another one is being written."""
@@ -99,20 +104,29 @@ class Saver:
         self._finish()
         at = (s.epoch, s.step)
         if at != self._at:
-            state = capture(s.executor.modules(), s.statistics, s.state(), *at)
-            best, self._best = self._best, None
-            self._at, self._time = at, time.monotonic()
-            self._job = self._pool.submit(self._write, state, best)
+            s.executor.assemble()
+            state, best = s.state(), self._best
+            self._at, self._time, self._best = at, time.monotonic(), None
+            if s.leads:
+                snapshot = capture(s.executor.modules(), s.statistics, state, *at)
+                self._job = self._pool.submit(self._write, snapshot, best)
         if wait:
             self._finish()
+            if s.world is not None:
+                # The others may read what was written.
+                s.world.largest([0])
 
     @contextmanager
     def if_it_fails(self) -> Iterator[None]:
-        """Save the state as it is if the block, which is an observer's, raises an error."""
+        """Save the state as it is if the block, which is an observer's, raises an error.
+
+        Not with several processes, since the others see no error and would not save.
+        """
         try:
             yield
         except Exception:
-            self.save()
+            if self._session.world is None:
+                self.save()
             raise
 
     @property

@@ -17,10 +17,12 @@ from codistill.config import Config, filled, identity
 from codistill.data import Dataset, DataSummary, Images, ImageSet
 from codistill.errors import UserError
 from codistill.execution import Executor, Trial
+from codistill.execution.launched import local_processes
+from codistill.execution.world import World
 from codistill.rundir import EXTRA, FIGURES, OWN_DATA, Move
 from codistill.training.freezing import Freezing
 from codistill.training.metrics import EpochMeter
-from codistill.training.optimizer import plain_state
+from codistill.training.optimizer import restore_state, whole_state
 from codistill.training.run_data import Splits
 from codistill.training.task import Classification
 from codistill.types import GroupShape, Progress
@@ -30,9 +32,6 @@ __all__ = ["Session"]
 
 RESIDENT = 0.25
 """Share of a GPU's free memory that a part of the images may take there."""
-
-WAYS = ("fused", "foreach", "capturable")
-"""Keywords of optimizers that say how they compute, and not what."""
 
 
 @dataclass
@@ -102,7 +101,19 @@ class Session:
     @property
     def workers(self) -> int:
         """Processes that decode images which are not in memory."""
-        return data.default_workers() if self.config.workers is None else self.config.workers
+        if self.config.workers is not None:
+            return self.config.workers
+        return data.default_workers() // local_processes()
+
+    @property
+    def world(self) -> World | None:
+        """This process among those that train the run together; None where it is alone."""
+        return self.executor.world
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that writes and reports."""
+        return self.world is None or self.world.leads
 
     @property
     def shape(self) -> GroupShape:
@@ -229,10 +240,14 @@ class Session:
             self.executor.close()
         self.executor = chosen
         graphs = self.config.cuda_graphs if self.trial is None else self.trial.cuda_graphs
-        self.config = dataclasses.replace(self.config, executor=self.executor.name, cuda_graphs=graphs)
+        mesh = None if self.world is None else str(self.world.mesh)
+        self.config = dataclasses.replace(self.config, executor=self.executor.name, cuda_graphs=graphs, mesh=mesh)
 
     def state(self) -> dict[str, Any]:
-        """Return everything but the weights that the next epoch depends on."""
+        """Return everything but the weights that the next epoch depends on; of several processes all must ask.
+
+        Only the one that leads gets the optimizer's state of all students.
+        """
         state = {
             "config": identity(self.config),
             "epoch": self.epoch,
@@ -243,7 +258,7 @@ class Session:
             "concerns": self.concerns,
             "trial": None if self.trial is None else dataclasses.asdict(self.trial),
             "executor": self.executor.state(),
-            "optimizer": plain_state(self.optimizer),
+            "optimizer": whole_state(self.optimizer, self.executor),
             "generators": {name: g.get_state() for name, g in self.generators.items()},
             "layers": torch.get_rng_state(),
             "stop_reason": self.stop_reason,
@@ -272,7 +287,7 @@ class Session:
         self.trial = Trial(**state["trial"]) if state.get("trial") else None
         self.executor.restore(state.get("executor", {"steps": 0}))
         self.stop_reason = state.get("stop_reason")
-        self._restore_optimizer(state["optimizer"])
+        restore_state(self.optimizer, state["optimizer"])
         # What follows is missing if the run was elsewhere, with another device or precision, until now.
         if self.scaler is not None and "scaler" in state:
             self.scaler.load_state_dict(state["scaler"])
@@ -281,10 +296,3 @@ class Session:
         torch.set_rng_state(state["layers"])
         if self.device.type == "cuda" and "layers_cuda" in state:
             torch.cuda.set_rng_state(state["layers_cuda"], self.device)
-
-    def _restore_optimizer(self, state: dict[str, Any]) -> None:
-        """Load the optimizer's state; how it computes is up to this device, and not to the one that wrote the state."""
-        own = [{way: group[way] for way in WAYS if way in group} for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(state)
-        for group, ways in zip(self.optimizer.param_groups, own, strict=True):
-            group.update(ways)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType, TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
 __all__ = ["Interrupted", "Interruption"]
 
@@ -25,9 +25,10 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interruption:
-    """Notes the first Ctrl-C or SIGTERM within its `with` block; the second one acts at once, as it does without.
+    """Notes the first Ctrl-C or SIGTERM within its `with` block; a second one of its kind acts at once, as without.
 
-    Where signals cannot be caught, outside the main thread, it notes none.
+    (torchrun sends SIGTERM after the Ctrl-C that its processes have had as well.) Where signals cannot be caught,
+    outside the main thread, it notes none.
     """
 
     def __init__(self) -> None:
@@ -35,14 +36,9 @@ class Interruption:
         self._before: dict[int, Any] = {}
 
     @property
-    def asked(self) -> bool:
-        """Whether a signal has come."""
-        return self._number is not None
-
-    def end(self) -> NoReturn:
-        """Raise `Interrupted` for the signal that came."""
-        assert self._number is not None
-        raise Interrupted(self._number)
+    def asked(self) -> int | None:
+        """The number of the first signal that has come."""
+        return self._number
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
@@ -52,14 +48,14 @@ class Interruption:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._restore()
+        self._restore(*self._before)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self._number = number
-        self._restore()
+        self._number = self._number or number
+        self._restore(number)
 
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
+    def _restore(self, *numbers: int) -> None:
+        for number in numbers:
+            handler = self._before.pop(signal.Signals(number), None)
             # None: the handler was not set from Python, and cannot be set again from here.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        self._before = {}

@@ -14,6 +14,7 @@ import torch
 
 from codistill import __version__
 from codistill.config import config_digest, filled
+from codistill.execution import DistributedExecutor
 from codistill.rundir import (
     SELECTED,
     Concern,
@@ -21,6 +22,7 @@ from codistill.rundir import (
     ImageCounts,
     Leader,
     Machine,
+    MeshRecord,
     MultiplyAccumulates,
     Outcome,
     Parameters,
@@ -126,7 +128,23 @@ def _multiply_accumulates(session: Session, leader: int) -> MultiplyAccumulates 
 
 def _executor(session: Session) -> ExecutorUsed:
     trial = None if session.trial is None else TrialRecord(**dataclasses.asdict(session.trial))
-    return ExecutorUsed(name=session.config.executor, trial=trial)
+    return ExecutorUsed(name=session.config.executor, trial=trial, mesh=_mesh(session))
+
+
+def _mesh(session: Session) -> MeshRecord | None:
+    """What the processes have sent and waited; all of them must ask."""
+    executor, world = session.executor, session.world
+    if world is None:
+        return None
+    assert isinstance(executor, DistributedExecutor)
+    every = world.of_leader(world.gather_on_leader(world.traffic.per_step()))
+    return MeshRecord(
+        data=world.mesh.data,
+        peer=world.mesh.peer,
+        placed=tuple(tuple(peers) for peers in executor.placed),
+        bytes_per_step=tuple(sent for sent, _ in every or ()),
+        waiting=tuple(waited for _, waited in every or ()),
+    )
 
 
 def _rule(session: Session) -> str:

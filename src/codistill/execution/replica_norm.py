@@ -1,0 +1,127 @@
+"""Batch norm over all replicas of a network, on any device: torch's SyncBatchNorm refuses CPUs.
+
+While a network runs in the scope `over_replicas`, its batch norms in training mode take mean and variance over the
+batch of all processes. Modules, names and state stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
+
+from codistill.execution.world import World
+
+__all__ = ["over_replicas"]
+
+
+@contextmanager
+def over_replicas(modules: Iterable[nn.Module], world: World) -> Iterator[None]:
+    """A scope in which the batch norms among these modules see the whole batch."""
+    norms = [m for m in modules if isinstance(m, _BatchNorm)] if world.mesh.data > 1 else []
+    for norm in norms:
+        # In the instance, where it comes before that of the class.
+        norm.forward = partial(_forward, norm, world)
+    try:
+        yield
+    finally:
+        for norm in norms:
+            del norm.forward
+
+
+def _forward(norm: _BatchNorm, world: World, input: Tensor) -> Tensor:
+    """The forward of the norm's own class, which may do more (an activation), on the statistics of all replicas."""
+    with _OverReplicas(world):
+        return type(norm).forward(norm, input)
+
+
+class _OverReplicas(TorchFunctionMode):
+    """Replaces `functional.batch_norm`."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        run = partial(_batch_norm, self.world) if func is functional.batch_norm else func
+        return run(*args, **(kwargs or {}))
+
+
+def _batch_norm(
+    world: World,
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """See `torch.nn.functional.batch_norm`."""
+    if not training:
+        return functional.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    y, mean_C, var_C, count = _GlobalNorm.apply(input, weight, bias, eps, world)  # pyright: ignore
+    if running_mean is not None and running_var is not None:
+        running_mean.lerp_(mean_C.to(running_mean), momentum)
+        unbiased_C = var_C * (count / (count - 1))
+        running_var.lerp_(unbiased_C.to(running_var), momentum)
+    return y
+
+
+class _GlobalNorm(torch.autograd.Function):
+    """y = (x - mean) / sqrt(var + eps) * weight + bias, with mean and variance over all replicas.
+
+    Each process sends its mean, its sum of squared deviations and its count, which combine without cancellation (Chan,
+    Golub & LeVeque 1983). Gradients of weight and bias are those of the process' own rows.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, world: World
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        wide = x if x.dtype == torch.float64 else x.float()
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        count = x.numel() // x.shape[1]
+        var_C, mean_C = torch.var_mean(wide, axes, correction=0)
+        own = torch.cat([mean_C, var_C * count, mean_C.new_tensor([count])])
+        each = own.new_empty(world.mesh.data, len(own))
+        dist.all_gather(list(each.unbind()), own, group=world.replicas)
+        world.traffic.gathered("norms", own, world.mesh.data)
+        n_R1, C = each[:, -1:], x.shape[1]
+        total = n_R1.sum()
+        mean_C = (n_R1 * each[:, :C]).sum(0) / total
+        squares_C = each[:, C : 2 * C].sum(0) + (n_R1 * (each[:, :C] - mean_C) ** 2).sum(0)
+        var_C = squares_C / total
+        y = functional.batch_norm(wide, mean_C, var_C, weight, bias, False, 0.0, eps).to(x.dtype)
+        ctx.save_for_backward(x, weight, mean_C, (var_C + eps).rsqrt(), total)
+        ctx.world, ctx.has_bias = world, bias is not None
+        ctx.mark_non_differentiable(mean_C, var_C, total)
+        return y, mean_C, var_C, total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean_C, scale_C, total = ctx.saved_tensors
+        grad = gradients[0].to(mean_C.dtype)
+        shape = [1, -1] + [1] * (x.ndim - 2)
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        normal = (x.to(mean_C.dtype) - mean_C.view(shape)) * scale_C.view(shape)
+        own = torch.stack([grad.sum(axes), (grad * normal).sum(axes)])
+        sums = own.clone()
+        dist.all_reduce(sums, group=ctx.world.replicas)
+        ctx.world.traffic.reduced("norms", sums, ctx.world.mesh.data)
+        mean_2C = sums / total
+        grad_x = grad - mean_2C[0].view(shape) - normal * mean_2C[1].view(shape)
+        grad_x = grad_x * (scale_C if weight is None else scale_C * weight).view(shape)
+        grad_weight = None if weight is None else own[1].to(weight.dtype)
+        return grad_x.to(x.dtype), grad_weight, own[0] if ctx.has_bias else None, None, None
