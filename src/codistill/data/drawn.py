@@ -58,6 +58,7 @@ class DrawnImages(LazyImages):
         generator: torch.Generator,
         normaliser: Normaliser | None = None,
         out: Tensor | None = None,
+        rows: slice = slice(None),
     ) -> Tensor:
         """Return views [V, B, C, size, size], each drawn by the Dataset itself and flipped if asked for.
 
@@ -67,7 +68,7 @@ class DrawnImages(LazyImages):
         seeds_BV = torch.randint(2**62, (B, views), generator=generator).tolist()
         flips_BV = (torch.rand(B, views, generator=generator) < 0.5).tolist()
         out, write = self._place(views, B, normaliser, out)
-        for b, index in enumerate(self.index_N[index_B].tolist()):
+        for b, index in list(enumerate(self.index_N[index_B].tolist()))[rows]:
             for v in range(views):
                 made_1CHW = self._drawn(index, seeds_BV[b][v])
                 write(out[v, b : b + 1], made_1CHW.flip(3) if flip and flips_BV[b][v] else made_1CHW)

@@ -48,7 +48,6 @@ class Executor:
         takes: fields of `ExecutionOptions` that it reads besides those that all read.
         evaluates_as: name of the executor to score a finished run with, where it is not this one.
         in_several: name of the executor that stands for this one in each of several processes; None: it runs in one.
-        world: this process among those that train the group together; None where it is alone.
         elsewhere: parameters of the group that other processes train.
     """
 
@@ -56,7 +55,6 @@ class Executor:
     takes: ClassVar[frozenset[str]] = frozenset()
     evaluates_as: ClassVar[str | None] = None
     in_several: ClassVar[str | None] = None
-    world: World | None = None
     elsewhere: Sequence[nn.Parameter] = ()
 
     def __init__(
@@ -93,6 +91,11 @@ class Executor:
     @classmethod
     def refusal(cls, kind: str, device: str) -> str | None:
         """Why this executor cannot run "networks", "branches" or a "tree" on a device; None where it can."""
+        return None
+
+    @property
+    def world(self) -> World | None:
+        """This process among those that train the group together; None where it is alone."""
         return None
 
     def __enter__(self) -> Executor:

@@ -11,7 +11,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.distributed as dist
@@ -59,7 +59,6 @@ class DistributedExecutor(Executor):
         UserError: torch.distributed has not been initialised, or the mesh does not fit processes and group.
 
     Attributes:
-        world: this process among the others.
         placed: the students of each process of a column.
         own: this process' students.
         costs: of each student, by which they were placed.
@@ -91,7 +90,7 @@ class DistributedExecutor(Executor):
                 "bf16, or divide the data alone."
             )
         device = next(group.parameters()).device
-        self.world = World(mesh, device)
+        self._world = World(mesh, device)
         self.costs = costs_of(group) if mesh.peer > 1 else [1.0] * shape.peers
         self.placed = place(self.costs, mesh.peer)
         self.own = self.placed[self.world.peer_rank]
@@ -101,6 +100,11 @@ class DistributedExecutor(Executor):
         self._own_outputs = OwnOutputs(group, self.own)
         self._replicas: tuple[object, nn.Module] | None = None
         self._assembled = True
+
+    @property
+    def world(self) -> World:
+        """See `Executor.world`."""
+        return self._world
 
     def train_step(
         self,
@@ -227,7 +231,7 @@ class DistributedExecutor(Executor):
                 self._own_outputs,
                 process_group=self.world.replicas,
                 find_unused_parameters=True,
-                **{_SYNC_BUFFERS: False},
+                **cast("Any", {_SYNC_BUFFERS: False}),
             )
             # A lambda, since torch refuses annotations that are text, as all are here.
             wrapped.register_comm_hook(self.world, lambda world, bucket: _averaged(world, bucket))
@@ -245,7 +249,7 @@ class DistributedExecutor(Executor):
             self.world.spread(list(held.values()), peer_rank)
 
 
-def _averaged(world: World, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+def _averaged(world: World, bucket: Any) -> torch.futures.Future[Tensor]:
     """The mean of a bucket of gradients over the replicas, which is counted."""
     world.traffic.reduced("gradients", bucket.buffer(), world.mesh.data)
     return allreduce_hook(world.replicas, bucket)

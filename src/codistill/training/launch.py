@@ -13,6 +13,8 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from torch.distributed import PrefixStore, Store  # pyright: ignore[reportPrivateImportUsage]
+from torch.distributed.rendezvous import rendezvous
 
 from codistill import execution
 from codistill.config import Config
@@ -62,7 +64,7 @@ def restarted() -> bool:
     return launched_processes() is not None and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
 
 
-def meeting_place(store: dist.Store, rank: int, processes: int, seconds: float) -> str:
+def meeting_place(store: Store, rank: int, processes: int, seconds: float) -> str:
     """Return a name that the processes of this start share, and those of no earlier one.
 
     torchrun keeps its store from start to start, with the addresses of processes that have died; whoever is early
@@ -114,8 +116,8 @@ def joined(config: Config) -> Iterator[None]:
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     timeout = timedelta(seconds=config.rank_timeout)
-    store, rank, processes = next(dist.rendezvous("env://", timeout=timeout))
-    store = dist.PrefixStore(meeting_place(store, rank, processes, config.rank_timeout), store)
+    store, rank, processes = next(rendezvous("env://", timeout=timeout))
+    store = PrefixStore(meeting_place(store, rank, processes, config.rank_timeout), store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=processes, timeout=timeout)
     try:
         yield

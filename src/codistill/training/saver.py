@@ -89,7 +89,8 @@ class Saver:
         due = due and not self.busy
         if world is not None:
             # The clock and the disk of the one that writes decide; a signal may have come to any of them.
-            asked, due = world.largest([asked or 0, due and world.leads])
+            asked, any_due = world.largest([asked or 0, due and world.leads])
+            due = bool(any_due)
         if asked:
             self.save()
             raise Interrupted(asked)
