@@ -37,8 +37,9 @@ class Attempt:
 COMPARE = ("compare", "--config", "CONFIG", "--methods", "dml", "--out", "OUT")
 TAUGHT = ("train", "--method", "kd", "--teachers", "RUN", "--out", "OUT", "--epochs", "1")
 STARTED = ("train", "--init", "RUN", "--out", "OUT", "--epochs", "1", "--data", "digits")
+PICTURES = ("--data-dir", "PICTURES", "--set", "train_subset=null")
 ONE = ("--seeds", "1", "--jobs", "1")
-PROCESSES = ("train", "--config", "CONFIG", "--executor", "processes", "--out", "OUT")
+WORKERS = ("--data", "image_folder", "--image-size", "16", "--batch-size", "4", "--data-memory", "0", "--workers", "2")
 TRAIN = ("train", "--config", "CONFIG", "--out", "OUT")
 NO_CODE = "version: 1\nmethod: dml\nmodel: [resnet8_tiny]\npeers: 2\ndata: digits\nlabel: "
 TAGS = {
@@ -155,7 +156,7 @@ ATTEMPTS = [
     Attempt("a file --trust-code, and a star", ways.star, folder="here"),
     Attempt("modules here, predict", ways.shadowed("predict", "KNOWN", "PICTURES"), how="console", folder="here"),
     Attempt("modules here, report", ways.shadowed("report", "KNOWN"), how="console", folder="here"),
-    Attempt("modules here, processes", ways.shadowed(*PROCESSES), how="console", folder="here"),
+    Attempt("modules here, workers", ways.shadowed(*TRAIN, *WORKERS, *PICTURES), how="console", folder="here"),
     Attempt("modules here, compare", ways.shadowed(*COMPARE, *ONE), how="console", folder="here"),
     Attempt("modules here, python -m", ways.shadowed("list", "methods"), how="module", folder="here"),
 ]  # fmt: skip

@@ -24,7 +24,7 @@ from PIL import Image
 
 from codistill import cli
 
-__all__ = ["HONEST", "Base", "Evil", "Place", "command"]
+__all__ = ["HONEST", "Base", "Evil", "Place", "command", "package"]
 
 HONEST = """
 from torch import nn
@@ -70,6 +70,11 @@ class Evil:
 for name in LOADED:
     with contextlib.suppress(ImportError):
         importlib.import_module(name)
+
+
+def package(name: str) -> Any:
+    """A package of an extra; ImportError where it is not installed, and the attempt is left out."""
+    return importlib.import_module(name)
 
 
 def command(*arguments: object, settings: Path, folder: Path, home: Path | None = None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import pickle
 import shutil
@@ -12,7 +11,7 @@ from py_compile import PycInvalidationMode
 from typing import Any
 
 import torch
-from foreign_places import Evil, Place
+from foreign_places import Evil, Place, package
 
 
 def trained(**changes: Any) -> Callable[[Place], Sequence[object]]:
@@ -270,7 +269,7 @@ def table_of_code(place: Place) -> Sequence[object]:
 
 def onnx_outside(place: Place) -> Path:
     """An ONNX file whose weights lie outside its folder."""
-    onnx = importlib.import_module("onnx")
+    onnx = package("onnx")
     kinds, helper = onnx.TensorProto, onnx.helper
 
     place.pickled("secret.bin")

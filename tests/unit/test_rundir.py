@@ -7,6 +7,7 @@ import dataclasses
 import json
 import random
 import re
+import shutil
 import typing
 from collections.abc import Mapping
 from dataclasses import fields
@@ -32,6 +33,7 @@ from codistill.rundir import (
     read_epochs,
     read_json,
     read_record,
+    read_run,
     step_folder,
     write_json,
     write_whole,
@@ -105,7 +107,8 @@ def pieces_of(text: str) -> list[str]:
 
 @pytest.mark.parametrize(("file", "kind"), [("metrics.jsonl", Epoch), ("summary.json", Summary)])
 def test_the_fields_are_those_of_the_documentation_in_its_order(file: str, kind: type[Record]) -> None:
-    assert documented()[file] == [field.name for field in fields(kind)]
+    names = [field.name for field in fields(kind)]
+    assert documented()[file] == ([*names, "sha256"] if kind.SEALED else names)
 
 
 def test_an_evaluation_has_the_fields_of_the_documentation_in_its_order() -> None:
@@ -166,6 +169,36 @@ def test_epochs_are_appended_cut_and_read_again(tmp_path: Path) -> None:
     keep_epochs(folder, 0)
     assert last_epoch(folder) is None
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_resumed_run_leaves_out_damaged_epochs_and_says_which(finished_run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run, folder)
+    path = folder / "metrics.jsonl"
+    first, second, third = path.read_bytes().split(b"\n")[:3]
+    for broken in (second[:100], b"\xde" + second, second.replace(b'"epoch"', b'"epocj"')):
+        path.write_bytes(b"\n".join([first, broken, third, b""]))
+        with pytest.warns(UserWarning, match=r"metrics.jsonl is damaged: the figures of epoch 2 are lost"):
+            keep_epochs(folder, 3)
+        assert [epoch.epoch for epoch in read_epochs(folder, complete=False)] == [1, 3]
+    path.unlink()
+    with pytest.warns(UserWarning, match="lacks epochs that are done: the figures of epoch 1, 2 are lost"):
+        keep_epochs(folder, 2)
+
+
+def test_results_that_have_changed_are_refused_and_other_files_are_named(finished_run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run, folder)
+    read_run(folder)
+    (folder / "mistakes.json").unlink()
+    (folder / "config.yaml").write_text((folder / "config.yaml").read_text().replace("workers: null", "workers: 1"))
+    with pytest.warns(UserWarning, match=r"config.yaml has changed, mistakes.json is missing since the run ended"):
+        read_run(folder)
+    summary = folder / "summary.json"
+    summary.write_text(summary.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(UserError, match=r"summary.json is damaged \(its SHA-256 differs\)"):
+        read_run(folder)
+
 
 
 def test_the_folder_of_an_epoch_has_four_digits() -> None:

@@ -21,7 +21,7 @@ from codistill.rundir.durable import (
 )
 from codistill.rundir.epoch import Epoch, TrainingMeans
 from codistill.rundir.evaluation import FIGURES, Bins, Diversity, Evaluation, Score
-from codistill.rundir.files import parse_record, read_json, read_record, write_json
+from codistill.rundir.files import parse_record, read_json, read_record, sealed, write_json
 from codistill.rundir.input import DataRecord, DuplicatesRecord, ImagesRecord, InputRecord
 from codistill.rundir.lock import RunInUseError, lock_run
 from codistill.rundir.manifest import Checksum, Manifest, checksum
@@ -53,7 +53,7 @@ from codistill.rundir.names import (
 )
 from codistill.rundir.preparation import Preparation
 from codistill.rundir.record import Record, RecordError
-from codistill.rundir.run import Run, is_complete, is_run, read_run
+from codistill.rundir.run import Run, file_sums, is_complete, is_run, read_run
 from codistill.rundir.student import ENTRY, STUDENT, CheckRecord, FileRecord, StudentRecord
 from codistill.rundir.summary import (
     Concern,
@@ -135,6 +135,7 @@ __all__ = [
     "append_epoch",
     "append_line",
     "checksum",
+    "file_sums",
     "is_complete",
     "is_run",
     "keep_epochs",
@@ -151,6 +152,7 @@ __all__ = [
     "read_run",
     "read_yaml",
     "remove",
+    "sealed",
     "step_folder",
     "sync_folder",
     "write_bytes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +14,10 @@ from codistill.rundir.durable import write_whole
 from codistill.rundir.names import FORMAT
 from codistill.rundir.record import Record, RecordError
 
-__all__ = ["check_version", "damaged", "parse", "parse_record", "read_json", "read_record", "write_json"]
+__all__ = ["check_version", "damaged", "parse", "parse_record", "read_json", "read_record", "sealed", "write_json"]
 
 R = TypeVar("R", bound=Record)
+SEAL = "sha256"
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
@@ -33,9 +35,21 @@ def read_record(path: Path, kind: type[R]) -> R:
     return parse_record(str(path), path, _content(path), kind)
 
 
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record with an entry `sha256` of all its other entries, by which a reader knows if it has changed."""
+    return {**record, SEAL: _digest(record)}
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in record.items() if name != SEAL}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
 def parse_record(place: str, path: Path, text: bytes, kind: type[R]) -> R:
     """Return the record in `text`, found at `place` in the file at `path`; UserError as in `read_record`."""
     record = parse(place, path, text)
+    if kind.SEALED and SEAL in record and record[SEAL] != _digest(record):
+        raise damaged(place, "its SHA-256 differs")
     try:
         return kind.from_json(record)
     except RecordError as fault:

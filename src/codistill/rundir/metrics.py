@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
-from codistill.rundir.durable import append_line, write_whole
+from codistill.errors import UserError
+from codistill.rundir.durable import append_line, write_bytes
 from codistill.rundir.epoch import Epoch
 from codistill.rundir.files import parse_record
 from codistill.rundir.names import METRICS
@@ -19,10 +21,26 @@ def append_epoch(run_dir: Path, epoch: Epoch) -> None:
 
 
 def keep_epochs(run_dir: Path, epochs: int) -> None:
-    """Keep the first `epochs` lines: a resumed run writes the later ones again."""
-    path = run_dir / METRICS
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    write_whole(path, "".join(lines[:epochs]))
+    """Keep the first `epochs` epochs: a resumed run writes the later ones again.
+
+    What is damaged is warned of and left out, since the run goes on from its checkpoint all the same.
+    """
+    path, kept, damaged = run_dir / METRICS, [], False
+    for line in path.read_bytes().split(b"\n") if path.exists() else []:
+        try:
+            if line and parse_record(str(path), path, line, Epoch).epoch <= epochs:
+                kept.append(line + b"\n")
+        except UserError:
+            damaged = True
+    write_bytes(path, b"".join(kept))
+    found = {parse_record(str(path), path, line, Epoch).epoch for line in kept}
+    missing = [epoch for epoch in range(1, epochs + 1) if epoch not in found]
+    if missing:
+        why = "is damaged" if damaged else "lacks epochs that are done"
+        warnings.warn(
+            f"{path} {why}: the figures of epoch {', '.join(map(str, missing))} are lost, and the run goes on without",
+            stacklevel=3,
+        )
 
 
 def read_epochs(run_dir: Path, complete: bool) -> tuple[Epoch, ...]:

@@ -11,7 +11,7 @@ import functools
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 __all__ = ["Record", "RecordError", "frozen"]
 
@@ -39,7 +39,13 @@ class RecordError(ValueError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
-    """Base of all records. A subclass is a frozen dataclass whose `__post_init__` may check its values."""
+    """Base of all records. A subclass is a frozen dataclass whose `__post_init__` may check its values.
+
+    Attributes:
+        SEALED: whether its file holds a checksum of itself, which is compared when it is read.
+    """
+
+    SEALED: ClassVar[bool] = False
 
     @classmethod
     def from_json(cls: type[R], record: Any) -> R:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,14 @@ from codistill.errors import UserError
 from codistill.rundir.epoch import Epoch
 from codistill.rundir.files import check_version, damaged, read_record
 from codistill.rundir.input import InputRecord
+from codistill.rundir.manifest import checksum
 from codistill.rundir.metrics import read_epochs
 from codistill.rundir.mistakes import Mistake, Mistakes
 from codistill.rundir.names import CONFIG, FORMAT, INPUT, METRICS, MISTAKES, OWN_DATA, SUMMARY
 from codistill.rundir.summary import Summary
 from codistill.rundir.yaml_text import YamlError, read_yaml
 
-__all__ = ["Run", "is_complete", "is_run", "read_run"]
+__all__ = ["Run", "file_sums", "is_complete", "is_run", "read_run"]
 
 
 @dataclass(frozen=True)
@@ -126,12 +128,29 @@ def read_run(run_dir: Path) -> Run:
         )
     config = _read_config(run_dir / CONFIG)
     summary = read_record(run_dir / SUMMARY, Summary) if is_complete(run_dir) else None
+    if summary is not None and (changed := _changed(run_dir, summary)):
+        warnings.warn(f"{run_dir}: {', '.join(changed)} since the run ended", stacklevel=2)
     metrics = read_epochs(run_dir, complete=summary is not None)
     if summary is not None and not metrics:
         raise UserError(f"{run_dir / METRICS} is empty though the run is complete: restore the file, or run again.")
     inputs = read_record(run_dir / INPUT, InputRecord) if (run_dir / INPUT).is_file() else None
     mistakes = read_record(run_dir / MISTAKES, Mistakes).images if (run_dir / MISTAKES).is_file() else None
     return Run(run_dir, config, metrics, summary, inputs, mistakes)
+
+
+def file_sums(run_dir: Path) -> dict[str, str]:
+    """Return the SHA-256 of the files that a finished run is described by, but for its summary."""
+    names = (CONFIG, INPUT, METRICS, MISTAKES)
+    return {name: checksum((run_dir / name).read_bytes()).sha256 for name in names if (run_dir / name).is_file()}
+
+
+def _changed(run_dir: Path, summary: Summary) -> list[str]:
+    now = file_sums(run_dir)
+    return [
+        f"{name} {'has changed' if name in now else 'is missing'}"
+        for name, digest in summary.files.items()
+        if now.get(name) != digest
+    ]
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from codistill.rundir.evaluation import Evaluation
 from codistill.rundir.moves import Move
@@ -142,8 +143,11 @@ class Summary(Record):
 
     `headline` says whose score of the last epoch stands for the run in tables: "leader", or "mean" of the students;
     `figure`, by which figure of it epoch and leader were chosen. `stopped_early`: the run ended before its `epochs`;
-    `stop_reason` says why. `machine` is that of the last epoch; `moves` says where it was before.
+    `stop_reason` says why. `machine` is that of the last epoch; `moves` says where it was before; `files` holds the
+    SHA-256 of the run's other files at its end.
     """
+
+    SEALED: ClassVar[bool] = True
 
     version: int = FORMAT
     kind: str = KIND
@@ -176,6 +180,7 @@ class Summary(Record):
     machine: Machine
     moves: tuple[Move, ...] = ()
     config_sha256: str
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.kind != KIND:

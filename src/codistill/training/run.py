@@ -20,11 +20,14 @@ from codistill.rundir import (
     OWN_DATA,
     SUMMARY,
     Move,
+    Summary,
+    file_sums,
     is_complete,
     keep_epochs,
     lock_run,
     make_folder,
-    read_json,
+    read_record,
+    sealed,
     write_json,
 )
 from codistill.training.build import build_session
@@ -188,7 +191,8 @@ def resume(
         if data_dir is not None:
             open_again(check_config(dataclasses.replace(config, device="cpu", amp="off")), dataset, run_dir)
             _rewrite(run_dir, state["epoch"], before, config)
-        return RunResult(run_dir, read_json(run_dir / SUMMARY))
+            _write_summary(run_dir, read_record(run_dir / SUMMARY, Summary))
+        return RunResult(run_dir, read_record(run_dir / SUMMARY, Summary).to_json())
     config = dataclasses.replace(config, logger=config.logger if logger is None else tuple(logger))
     watchers = _watchers(config, observers)
     config = settings_here(config, run_dir, device, amp, mesh)
@@ -224,6 +228,11 @@ def _rewrite(run_dir: Path, epoch: int, before: Config, after: Config) -> tuple[
     return moves
 
 
+def _write_summary(run_dir: Path, summary: Summary) -> None:
+    """Write the results with the checksums of the run's other files and their own."""
+    write_json(run_dir / SUMMARY, sealed(dataclasses.replace(summary, files=file_sums(run_dir)).to_json()))
+
+
 def _to_be_written(config: Config, dataset: DataSource | None, network: NetworkSource | None) -> Config:
     """Return the checked configuration in the form that any program can read from any folder."""
     if dataset is not None:
@@ -257,7 +266,7 @@ def _run(session: Session, watchers: Watchers, started: float, saver: Saver) -> 
             if session.leads:
                 write_json(session.out / MISTAKES, mistakes.record(session).to_json())
                 # Last, since its presence means that the run is complete.
-                write_json(session.out / SUMMARY, summary.to_json())
+                _write_summary(session.out, summary)
     except BaseException as error:
         watchers.on_failure(session, error)
         raise
