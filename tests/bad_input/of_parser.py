@@ -37,7 +37,7 @@ CASES: tuple[Case, ...] = (
     Case(
         "codistill train --executor fuse",
         "Invalid choice invalid choice 'fuse' for argument '--executor'. Expected one of ('loop', "
-        "'fused', 'recompute', 'processes', 'auto'). …",
+        "'fused', 'recompute', 'distributed', 'auto'). …",
     ),
     Case(
         "codistill export runs/done --format onxx",

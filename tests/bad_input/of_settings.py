@@ -176,6 +176,25 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
             "of one architecture, or use 'loop'.",
         ),
         Case(
+            "codistill train --mesh peers=2",
+            "mesh 'peers=2': give the sizes of both axes, such as data=2,peer=2, or auto.",
+        ),
+        Case(
+            "codistill train --executor distributed",
+            "executor 'distributed' in a process that torchrun did not start: use the command line (codistill train "
+            "... --mesh peer=2), which starts the processes, or torchrun with your script (docs/distributed.md).",
+        ),
+        Case(
+            'codistill.train(Config(mesh="peer=2"))',
+            "mesh peer=2 in a process that torchrun did not start: use the command line (codistill train ... --mesh "
+            "peer=2), which starts the processes, or torchrun with your script (docs/distributed.md).",
+        ),
+        Case("codistill train --rank-timeout 0", "rank_timeout 0.0: it must be 1 second or more."),
+        Case(
+            "codistill study kdcl/table7 --slurm time=1:00:00",
+            "slurm time=1:00:00 without --launcher slurm: add it, or leave --slurm out.",
+        ),
+        Case(
             "codistill train --cuda-graphs True --device cpu",
             "cuda_graphs on the device 'cpu': only CUDA devices have them; turn cuda_graphs off.",
         ),

@@ -200,7 +200,6 @@ def test_results_that_have_changed_are_refused_and_other_files_are_named(finishe
         read_run(folder)
 
 
-
 def test_the_folder_of_an_epoch_has_four_digits() -> None:
     assert (step_folder(12), step_folder(12345)) == ("epoch_0012", "epoch_12345")
     assert step_folder(12, 340) == "epoch_0012_step_000340"
