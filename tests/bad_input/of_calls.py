@@ -212,7 +212,8 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
         Case(
             'execution.build("loop", group, methods.build("dml", group), colour=2)',
             "unknown option of executors 'colour': choose one of: amp, average, channels_last, compile, "
-            "cuda_graphs, deterministic, device, executor, memory_limit, micro_batch, tf32, threads.",
+            "cuda_graphs, deterministic, device, executor, memory_limit, mesh, micro_batch, rank_timeout, "
+            "sync_batch_norm, tf32, threads.",
         ),
         Case(
             'execution.build("loop", group, methods.build("dml", group), teachers=[net])',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,8 @@ from typing import Any
 from unittest import mock
 
 from filelock import FileLock
+
+from codistill.rundir import sealed
 
 __all__ = [
     "Spoiled", "cut", "dying_reader", "edited", "filled_up", "flipped", "full_after_an_epoch", "full_disk", "locked",
@@ -73,12 +76,15 @@ def written(path: str, content: str | bytes, words: str) -> Spoiled:
 
 
 def edited(path: str, before: str, after: str, words: str) -> Spoiled:
-    """A text in a file is replaced."""
+    """A text in a file is replaced, and a checksum of the file in itself follows."""
 
     def act(_: ExitStack) -> None:
         text = Path(path).read_text(encoding="utf-8")
         assert before in text
-        Path(path).write_text(text.replace(before, after, 1), encoding="utf-8")
+        text = text.replace(before, after, 1)
+        if path.endswith("summary.json"):
+            text = json.dumps(sealed(json.loads(text)))
+        Path(path).write_text(text, encoding="utf-8")
 
     return Spoiled(f"{path} {words}", act)
 

@@ -72,7 +72,7 @@ def train_epochs(session: Session, watchers: Watchers, saver: Saver) -> None:
         _select(session, validation, saver)
         if session.leads:
             append_epoch(session.out, record)
-        with saver.if_it_fails():
+        with saver.if_it_fails(BaseException):
             watchers.on_epoch(session, record)
         if session.world is not None:
             # Observers see one process.

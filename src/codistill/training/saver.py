@@ -118,14 +118,14 @@ class Saver:
                 s.world.largest([0])
 
     @contextmanager
-    def if_it_fails(self) -> Iterator[None]:
-        """Save the state as it is if the block, which is an observer's, raises an error.
+    def if_it_fails(self, kind: type[BaseException] = Exception) -> Iterator[None]:
+        """Save the state as it is if the block, which is an observer's, raises an error of this kind.
 
         Not with several processes, since the others see no error and would not save.
         """
         try:
             yield
-        except Exception:
+        except kind:
             if self._session.world is None:
                 self.save()
             raise
