@@ -40,7 +40,8 @@ def launch(arguments: Sequence[str], processes: int) -> int:
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(cores // processes, 1)))
-    # The process that fails says why; the agent's own account of it adds a page.
+    # The process that fails says why; the agent's own account of it adds a page, and torch's warnings a line each.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     config = LaunchConfig(
         min_nodes=1,

@@ -90,10 +90,13 @@ def refusals(mesh: str, folder: Path) -> dict[str, str]:
         return "nothing"
 
     taught = built(mesh, networks)
+    with_synced_norms = copy.deepcopy(networks)
+    with_synced_norms.networks[1].add_module("synced", nn.SyncBatchNorm(2))
     return {
         "size": sentence(lambda: built("data=2,peer=1", networks)),
         "students": sentence(lambda: built("peer=4", networks)),
         "trunk": sentence(lambda: built(mesh, GROUPS["branches"]())),
+        "synced": sentence(lambda: built(mesh, with_synced_norms)),
         "fp16": sentence(lambda: built(mesh, networks, amp="fp16")),
         "batch": sentence(lambda: taught.train_step(view[0], labels, HALF)),
         "views": sentence(lambda: taught.train_step(view * 3, labels.expand(2), HALF)),

@@ -29,6 +29,7 @@ def test_what_does_not_fit_is_refused_in_every_process(on_mesh):
         assert found["size"].startswith("mesh data=2,peer=1 needs 2 processes, and there are 4: start torchrun with")
         assert found["students"] == "mesh data=1,peer=4 with 2 students: peer can be 1 to 2; use data for the rest."
         assert found["trunk"].startswith("mesh data=2,peer=2 with students that share a trunk: each process would have")
+        assert found["synced"].startswith("executor 'distributed' with a SyncBatchNorm, which would mix the statistics")
         assert found["fp16"].startswith("amp fp16 with mesh data=2,peer=2: students in processes of their own")
         assert found["batch"].startswith("a batch of 1 images for 2 replicas: give larger batches (--last-batch drop")
         assert found["views"] == "3 views for 2 peers: give one tensor for all peers, or one for each."

@@ -295,6 +295,24 @@ def test_a_folder_that_holds_something_else_is_refused_and_left_alone(config, di
     assert (out / "checkpoints/best.pt").read_text() == "precious"
 
 
+def test_what_a_killed_process_was_writing_is_no_other_content_and_goes(config, digits):
+    config.out.mkdir(parents=True)
+    (config.out / ".config.yaml.4711.partial").write_text("method")
+    train(dataclasses.replace(config, epochs=1), dataset=digits)
+    assert not list(config.out.glob("*.partial"))
+
+
+def test_a_checkpoint_that_cannot_be_removed_is_named(config, digits, monkeypatch):
+    from codistill.rundir import durable
+
+    def refused(path):
+        raise OSError(5, "Input/output error", "manifest.json")
+
+    monkeypatch.setattr(durable.shutil, "rmtree", refused)
+    with pytest.raises(RunFailedError, match=r"checkpoints/epoch_0000 cannot be written .Input/output error"):
+        train(config, dataset=digits)
+
+
 def test_a_run_that_is_replaced_comes_back_if_the_new_one_never_begins(config, digits, monkeypatch):
     from codistill.training import run
 

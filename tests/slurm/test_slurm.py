@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import os
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,8 @@ from codistill.studies.run_list import PlannedRun
 from codistill.studies.slurm import Slurm, launcher
 from codistill.training import Config, OptimConfig
 
+if not os.environ.get("CODISTILL_SLURM"):
+    pytest.skip("it takes three minutes, and needs slurm-wlm and root: set CODISTILL_SLURM=1", allow_module_level=True)
 if why := missing():
     pytest.skip(f"no Slurm here: {why}", allow_module_level=True)
 

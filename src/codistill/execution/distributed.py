@@ -89,6 +89,11 @@ class DistributedExecutor(Executor):
                 f"amp fp16 with mesh {mesh}: students in processes of their own would scale their losses apart; use "
                 "bf16, or divide the data alone."
             )
+        if any(isinstance(module, nn.SyncBatchNorm) for module in group.modules()):
+            raise UserError(
+                "executor 'distributed' with a SyncBatchNorm, which would mix the statistics of different students: "
+                "give networks with plain batch norms, which see the whole batch here (--sync-batch-norm)."
+            )
         device = next(group.parameters()).device
         self._world = World(mesh, device)
         self.costs = costs_of(group) if mesh.peer > 1 else [1.0] * shape.peers

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from codistill.rundir.durable import (
     append_line,
+    leftovers,
     make_folder,
     publish_folder,
     remove,
@@ -140,6 +141,7 @@ __all__ = [
     "is_run",
     "keep_epochs",
     "last_epoch",
+    "leftovers",
     "lock_run",
     "make_folder",
     "parse_record",

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 __all__ = [
-    "append_line", "make_folder", "publish_folder", "remove", "sync_folder", "write_bytes", "write_into", "write_whole",
+    "append_line", "leftovers", "make_folder", "publish_folder", "remove", "sync_folder", "write_bytes", "write_into",
+    "write_whole",
 ]  # fmt: skip
+
+
+_PARTIAL = re.compile(r"\..+\.\d+\.partial")
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -21,6 +26,7 @@ def write_whole(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """As `write_whole`; OSError with the path where the disk refuses it, and then nothing is left behind."""
+    # `leftovers` knows these names.
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with _named(path), partial.open("wb") as file:
@@ -81,10 +87,16 @@ def publish_folder(partial: Path, folder: Path) -> None:
 
 def remove(path: Path) -> None:
     """Remove a file or a folder with all that it holds; nothing happens where there is none."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    with _named(path):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What `write_bytes` was writing into a folder when its process was killed."""
+    return [path for path in folder.glob(".*.partial") if _PARTIAL.fullmatch(path.name)]
 
 
 def sync_folder(folder: Path) -> None:

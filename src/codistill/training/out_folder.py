@@ -18,6 +18,7 @@ from codistill.rundir import (
     REPLACED,
     RUN_FILES,
     YamlError,
+    leftovers,
     lock_run,
     make_folder,
     read_yaml,
@@ -47,7 +48,7 @@ def refuse_used_folder(config: Config, out: Path, overwrite: bool) -> None:
         if any(Path(name).resolve() == out.resolve() for name in names):
             raise UserError(f"out {out} is {what} of this run, which would be replaced: give another --out.")
     found = sorted(path.name for path in out.iterdir()) if out.exists() else []
-    others = [name for name in found if name not in OURS]
+    others = [name for name in found if name not in OURS and out / name not in leftovers(out)]
     if not others:
         return
     if not _is_ours(out):
@@ -67,6 +68,8 @@ def refuse_used_folder(config: Config, out: Path, overwrite: bool) -> None:
 def move_aside(out: Path) -> None:
     """Move an earlier run to a folder in `out`, where it stays until the new one has its first checkpoint."""
     put_back(out)
+    for path in leftovers(out):
+        remove(path)
     names = [name for name in IN_ORDER if (out / name).exists()]
     if names:
         make_folder(out / REPLACED)
