@@ -1,6 +1,7 @@
 """Small data and short runs that many tests share."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,15 @@ def net(num_classes, in_channels=3):
         nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, num_classes),
     )
 """
+
+
+@pytest.fixture(autouse=True)
+def import_path():
+    """The command line sets PYTHONSAFEPATH for processes that it starts; tests start others."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    yield
+    if before is None:
+        os.environ.pop("PYTHONSAFEPATH", None)
 
 
 @pytest.fixture(scope="session", autouse=True)

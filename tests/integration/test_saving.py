@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from codistill import UserError, trust
 from codistill.errors import RunFailedError
+from codistill.rundir import sealed
 from codistill.training import Config, resume, train
 from codistill.training import saver as saving
 from codistill.training.checkpoint import checkpoints, latest, read_checkpoint
@@ -224,7 +225,7 @@ def test_a_finished_run_is_never_scored_with_other_weights_than_its_own(finished
     path = tmp_path / "mixed/summary.json"
     summary = json.loads(path.read_text())
     summary["selected"]["epoch"] += 1
-    path.write_text(json.dumps(summary))
+    path.write_text(json.dumps(sealed(summary)))
     with pytest.raises(UserError, match=r"selected is of epoch \d, and the results of .* are of epoch \d"):
         load_student(tmp_path / "mixed", checkpoint="selected")
 
@@ -302,14 +303,14 @@ def test_what_a_killed_process_was_writing_is_no_other_content_and_goes(config, 
     assert not list(config.out.glob("*.partial"))
 
 
-def test_a_checkpoint_that_cannot_be_removed_is_named(config, digits, monkeypatch):
+def test_a_part_of_a_checkpoint_that_cannot_be_removed_is_named(config, digits, monkeypatch):
     from codistill.rundir import durable
 
     def refused(path):
         raise OSError(5, "Input/output error", "manifest.json")
 
     monkeypatch.setattr(durable.shutil, "rmtree", refused)
-    with pytest.raises(RunFailedError, match=r"checkpoints/epoch_0000 cannot be written .Input/output error"):
+    with pytest.raises(RunFailedError, match=r"run/checkpoints/\w+ cannot be written .Input/output error"):
         train(config, dataset=digits)
 
 

@@ -23,6 +23,9 @@ from pathlib import Path
 from statistics import median
 
 WHAT = ("memory, KiB", "open files", "threads", "child processes", "files in the temporary folder", "files in the run")
+ENOUGH = 100
+"""Looks, from which on their number of open files, threads and temporary files says something."""
+
 MAY_VARY = ("child processes", "files in the run")
 """What is printed only: the first comes and goes, and the second has as many checkpoints as it keeps."""
 
@@ -135,10 +138,10 @@ def _grown(at: int, what: str, looks: Sequence[Sequence[int]], tolerance: float)
         f"{what}: {before:g} in the first fifth, {after:g} in the last ({growth:+.1f} %), "
         f"never less than {min(first)} and {min(last)}"
     )
-    if what in MAY_VARY:
-        return False
     if at == 0:
         return growth >= tolerance
+    if what in MAY_VARY or len(looks) < ENOUGH:
+        return False
     # What comes and goes with the processes moves a median by chance; a leak raises the least that is there, too.
     return after > before and min(last) > min(first)
 

@@ -22,7 +22,7 @@ ELSEWHERE = {
     "channels_last": False, "deterministic": True, "compile": True, "teachers": ("runs/x",), "workers": 2,
     "download": False, "memory_limit": 1.0, "data_dir": Path("x"), "validation_dir": Path("x"), "recipe": "x",
     "cuda_graphs": True, "tf32": True, "follow_links": True, "keep": 5, "logger": ("tensorboard",),
-    "save_minutes": 1.0, "save_steps": 7, "worker_timeout": 9.0,
+    "save_minutes": 1.0, "save_steps": 7, "worker_timeout": 9.0, "rank_timeout": 9.0, "mesh": "peer=2",
 }  # fmt: skip
 
 

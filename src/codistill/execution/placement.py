@@ -33,7 +33,7 @@ def place(costs: Sequence[float], processes: int) -> list[list[int]]:
 def balance(costs: Sequence[float], placed: Sequence[Sequence[int]]) -> float:
     """Return the mean load of the processes as a share of the largest one, 1 where all have the same."""
     loads = [sum(costs[peer] for peer in peers) for peers in placed]
-    return sum(loads) / len(loads) / max(loads) if max(loads) else 1.0
+    return sum(load / max(loads) for load in loads) / len(loads) if max(loads) else 1.0
 
 
 def costs_of(group: PeerGroup) -> list[float]:

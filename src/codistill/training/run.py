@@ -228,9 +228,11 @@ def _rewrite(run_dir: Path, epoch: int, before: Config, after: Config) -> tuple[
     return moves
 
 
-def _write_summary(run_dir: Path, summary: Summary) -> None:
+def _write_summary(run_dir: Path, summary: Summary) -> Summary:
     """Write the results with the checksums of the run's other files and their own."""
-    write_json(run_dir / SUMMARY, sealed(dataclasses.replace(summary, files=file_sums(run_dir)).to_json()))
+    summary = dataclasses.replace(summary, files=file_sums(run_dir))
+    write_json(run_dir / SUMMARY, sealed(summary.to_json()))
+    return summary
 
 
 def _to_be_written(config: Config, dataset: DataSource | None, network: NetworkSource | None) -> Config:
@@ -266,7 +268,7 @@ def _run(session: Session, watchers: Watchers, started: float, saver: Saver) -> 
             if session.leads:
                 write_json(session.out / MISTAKES, mistakes.record(session).to_json())
                 # Last, since its presence means that the run is complete.
-                _write_summary(session.out, summary)
+                summary = _write_summary(session.out, summary)
     except BaseException as error:
         watchers.on_failure(session, error)
         raise
