@@ -1,6 +1,6 @@
 """Every operation on files of a short run, made to fail in four ways: nothing that was saved is lost.
 
-    python tests/soak/each_operation.py [--every 1]
+    python tests/soak/each_operation.py [--every 1] [--first 1]
 
 The process is killed before the operation; killed in the middle of a write; the disk is full from then on; or the
 operation fails once (EIO). Afterwards the run goes on, and must end with the numbers of a run that was left alone. No
@@ -24,11 +24,12 @@ ACTIONS = {"kill": 1, "tear": 2, "full": 3, "error": 4}
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--every", type=int, default=1, help="try each n-th operation only")
+    parser.add_argument("--first", type=int, default=1, help="begin here, so that two programs can share them")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if not given.inside:
         return _with_faults(sys.argv[1:])
-    return _soak(given.every)
+    return _soak(given.first, given.every)
 
 
 def _with_faults(arguments: list[str]) -> int:
@@ -41,7 +42,7 @@ def _with_faults(arguments: list[str]) -> int:
         return subprocess.run(command, env={**os.environ, "LD_PRELOAD": str(shim)}, check=False).returncode
 
 
-def _soak(every: int) -> int:
+def _soak(first: int, every: int) -> int:
     from child import arm, begin, forked, go_on, numbers, operations
 
     place = Path(tempfile.mkdtemp(prefix="soak-"))
@@ -58,7 +59,7 @@ def _soak(every: int) -> int:
     found: dict[str, list[str]] = {"traceback": [], "lost": [], "differs": [], "not resumed": []}
     codes: Counter[int] = Counter()
     for action, number in ACTIONS.items():
-        for operation in range(1, total + 1, every):
+        for operation in range(first, total + 1, every):
             run = place / "run"
             shutil.rmtree(run, ignore_errors=True)
 
