@@ -83,6 +83,17 @@ class PeerOutputs:
         """What the students' gradients flow through, in a fixed order, beginning with the logits."""
         return [t for f in fields(self) if f.metadata["gradient"] for t in _leaves(getattr(self, f.name))]
 
+    def every(self) -> list[Tensor]:
+        """All tensors, those without gradient among them, in a fixed order."""
+        found: list[Tensor] = []
+        self.map(lambda tensor: found.append(tensor) or tensor)
+        return found
+
+    def filled(self, tensors: Sequence[Tensor]) -> PeerOutputs:
+        """Return outputs of this form that hold the given tensors, in the order of `every`."""
+        each = iter(tensors)
+        return self.map(lambda _: next(each))
+
     def at_boundary(self) -> PeerOutputs:
         """Return the same values in fp32 (fp64 stays), cut off from the networks' graph.
 

@@ -50,10 +50,10 @@ class Exchange:
         plan = self._plans.get(key)
         if plan is None:
             plan = self._plans[key] = self._new_plan(own, batch)
-        tensors = _tensors(own)
+        tensors = own.every()
         joined = _Gather.apply(self, plan, *tensors)
         assert isinstance(joined, tuple)
-        return _filled(plan.whole, joined)
+        return plan.whole.filled(joined)
 
     def _new_plan(self, own: PeerOutputs, batch: int) -> _Plan:
         found: list[Any] = [None] * self.world.mesh.size
@@ -69,14 +69,10 @@ class Exchange:
 
     def exchange(self, plan: _Plan, tensors: Sequence[Tensor]) -> PeerOutputs:
         """Send these tensors, and return the joined ones of all processes."""
-        world = self.world
         own = torch.zeros(plan.size, dtype=torch.uint8, device=tensors[0].device)
         for tensor, place in zip(tensors, _places(tensors), strict=True):
             own[place].view(tensor.dtype).copy_(tensor.detach().reshape(-1))
-        each = own.new_empty(world.mesh.size, plan.size)
-        with world.traffic.waiting():
-            dist.all_gather(list(each.unbind()), own)
-        world.traffic.gathered("outputs", own, world.mesh.size)
+        each = self.world.gather(own)
         return self._joined([_unpacked(message, part) for message, part in zip(each, plan.parts, strict=True)])
 
     def own_part(self, plan: _Plan, whole: PeerOutputs) -> PeerOutputs:
@@ -107,26 +103,14 @@ class _Gather(torch.autograd.Function):
         whole = exchange.exchange(plan, tensors)
         ctx.exchange, ctx.plan = exchange, plan
         learning = {id(tensor) for tensor in whole.tensors()}
-        joined = _tensors(whole)
+        joined = whole.every()
         ctx.mark_non_differentiable(*(tensor for tensor in joined if id(tensor) not in learning))
         return tuple(joined)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        part = ctx.exchange.own_part(ctx.plan, _filled(ctx.plan.whole, gradients))
-        return None, None, *(tensor * ctx.exchange.world.mesh.data for tensor in _tensors(part))
-
-
-def _tensors(outputs: PeerOutputs) -> list[Tensor]:
-    """All tensors of the outputs, those without gradient among them, in a fixed order."""
-    found: list[Tensor] = []
-    outputs.map(lambda tensor: found.append(tensor) or tensor)
-    return found
-
-
-def _filled(like: PeerOutputs, tensors: Sequence[Tensor]) -> PeerOutputs:
-    each = iter(tensors)
-    return like.map(lambda _: next(each))
+        part = ctx.exchange.own_part(ctx.plan, ctx.plan.whole.filled(gradients))
+        return None, None, *(tensor * ctx.exchange.world.mesh.data for tensor in part.every())
 
 
 def _places(tensors: Sequence[Tensor]) -> list[slice]:
@@ -138,12 +122,12 @@ def _places(tensors: Sequence[Tensor]) -> list[slice]:
 
 
 def _size(outputs: PeerOutputs) -> int:
-    return -(-_places(_tensors(outputs))[-1].stop // ALIGNED) * ALIGNED
+    return -(-_places(outputs.every())[-1].stop // ALIGNED) * ALIGNED
 
 
 def _unpacked(message: Tensor, part: PeerOutputs) -> PeerOutputs:
-    like = _tensors(part)
+    like = part.every()
     values = [
         message[place].view(tensor.dtype).view(tensor.shape) for tensor, place in zip(like, _places(like), strict=True)
     ]
-    return _filled(part, values)
+    return part.filled(values)

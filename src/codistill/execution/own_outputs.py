@@ -37,15 +37,13 @@ class OwnOutputs(nn.Module):
         """Return the tensors of the outputs, for `filled`; peer p draws from seed + p."""
         group, own = self._whole
         outputs = run_peers(group, own, views, seed)
-        tensors: list[Tensor] = []
-        self._like = outputs.map(lambda tensor: tensors.append(tensor) or tensor.detach().to("meta"))
-        return tensors
+        self._like = outputs.map(lambda tensor: tensor.detach().to("meta"))
+        return outputs.every()
 
     def filled(self, tensors: Sequence[Tensor]) -> PeerOutputs:
         """The tensors of the last forward as outputs."""
         assert self._like is not None
-        each = iter(tensors)
-        return self._like.map(lambda _: next(each))
+        return self._like.filled(tensors)
 
 
 def run_peers(

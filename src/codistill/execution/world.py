@@ -199,16 +199,21 @@ class World:
         part = share_of(rows.stop - rows.start, peer_rank, self.mesh.peer)
         return slice(rows.start + part.start, rows.start + part.stop)
 
+    def gather(self, own: Tensor) -> Tensor:
+        """Parts of the outputs of all processes, [n, ...], which have one shape; no gradient flows."""
+        every = own.new_empty(self.mesh.size, *own.shape)
+        with self.traffic.waiting():
+            dist.all_gather(list(every.unbind()), own)
+        self.traffic.gathered("outputs", own, self.mesh.size)
+        return every
+
     def gather_rows(self, own: Tensor, batch: int) -> Tensor:
         """All rows of a batch, of which each process has its `own_rows`; no gradient flows."""
         shares = [self.own_rows(batch, rank) for rank in range(self.mesh.size)]
         size = max(share.stop - share.start for share in shares)
         padded = own.new_zeros(size, *own.shape[1:])
         padded[: len(own)] = own
-        every = padded.new_empty(self.mesh.size, *padded.shape)
-        with self.traffic.waiting():
-            dist.all_gather(list(every.unbind()), padded)
-        self.traffic.gathered("outputs", padded, self.mesh.size)
+        every = self.gather(padded)
         return torch.cat([part[: share.stop - share.start] for part, share in zip(every, shares, strict=True)])
 
     def largest(self, values: Sequence[int]) -> list[int]:

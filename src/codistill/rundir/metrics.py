@@ -25,16 +25,15 @@ def keep_epochs(run_dir: Path, epochs: int) -> None:
 
     What is damaged is warned of and left out, since the run goes on from its checkpoint all the same.
     """
-    path, kept, damaged = run_dir / METRICS, [], False
+    path, kept, damaged = run_dir / METRICS, list[tuple[int, bytes]](), False
     for line in path.read_bytes().split(b"\n") if path.exists() else []:
         try:
-            if line and parse_record(str(path), path, line, Epoch).epoch <= epochs:
-                kept.append(line + b"\n")
+            if line and (epoch := parse_record(str(path), path, line, Epoch).epoch) <= epochs:
+                kept.append((epoch, line + b"\n"))
         except UserError:
             damaged = True
-    write_bytes(path, b"".join(kept))
-    found = {parse_record(str(path), path, line, Epoch).epoch for line in kept}
-    missing = [epoch for epoch in range(1, epochs + 1) if epoch not in found]
+    write_bytes(path, b"".join(line for _, line in kept))
+    missing = sorted(set(range(1, epochs + 1)) - {epoch for epoch, _ in kept})
     if missing:
         why = "is damaged" if damaged else "lacks epochs that are done"
         warnings.warn(
