@@ -90,10 +90,9 @@ class _GlobalNorm(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, world: World
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        wide = x if x.dtype == torch.float64 else x.float()
-        axes = [axis for axis in range(x.ndim) if axis != 1]
+        wide = _wide(x)
         count = x.numel() // x.shape[1]
-        var_C, mean_C = torch.var_mean(wide, axes, correction=0)
+        mean_C, var_C = torch.batch_norm_update_stats(wide, None, None, 0.0)
         own = torch.cat([mean_C, var_C * count, mean_C.new_tensor([count])])
         each = own.new_empty(world.mesh.data, len(own))
         dist.all_gather(list(each.unbind()), own, group=world.replicas)
@@ -103,25 +102,33 @@ class _GlobalNorm(torch.autograd.Function):
         mean_C = (n_R1 * each[:, :C]).sum(0) / total
         squares_C = each[:, C : 2 * C].sum(0) + (n_R1 * (each[:, :C] - mean_C) ** 2).sum(0)
         var_C = squares_C / total
-        y = functional.batch_norm(wide, mean_C, var_C, weight, bias, False, 0.0, eps).to(x.dtype)
-        ctx.save_for_backward(x, weight, mean_C, (var_C + eps).rsqrt(), total)
-        ctx.world, ctx.has_bias = world, bias is not None
+        wide_weight = None if weight is None else weight.to(wide.dtype)
+        wide_bias = None if bias is None else bias.to(wide.dtype)
+        y = functional.batch_norm(wide, mean_C, var_C, wide_weight, wide_bias, False, 0.0, eps).to(x.dtype)
+        ctx.save_for_backward(x, weight, mean_C, var_C, total)
+        ctx.world, ctx.has_bias, ctx.eps = world, bias is not None, eps
         ctx.mark_non_differentiable(mean_C, var_C, total)
         return y, mean_C, var_C, total
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, mean_C, scale_C, total = ctx.saved_tensors
-        grad = gradients[0].to(mean_C.dtype)
-        shape = [1, -1] + [1] * (x.ndim - 2)
-        axes = [axis for axis in range(x.ndim) if axis != 1]
-        normal = (x.to(mean_C.dtype) - mean_C.view(shape)) * scale_C.view(shape)
-        own = torch.stack([grad.sum(axes), (grad * normal).sum(axes)])
-        sums = own.clone()
+        x, weight, mean_C, var_C, total = ctx.saved_tensors
+        wide, eps = _wide(x), ctx.eps
+        wide_weight = None if weight is None else weight.to(wide.dtype)
+        # With normal = (x - mean) / sqrt(var + eps): the gradient as if mean and variance were constants, and the sums
+        # of grad * normal and of grad.
+        grad_x, *own = torch.ops.aten.native_batch_norm_backward(
+            gradients[0].to(wide.dtype), wide, wide_weight, mean_C, var_C, None, None, False, eps, [True, True, True]
+        )
+        sums = torch.stack(own)
         dist.all_reduce(sums, group=ctx.world.replicas)
         ctx.world.traffic.reduced("norms", sums, ctx.world.mesh.data)
-        mean_2C = sums / total
-        grad_x = grad - mean_2C[0].view(shape) - normal * mean_2C[1].view(shape)
-        grad_x = grad_x * (scale_C if weight is None else scale_C * weight).view(shape)
-        grad_weight = None if weight is None else own[1].to(weight.dtype)
-        return grad_x.to(x.dtype), grad_weight, own[0] if ctx.has_bias else None, None, None
+        # Mean and variance are not: less (sums[1] + sums[0] * normal) / total, in the scale of x.
+        scale_C = (var_C + eps).rsqrt() / total * (1.0 if wide_weight is None else wide_weight)
+        grad_x -= functional.batch_norm(wide, mean_C, var_C, scale_C * sums[0], scale_C * sums[1], False, 0.0, eps)
+        grad_weight = None if weight is None else own[0].to(weight.dtype)
+        return grad_x.to(x.dtype), grad_weight, own[1] if ctx.has_bias else None, None, None
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
