@@ -64,7 +64,7 @@ def main(stage: str) -> None:
         for method, name in names.items():
             final = best(method, name, after, found)
             rows[method] = (grid["rows"] | after)[final]
-        written = {"common": grid["common"], "seeds": list(range(200, 210)), "rows": rows}
+        written = {"common": f"{grid['common']} --validation 0.02", "seeds": list(range(200, 210)), "rows": rows}
     text = yaml.safe_dump(written, sort_keys=False, width=1000)
     (HERE / f"{stage}.yaml").write_text(f"# Written by choose.py {stage}.\n{text}", encoding="utf-8")
 
