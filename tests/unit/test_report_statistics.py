@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from codistill.reports.statistics import detectable, estimate, holm, paired, seeds_needed
+from codistill.reports.statistics import detectable, equivalence, estimate, holm, paired, seeds_needed, within
 
 
 def test_mean_and_deviation_of_three_seeds_by_hand() -> None:
@@ -51,6 +51,32 @@ def test_equal_differences_give_no_p_value_despite_rounding() -> None:
 def test_one_pair_gives_a_difference_but_no_test() -> None:
     result = paired([3.0], [3.5])
     assert (result.difference.mean, result.p, result.effect) == (-0.5, None, None)
+
+
+@pytest.mark.parametrize("mean", [0.1, -0.1, 0.5])
+def test_equivalence_is_the_worse_of_scipys_two_one_sided_tests(mean: float) -> None:
+    values = mean + np.random.default_rng(4).normal(0, 0.2, 8)
+    sides = (
+        stats.ttest_1samp(values, -0.3, alternative="greater").pvalue,
+        stats.ttest_1samp(values, 0.3, alternative="less").pvalue,
+    )
+    assert equivalence(paired(values.tolist(), [0.0] * 8), 0.3) == pytest.approx(max(sides))
+
+
+def test_within_is_the_margin_at_which_equivalence_just_holds() -> None:
+    found = paired([0.1, -0.2, 0.4, 0.3], [0.0] * 4)
+    margin = within(found)
+    assert margin is not None
+    assert equivalence(found, margin) == pytest.approx(0.05)
+    # The farther end of the 90 % interval.
+    ends = stats.t.interval(0.9, 3, 0.15, stats.sem(found.difference.values))
+    assert margin == pytest.approx(max(map(abs, ends)))
+
+
+@pytest.mark.parametrize("values", [[0.1], [0.1, 0.1, 0.1]])
+def test_without_spread_equivalence_is_not_tested(values: list[float]) -> None:
+    found = paired(values, [0.0] * len(values))
+    assert (equivalence(found, 0.3), within(found)) == (None, None)
 
 
 def test_holm_by_hand() -> None:

@@ -112,6 +112,43 @@ def test_a_claim_needs_all_its_measured_comparisons_and_falls_with_one():
     assert len(partly.measured) == 1
 
 
+SMALL = (0.04, -0.05, 0.01)
+"""Differences of three seeds around none."""
+
+
+def test_no_difference_is_a_verdict_of_its_own():
+    assert verdict(SMALL) == "no difference"
+    assert verdict([5 * gap for gap in SMALL]) == "undecided"
+    # Small, and sure: the sign decides.
+    assert verdict((-0.10, -0.11, -0.09)) == "confirmed"
+
+
+def test_a_claim_makes_no_difference_if_nothing_else_is_open():
+    theirs = (20.0, 20.0, 20.0)
+    columns = {"better": CLEAR, "worse": [-gap for gap in CLEAR], "same": SMALL, "open": NONE}
+    found = places(theirs=theirs, **{name: [20 + gap for gap in gaps] for name, gaps in columns.items()})
+
+    def of(*columns):
+        return judge(Claim("claim", tuple(below(column) for column in columns)), found).verdict
+
+    assert of("same") == of("same", "better") == "no difference"
+    assert of("same", "open") == "undecided"
+    assert of("same", "worse") == "not confirmed"
+
+
+def test_the_p_values_of_no_difference_are_corrected_too():
+    theirs = (20.0, 20.0, 20.0)
+    found = places(theirs=theirs, **{name: [20 + 2.2 * gap for gap in SMALL] for name in ("a", "b", "c")})
+    alone = judge(Claim("claim", (below("a"),)), found).judged[0]
+    three = judge(Claim("claim", (below("a"), below("b"), below("c"))), found).judged[0]
+    assert three.p_same == pytest.approx(3 * alone.p_same)
+    assert (alone.verdict, three.verdict) == ("no difference", "undecided")
+
+
+def test_the_margin_of_a_slope_is_that_of_a_number_over_its_range():
+    assert slope("x", STUDY, "row", ["2", "4", "8"], lower=True).margin == pytest.approx(0.3 / 6)
+
+
 def test_near_asks_for_an_interval_inside_the_margin():
     near = Contrast("what", below().terms, "near", margin=0.5)
     # The interval is the mean ± 2.48 times the deviation of three seeds.

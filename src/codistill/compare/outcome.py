@@ -16,6 +16,7 @@ from codistill.reports.statistics import (
     holm,
     paired,
     seeds_needed,
+    within,
 )
 from codistill.rundir import Run, Summary
 
@@ -70,6 +71,8 @@ class Gain:
             of the correction; None where the differences do not spread.
         seeds_needed: how many seeds a difference like the observed one takes; None where that is not known, or more
             than MOST_SEEDS.
+        within: the difference is shown to be smaller than this many points, either way, by two one-sided tests at
+            0.05 each, not corrected; None where the differences do not spread.
     """
 
     who: str
@@ -79,6 +82,7 @@ class Gain:
     p_holm: float | None = None
     detectable: float | None = None
     seeds_needed: int | None = None
+    within: float | None = None
 
 
 @dataclass(frozen=True)
@@ -193,6 +197,7 @@ def _tested(pairs: Sequence[tuple[Result, Result]]) -> list[Gain]:
                 p_holm=p,
                 detectable=detectable(gap.std, gap.n, level) if known and gap.std is not None else None,
                 seeds_needed=seeds_needed(effect, level) if effect is not None else None,
+                within=within(gain.paired),
             )
         )
     return tested

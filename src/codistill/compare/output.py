@@ -195,6 +195,7 @@ def _gain_record(gain: Gain) -> dict[str, Any]:
         "comparisons": gain.tests,
         "detectable_points": gain.detectable,
         "seeds_needed": gain.seeds_needed,
+        "within_points": gain.within,
     }
 
 
@@ -219,6 +220,7 @@ def _csv_record(result: Result, gains: Mapping[str, Gain]) -> dict[str, Any]:
         "p_holm": gain and gain.p_holm,
         "detectable_points": gain and gain.detectable,
         "seeds_needed": gain and gain.seeds_needed,
+        "within_points": gain and gain.within,
         "training_time": result.cost,
         "parameters": result.parameters,
     }

@@ -6,7 +6,7 @@ import math
 
 from codistill.reports.statistics import Estimate
 
-__all__ = ["MISSING", "count", "interval", "mean_std", "number", "p_value"]
+__all__ = ["MISSING", "count", "interval", "mean_std", "number", "p_value", "span"]
 
 MISSING = "–"
 
@@ -38,7 +38,12 @@ def interval(estimate: Estimate | None, digits: int = 2) -> str:
     """Return "2.71 to 3.71", or nothing where there is no interval."""
     if estimate is None or estimate.low is None or estimate.high is None:
         return ""
-    return f"{number(estimate.low, digits)} to {number(estimate.high, digits)}"
+    return span(estimate.low, estimate.high, digits)
+
+
+def span(low: float, high: float, digits: int = 2) -> str:
+    """Return "2.71 to 3.71"."""
+    return f"{number(low, digits)} to {number(high, digits)}"
 
 
 def p_value(p: float | None) -> str:

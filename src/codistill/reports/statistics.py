@@ -13,8 +13,8 @@ import numpy as np
 from scipy.special import nctdtr, nctdtrinc, stdtr, stdtrit
 
 __all__ = [
-    "CONFIDENCE", "MOST_SEEDS", "POWER", "SIGNIFICANT", "Estimate", "Paired", "detectable", "estimate", "holm",
-    "paired", "seeds_needed",
+    "CONFIDENCE", "MOST_SEEDS", "POWER", "SIGNIFICANT", "Estimate", "Paired", "detectable", "equivalence", "estimate",
+    "holm", "paired", "seeds_needed", "within",
 ]  # fmt: skip
 
 CONFIDENCE = 0.95
@@ -89,6 +89,30 @@ def paired(values: Sequence[float], baseline: Sequence[float]) -> Paired:
         return Paired(result, None, None)
     t = result.mean / (result.std / math.sqrt(result.n))
     return Paired(result, 2 * float(stdtr(result.n - 1, -abs(t))), result.mean / result.std)
+
+
+def equivalence(found: Paired, margin: float) -> float | None:
+    """Return the p-value of equivalence by two one-sided paired t-tests (Schuirmann 1987).
+
+    Args:
+        found: the differences.
+        margin: how large a difference, either way, counts as none; above 0.
+
+    Returns:
+        The larger of the two p-values; None where `found` has no test.
+    """
+    gap = found.difference
+    if found.p is None or gap.std is None:
+        return None
+    return float(stdtr(gap.n - 1, (abs(gap.mean) - margin) / (gap.std / math.sqrt(gap.n))))
+
+
+def within(found: Paired) -> float | None:
+    """Return the smallest margin for which `equivalence` is below SIGNIFICANT; None where `found` has no test."""
+    gap = found.difference
+    if found.p is None or gap.std is None:
+        return None
+    return abs(gap.mean) + float(stdtrit(gap.n - 1, 1 - SIGNIFICANT)) * gap.std / math.sqrt(gap.n)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

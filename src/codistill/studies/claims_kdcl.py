@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codistill.studies.claims import Claim, Contrast, difference, slope
+from codistill.studies.claims import MARGIN, Claim, Contrast, difference, slope
 
 __all__ = ["CLAIMS"]
 
@@ -13,12 +13,16 @@ IMAGENET, CIFAR = ("resnet50", "resnet18"), ("resnet32", "wrn16_2")
 FOUR = ("resnet50", "resnet18", "mobilenetv2", "mobilenetv2_x0.5")
 NAMES = {"naive": "Naive", "linear": "Linear", "minlogit": "MinLogit", "general": "General"}
 RULES = tuple(NAMES)
+NEAR = 0.5
+"""Points within which two sums over the students count as about equal."""
 
 
 def _sum(what: str, table: str, better: str, worse: str, columns: Sequence[str], expect: str = "above") -> Contrast:
     """Compare two rows by their difference, summed over the students."""
     terms = [(sign, (table, row, c)) for c in columns for sign, row in ((1.0, better), (-1.0, worse))]
-    return Contrast(what, tuple(terms), "near" if expect == "near" else "above")
+    if expect == "near":
+        return Contrast(what, tuple(terms), "near", NEAR)
+    return Contrast(what, tuple(terms), "above", MARGIN * len(columns))
 
 
 def _improves(rule: str) -> tuple[Contrast, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from codistill.reports.csv_text import csv_text
 from codistill.reports.numbers import MISSING, interval, mean_std, number, p_value
 from codistill.rundir import Run, write_whole
+from codistill.studies.across import HEADINGS, OVER_TASKS, Standing
 from codistill.studies.claims import Finding
 from codistill.studies.paper import reference
 from codistill.studies.results import Number
@@ -28,13 +30,22 @@ __all__ = ["write_tables"]
 
 
 def write_tables(
-    study: Study, found: Sequence[Number], judged: Sequence[Finding], runs: Sequence[Run], out: Path, command: str
+    study: Study,
+    found: Sequence[Number],
+    judged: Sequence[Finding],
+    standing: Sequence[Standing],
+    runs: Sequence[Run],
+    out: Path,
+    command: str,
 ) -> None:
-    """Write table.md, numbers.csv and claims.csv."""
+    """Write table.md, numbers.csv, claims.csv and, where there are several tasks, across.csv."""
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "numbers.csv", csv_text([_number_record(study, n) for n in found]))
     write_whole(out / "claims.csv", csv_text([record for finding in judged for record in _claim_records(finding)]))
-    write_whole(out / "table.md", _markdown(study, found, judged, runs, command))
+    if standing:
+        write_whole(out / "across.csv", csv_text([_standing_record(s) for s in standing]))
+    table = _markdown(study, found, judged, runs, command) + _standing_markdown(standing)
+    write_whole(out / "table.md", table)
 
 
 def _markdown(
@@ -61,6 +72,18 @@ def _markdown(
             )
             lines.append(f"| {finding.claim.text} | {finding.verdict} | {comparisons} |")
     return "\n".join(lines) + "\n"
+
+
+def _standing_markdown(standing: Sequence[Standing]) -> str:
+    if not standing:
+        return ""
+    rows = [HEADINGS, ["---", *["---:"] * (len(HEADINGS) - 1)], *(s.cells for s in standing)]
+    lines = ["", "## Over networks and data sets", "", OVER_TASKS, "", *(f"| {' | '.join(row)} |" for row in rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _standing_record(standing: Standing) -> dict[str, Any]:
+    return {"method": standing.method, **dataclasses.asdict(standing.across), "names": "; ".join(standing.tasks)}
 
 
 def _markdown_line(n: Number) -> str:
@@ -121,6 +144,6 @@ def _claim_records(finding: Finding) -> list[dict[str, Any]]:
             {"claim": finding.claim.text, "verdict_of_claim": finding.verdict, "comparison": j.contrast.what}
             | {"claimed": j.contrast.expect, "verdict": j.verdict if gap else "no runs"}
             | {name: gap and getattr(gap, name) for name in ("mean", "low", "high", "n")}
-            | {"p_holm": j.p_holm}
+            | {"p_holm": j.p_holm, "p_no_difference": j.p_same, "margin": j.contrast.margin}
         )
     return records

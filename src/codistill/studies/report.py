@@ -16,7 +16,8 @@ from codistill.reports.picture import Picture
 from codistill.reports.preface import Preface, Statement
 from codistill.reports.tables import FEW_MARK
 from codistill.rundir import REPORT, Run
-from codistill.studies.claims import Finding, Judged, Place, judge
+from codistill.studies.across import HEADINGS, OVER_TASKS, Standing, standings
+from codistill.studies.claims import MARGIN, SAME, Finding, Judged, Place, judge
 from codistill.studies.claims_kdcl import CLAIMS as KDCL
 from codistill.studies.claims_okddip import CLAIMS as OKDDIP
 from codistill.studies.evidence import write_tables
@@ -41,8 +42,10 @@ CLAIMS = {"okddip": OKDDIP, "kdcl": KDCL}
 KINDS = {"confirmed": "yes", "not confirmed": "no"}
 RULE = (
     "A comparison is decided at p < 0.05 by the paired t-test over at least three seeds, after Holm’s correction for "
-    "the comparisons of its claim. A claim is confirmed if all its measured comparisons are. It is not confirmed if "
-    "one is decided the other way, and undecided otherwise."
+    "the comparisons of its claim. A claim is confirmed if all its measured comparisons are, and not confirmed if one "
+    "is decided the other way. Where a difference is not decided, two one-sided tests can show that it is smaller "
+    f"than {MARGIN:g} points either way (sums over students: {MARGIN:g} for each): “{SAME}”. That is also the verdict "
+    "on a claim whose other comparisons are confirmed. All others are undecided."
 )
 
 
@@ -69,8 +72,10 @@ def write_study_report(study: Study, runs: Runs, places: Mapping[Place, Number],
     begun = list({run.directory: run for run in begun}.values())
     comparison = _comparison(study, runs)
     write_csv(comparison, out)
-    write_tables(study, found, judged, begun, out, command)
+    standing = standings(study.paper, places)
+    write_tables(study, found, judged, standing, begun, out, command)
     prefaces = [_notice(study), _compared_with_the_paper(study, found), _claims(judged)]
+    prefaces += [_over_tasks(standing)] if standing else []
     return write_page(comparison, out / REPORT, title_text(study), prefaces)
 
 
@@ -140,7 +145,7 @@ def _summary(finding: Finding) -> str:
     if not measured:
         count = len(finding.judged)
         return "no runs yet for its comparison" if count == 1 else f"no runs yet for its {count} comparisons"
-    counts = {v: sum(j.verdict == v for j in measured) for v in ("confirmed", "not confirmed", "undecided")}
+    counts = {v: sum(j.verdict == v for j in measured) for v in ("confirmed", "not confirmed", SAME, "undecided")}
     verdicts = ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n)
     missing = len(finding.judged) - len(measured)
     return verdicts + (f"; no runs yet for {missing} of {len(finding.judged)} comparisons" if missing else "")
@@ -153,10 +158,19 @@ def _contrasts(judged: Sequence[Judged]) -> Grid:
         assert j.result is not None
         gap = j.result.difference
         side = sides[j.contrast.expect] + (f" (± {j.contrast.margin:g})" if j.contrast.expect == "near" else "")
-        texts = [j.contrast.what, side, number(gap.mean, sign=True), interval(gap), p_value(j.p_holm), str(gap.n)]
+        texts = [j.contrast.what, side, number(gap.mean, sign=True), interval(gap), p_value(j.p_holm)]
+        texts += [p_value(j.p_same), f"{j.contrast.margin:.2g}", str(gap.n)]
         lines.append([GridCell(text) for text in [*texts, j.verdict]])
-    headings = ["Comparison", "Claimed", "Measured, points", "95 % interval", "p, Holm", "Seeds", "Verdict"]
+    headings = [
+        "Comparison", "Claimed", "Measured, points", "95 % interval", "p, Holm", "p, no difference", "Margin", "Seeds",
+        "Verdict",
+    ]  # fmt: skip
     return Grid(headings, lines, names=2)
+
+
+def _over_tasks(standing: Sequence[Standing]) -> Preface:
+    grid = Grid(list(HEADINGS), [[GridCell(text) for text in s.cells] for s in standing])
+    return Preface("Over networks and data sets", [OVER_TASKS], grid=grid)
 
 
 def _comparison(study: Study, runs: Runs) -> Comparison:
