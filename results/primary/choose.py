@@ -2,6 +2,7 @@
 
 python results/primary/choose.py tune3     after tune2: each method's learning rate and weight decay, then T and weight
 python results/primary/choose.py primary   after tune3: the six rows of the primary design
+python results/primary/choose.py finetune  after finetune_tune: the same six from trained weights
 
 The test errors in runs.csv are not read. Settings within TIE points of the network's own count as equal to them.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import csv
 import sys
 from pathlib import Path
+from statistics import fmean
 
 import yaml
 
@@ -20,9 +22,13 @@ METHODS = ("dml", "kdcl", "okddip_self", "okddip_others")
 
 
 def errors(stage: str) -> dict[str, float]:
-    """Return the validation error of every run of a stage by row; the tuning of methods has one seed."""
+    """Return the mean validation error of every row of a stage."""
+    found: dict[str, list[float]] = {}
     with (HERE / "runs.csv").open(encoding="utf-8") as file:
-        return {run["row"]: float(run["validation_error"]) for run in csv.DictReader(file) if run["stage"] == stage}
+        for run in csv.DictReader(file):
+            if run["stage"] == stage:
+                found.setdefault(run["row"], []).append(float(run["validation_error"]))
+    return {row: fmean(values) for row, values in found.items()}
 
 
 def plan(stage: str) -> dict:
@@ -49,22 +55,40 @@ def choose() -> tuple[dict, dict[str, str], dict[str, float]]:
     return grid, names, found
 
 
+def finetune() -> dict:
+    """Return the plan of fine-tuning: every row with the settings that are best for the network alone."""
+    tried, found, methods = plan("finetune_tune"), errors("finetune_tune"), plan("primary")["rows"]
+    best_row = min(tried["rows"], key=lambda row: found[row])
+    print(f"finetune: {best_row} ({found[best_row]:.2f} % on validation)")
+    network = tried["rows"][best_row].removeprefix("--method baseline ")
+    # Of a method's own row its rate and weight decay come first, so that the network's, which follow, count.
+    rows = {name: f"{options} {network}" for name, options in methods.items()}
+    common = f"{tried['common']} --validation 0.02"
+    return {"common": common, "seeds": list(range(200, 210)), "rows": rows}
+
+
 def main(stage: str) -> None:
     """Write the plan of `stage`."""
+    if stage == "finetune":
+        return write(stage, finetune())
     grid, names, found = choose()
-    rows = {}
     if stage == "tune3":
-        for method, name in names.items():
-            for label, options in grid["then"][method].items():
-                rows[f"{method}-{label}"] = f"{grid['rows'][name]} {options}"
-        written = {"common": grid["common"], "seeds": grid["seeds"], "rows": rows}
-    else:
-        after = plan("tune3")["rows"]
-        rows = {"baseline": grid["alone"], "ind": grid["alone"].replace("baseline", "ind --peers 4")}
-        for method, name in names.items():
-            final = best(method, name, after, found)
-            rows[method] = (grid["rows"] | after)[final]
-        written = {"common": f"{grid['common']} --validation 0.02", "seeds": list(range(200, 210)), "rows": rows}
+        rows = {
+            f"{method}-{label}": f"{grid['rows'][name]} {options}"
+            for method, name in names.items()
+            for label, options in grid["then"][method].items()
+        }
+        return write(stage, {"common": grid["common"], "seeds": grid["seeds"], "rows": rows})
+    after = plan("tune3")["rows"]
+    rows = {"baseline": grid["alone"], "ind": grid["alone"].replace("baseline", "ind --peers 4")}
+    for method, name in names.items():
+        rows[method] = (grid["rows"] | after)[best(method, name, after, found)]
+    common = f"{grid['common']} --validation 0.02"
+    return write(stage, {"common": common, "seeds": list(range(200, 210)), "rows": rows})
+
+
+def write(stage: str, written: dict) -> None:
+    """Write a plan."""
     text = yaml.safe_dump(written, sort_keys=False, width=1000)
     (HERE / f"{stage}.yaml").write_text(f"# Written by choose.py {stage}.\n{text}", encoding="utf-8")
 

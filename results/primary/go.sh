@@ -1,14 +1,23 @@
 #!/bin/sh
-# Tune what is not tuned yet, then run the primary design and analyse it. The same command goes on after an interruption.
+# Tune what is not tuned yet, then run the primary design and what follows it. The same command goes on after an interruption.
 # From the root of the repository: PYTHONPATH=src PYTHON=.venv/bin/python sh results/primary/go.sh
 set -e
 here=results/primary
 python=${PYTHON:-python}
-$python $here/run.py $here/tune1a.yaml $here/tune1c.yaml $here/tune1b.yaml
-$python $here/run.py $here/tune2.yaml
-[ -f $here/tune3.yaml ] || $python $here/choose.py tune3
-$python $here/run.py $here/tune3.yaml $here/tune1d.yaml
-[ -f $here/primary.yaml ] || $python $here/choose.py primary
-$python $here/run.py $here/primary.yaml
-$python $here/run.py $here/exploratory.yaml
+run() { $python $here/run.py $(printf "$here/%s.yaml " "$@"); }
+choose() { [ -f $here/$1.yaml ] || $python $here/choose.py $1; }
+run tune1a tune1c tune1b tune2
+choose tune3
+run tune3 tune1d
+choose primary
+run primary
 $python $here/analyse.py
+# Exploratory, in this order.
+run teacher
+run equal_compute
+run pretrain
+run finetune_tune
+choose finetune
+run finetune
+run other_data
+run regime

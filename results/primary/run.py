@@ -1,7 +1,9 @@
 """Run plans, seed by seed over all rows, and write runs.csv: python run.py PLAN.yaml ... [--jobs 2] [--out FOLDER].
 
-A plan has `common` (options of `codistill train`), `rows` (name: further options) and `seeds`. The same command goes on
-after an interruption: finished runs are skipped, others resumed. runs.csv is written again from all summaries in --out.
+A plan has `common` (options of `codistill train`), `rows` (name: further options) and `seeds`. In options, @ROW stands
+for the options of that row of primary.yaml, {seed} for the seed and {root} for the folder of the runs; where an option
+stands twice, the last one counts. The same command goes on after an interruption: finished runs are skipped, others
+resumed. runs.csv is written again from all summaries in --out.
 """
 
 from __future__ import annotations
@@ -38,6 +40,15 @@ def run_one(out: Path, options: list[str]) -> int:
         (out / "cpu.txt").write_text(f"{used.ru_utime + used.ru_stime:.1f}", encoding="utf-8")
     print(f"{out.parent.name}/{out.name}: exit code {code}", flush=True)
     return code
+
+
+def options_of(common: str, options: str, seed: int, root: Path) -> list[str]:
+    """Return the options of one run as words."""
+    row, _, further = options.partition(" ")
+    if row.startswith("@"):
+        tuned = yaml.safe_load((HERE / "primary.yaml").read_text(encoding="utf-8"))["rows"]
+        options = f"{tuned[row[1:]]} {further}"
+    return shlex.split(f"{common} {options} --seed {seed}".replace("{seed}", str(seed)).replace("{root}", str(root)))
 
 
 def row_of(path: Path) -> dict[str, object]:
@@ -89,7 +100,7 @@ def main() -> int:
             plan = yaml.safe_load(path.read_text(encoding="utf-8"))
             for seed in plan["seeds"]:
                 for name, options in plan["rows"].items():
-                    words = shlex.split(f"{plan['common']} {options} --seed {seed}")
+                    words = options_of(plan["common"], options, seed, args.out)
                     waiting.append(pool.submit(job, args.out / path.stem / f"{name}-seed{seed}", words))
     return int(any(future.result() for future in waiting))
 
