@@ -30,8 +30,8 @@ def run_one(out: Path, options: list[str]) -> int:
         return 0
     started = any(out.glob("checkpoints/epoch_*"))
     words = ["resume", str(out)] if started else ["train", *options, "--out", str(out), "--overwrite"]
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / "output.txt").open("a", encoding="utf-8") as log:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.with_name(f"{out.name}.txt").open("a", encoding="utf-8") as log:
         words = ["nice", "-n", "19", sys.executable, "-m", "codistill", *words]
         process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT)
         _, status, used = os.wait4(process.pid, 0)
