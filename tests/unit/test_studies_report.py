@@ -246,6 +246,39 @@ def test_gain_and_parameters_stand_with_their_units(tmp_path):
     assert re.search(r"vanilla params_m, millions 0\.08 ± 0\.00 0\.08 to 0\.08 3 11\.70", page)
 
 
+def test_a_method_with_two_networks_stands_over_both(study, report, tmp_path):
+    # In the report of the others no method has two.
+    assert "Over networks" not in visible(report) + (report / "table.md").read_text()
+    assert not (report / "across.csv").exists()
+    errors = {"resnet32/baseline": (30.0, 31.0), "resnet32/one": (29.0, 29.8)}
+    errors |= {"vgg16/baseline": (25.0, 26.0), "vgg16/one": (25.5, 25.5)}
+    out = write_report(tmp_path, study, errors)
+    # ONE has no leader: the mean of the students is compared. -1.1 and 0 on average; all four pairs of ResNet-32 are
+    # better, and two of four of VGG-16.
+    (record,) = records(out, "across.csv")
+    assert (record["method"], record["tasks"], record["pairs"]) == ("one", "2", "4")
+    assert record["names"] == "resnet32, table2; vgg16, table2"
+    assert float(record["difference"]) == pytest.approx(-0.55)
+    assert float(record["improves"]) == pytest.approx(0.75)
+    assert "Over networks and data sets" in visible(out)
+    assert re.search(r" one 2 4 −0\.55 −[0-9.]+ to [−0-9.]+ 75 ", visible(out))
+    assert "| one | 2 | 4 | −0.55 | " in (out / "table.md").read_text()
+
+
+def test_small_differences_are_called_so(study, tmp_path):
+    errors = {"resnet32/baseline": (30.0, 31.0, 32.0), "resnet32/okddip_branch": (30.15, 31.16, 32.14)}
+    out = write_report(tmp_path, study, errors)
+    # The leader is .15 below its group.
+    assert (
+        "| The group leader has a lower error than the same network trained alone. | no difference |"
+        in (out / "table.md").read_text()
+    )
+    record = next(r for r in records(out, "claims.csv") if r["verdict"] == "no difference")
+    assert float(record["margin"]) == 0.3
+    assert float(record["p_no_difference"]) < 0.001
+    assert "no difference The group leader has a lower error than the same network trained alone." in visible(out)
+
+
 def test_a_run_that_is_not_finished_is_named_and_counts_in_no_number(tmp_path):
     study = select(find_study("okddip/table2", "cpu"), ["resnet32"], ["baseline"])
     out = write_report(tmp_path, study, {"resnet32/baseline": (30.0,)}, done=3)
