@@ -1,113 +1,174 @@
-"""Analyse the primary design from runs.csv: python results/primary/analyse.py [--stage primary] [--error test_error].
+"""Analyse runs.csv: python results/primary/analyse.py; writes analysis.md and differences.svg next to it.
 
-Prints Markdown: the rows, the named comparisons (paired t, Holm, two one-sided tests), secondary comparators, and what
-the spread says about power. A seed counts only if all six rows are there.
+The rows of the primary design, the named comparisons (paired t, Holm, two one-sided tests), secondary comparators and
+power; then the exploratory plans as far as they have runs. A seed counts only if all the rows of its plan are there.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-from scipy import stats
+from matplotlib.figure import Figure
 
-ROWS = ("baseline", "ind", "dml", "kdcl", "okddip_self", "okddip_others")
-NAMED = ROWS[2:]
-MARGIN, ALPHA, POWER, SEEDS = 0.3, 0.05, 0.8, 10
+from codistill.reports.numbers import interval, mean_std, number, p_value
+from codistill.reports.statistics import SIGNIFICANT, Paired, detectable, equivalence, estimate, holm, paired
 
+HERE = Path(__file__).parent
+NAMED = ("dml", "kdcl", "okddip_self", "okddip_others")
+ROWS = ("baseline", "ind", *NAMED)
+MARGIN, SEEDS = 0.3, 10
 
-def holm(p: list[float]) -> list[float]:
-    """Return Holm's adjusted p-values in the given order."""
-    adjusted, largest = [0.0] * len(p), 0.0
-    for rank, i in enumerate(np.argsort(p)):
-        largest = max(largest, min(1.0, (len(p) - rank) * p[i]))
-        adjusted[i] = largest
-    return adjusted
+Errors = dict[str, dict[int, float]]
+"""Row -> seed -> test error."""
 
 
-def paired(d: np.ndarray) -> dict[str, float]:
-    """Return mean, SD, 95 % interval, two-sided p, d_z and the p of equivalence within MARGIN of differences d."""
-    n, mean, sd = len(d), float(d.mean()), float(d.std(ddof=1))
-    se = sd / math.sqrt(n)
-    half = float(stats.t.ppf(0.975, n - 1)) * se
-    p = 2 * float(stats.t.sf(abs(mean) / se, n - 1))
-    tost = float(stats.t.sf((MARGIN - abs(mean)) / se, n - 1))
-    return {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half, "p": p, "dz": mean / sd, "tost": tost}
+class Stage:
+    """The finished runs of one plan, on the seeds that all `rows` have."""
+
+    def __init__(self, name: str, rows: Sequence[str] = ROWS) -> None:
+        with (HERE / "runs.csv").open(encoding="utf-8") as file:
+            self.runs = {(r["row"], int(r["seed"])): r for r in csv.DictReader(file) if r["stage"] == name}
+        self.rows = rows
+        self.seeds = sorted(s for s in {s for _, s in self.runs} if all((row, s) in self.runs for row in rows))
+
+    def values(self, row: str, column: str = "test_error") -> list[float]:
+        """One number per seed."""
+        return [float(self.runs[row, seed][column]) for seed in self.seeds]
+
+    def students(self, row: str) -> list[list[float]]:
+        """The test errors of the four students, student by student."""
+        return [self.values(row, f"test_error_{i}") for i in range(4)]
+
+    def alone(self) -> list[float]:
+        """The network alone: the mean of the four of `ind`."""
+        return [sum(of_seed) / 4 for of_seed in zip(*self.students("ind"), strict=True)]
+
+    def minutes(self, row: str) -> float | None:
+        """CPU minutes of a run, where they are known; an interrupted run does not know them."""
+        known = [float(v) / 60 for s in self.seeds if (v := self.runs[row, s]["cpu_seconds"])]
+        return sum(known) / len(known) if known else None
 
 
-def detectable(n: int, alpha: float) -> float:
-    """Return the d_z that a two-sided paired t-test of n pairs detects with probability POWER."""
-    low, high, critical = 0.0, 50.0, stats.t.ppf(1 - alpha / 2, n - 1)
-    for _ in range(60):
-        middle = (low + high) / 2
-        found = stats.nct.sf(critical, n - 1, middle * math.sqrt(n))
-        low, high = (middle, high) if found < POWER else (low, middle)
-    return high
+def verdict(found: Paired, p: float | None, same: float | None) -> str:
+    """The protocol's word for a comparison."""
+    words = [] if p is None or p >= SIGNIFICANT else ["helps" if found.difference.mean < 0 else "harms"]
+    words += ["equivalent"] if same is not None and same < SIGNIFICANT else []
+    return ", ".join(words) or "undecided"
 
 
-def equivalence_power(n: int, sd: float, trials: int = 20_000) -> float:
-    """Return how often n pairs with true difference 0 are found equivalent (simulated)."""
-    d = np.random.default_rng(0).normal(0, sd, (trials, n))
-    half = stats.t.ppf(1 - ALPHA, n - 1) * d.std(1, ddof=1) / math.sqrt(n)
-    return float((np.abs(d.mean(1)) + half < MARGIN).mean())
+def family(title: str, pairs: Mapping[str, tuple[list[float], list[float]]], enough: bool) -> Iterator[str]:
+    """The lines of one family of comparisons: row -> its errors and those it is compared with."""
+    found = {row: paired(*both) for row, both in pairs.items()}
+    p, same = holm([f.p for f in found.values()]), holm([equivalence(f, MARGIN) for f in found.values()])
+    yield f"\n### {title}\n"
+    yield "| row | difference | 95 % interval | SD | d_z | p | p, Holm | p, equivalence, Holm | verdict |"
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|---|"
+    for (row, f), a, b in zip(found.items(), p, same, strict=True):
+        gap = f.difference
+        cells = [row, number(gap.mean, sign=True), interval(gap), number(gap.std), number(f.effect)]
+        cells += [*map(p_value, (f.p, a, b)), verdict(f, a, b) if enough else "partial"]
+        yield f"| {' | '.join(cells)} |"
 
 
-def verdict(d: dict[str, float], p: float, tost: float) -> str:
-    """Return the protocol's word for a comparison; p and tost are corrected."""
-    words = [("helps" if d["mean"] < 0 else "harms")] if p < ALPHA else []
-    return ", ".join(words + ["equivalent"] * (tost < ALPHA)) or "undecided"
+def design(stage: Stage, title: str) -> Iterator[str]:
+    """The six rows of a plan, and the four comparisons."""
+    n, enough = len(stage.seeds), len(stage.seeds) >= SEEDS
+    yield f"\n## {title}: {n} complete seeds" + ("" if enough else ", partial: no verdicts")
+    if n < 2:
+        return
+    yield "\n| row | test error % | ensemble % | CPU minutes |\n|---|---:|---:|---:|"
+    for row in stage.rows:
+        ensemble = mean_std(estimate(stage.values(row, "ensemble_test_error")))
+        yield f"| {row} | {mean_std(estimate(stage.values(row)))} | {ensemble} | {number(stage.minutes(row), 1)} |"
+    same = stage.values("baseline") == stage.students("ind")[0]
+    yield f"\nStudent 0 of `ind` equals `baseline` on every seed: {'yes' if same else 'NO'}."
+    alone, of = stage.alone(), {row: stage.values(row) for row in NAMED}
+    named = {row: (of[row], alone) for row in NAMED}
+    yield from family("Against the network alone (mean of the four of ind): the named comparisons", named, enough)
+    last = stage.students("ind")[3]
+    paired_weights = {row: (of[row], last if row.startswith("okddip") else alone) for row in NAMED}
+    yield from family("Secondary: against the students of ind with the same initial weights", paired_weights, enough)
+    single = {row: (of[row], stage.values("baseline")) for row in NAMED}
+    yield from family("Secondary: against row baseline, one network", single, enough)
+    gaps = [paired(*both).difference.std or 0.0 for both in named.values()]
+    pooled = math.sqrt(sum(std**2 for std in gaps) / len(gaps))
+    least = [number(detectable(pooled, n, level)) for level in (SIGNIFICANT, SIGNIFICANT / len(NAMED))]
+    yield f"\nPooled SD of the named differences: {number(pooled)} points. Found four times in five: a difference of"
+    yield f"{least[0]} points at 0.05, of {least[1]} at 0.0125."
 
 
-def table(title: str, differences: dict[str, np.ndarray]) -> None:
-    """Print one family of comparisons."""
-    found = {name: paired(d) for name, d in differences.items()}
-    n = min(map(len, differences.values()))
-    p, tost = (holm([d[key] for d in found.values()]) for key in ("p", "tost"))
-    print(f"\n## {title}\n\n| row | difference | SD | d_z | p | p, Holm | p, equivalence | Holm | verdict |")
-    print("|---|---|---:|---:|---:|---:|---:|---:|---|")
-    for (name, d), a, b in zip(found.items(), p, tost, strict=True):
-        span = f"{d['mean']:+.2f} ({d['low']:+.2f} to {d['high']:+.2f})"
-        cells = [name, span, *(f"{d[key]:.2f}" for key in ("sd", "dz"))]
-        word = verdict(d, a, b) if n >= SEEDS else "partial"
-        print("| " + " | ".join([*cells, *(f"{x:.4f}" for x in (d["p"], a, d["tost"], b)), word]) + " |")
+def same_money(primary: Stage) -> Iterator[str]:
+    """Every method against what else a user would try for the same money, on the same seeds."""
+    others = ("alone240", "average", "smoothing", "kd")
+    stage = Stage("equal_compute", others)
+    seeds = sorted(set(stage.seeds) & set(primary.seeds))
+    yield f"\n## What else the money buys (exploratory): {len(seeds)} seeds"
+    if len(seeds) < 2:
+        return
+    stage.seeds = primary.seeds = seeds
+    best = []
+    for seed in seeds:
+        run = primary.runs["ind", seed]
+        chosen = min(range(4), key=lambda i: float(run[f"validation_error_{i}"]))
+        best.append(float(run[f"test_error_{chosen}"]))
+    found = {"best of four on validation": best, **{row: stage.values(row) for row in others}}
+    yield "\n| row | test error % | " + " | ".join(f"{m} minus it" for m in NAMED) + " |\n|---|---:|---:|---:|---:|---:|"
+    for row, values in {"alone": primary.alone(), **found}.items():
+        gaps = [paired(primary.values(m), values).difference for m in NAMED]
+        cells = [f"{number(g.mean, sign=True)} ({interval(g)})" for g in gaps]
+        yield f"| {row} | {mean_std(estimate(values))} | {' | '.join(cells)} |"
+    yield "\nDifferences in points with uncorrected 95 % intervals; below 0 the method is better."
+
+
+def regime() -> Iterator[str]:
+    """Gains away from the primary design, one network alone per seed."""
+    points = ("", "images1000-", "images5000-", "images20000-", "epochs15-", "epochs240-", "students2-", "students8-")
+    yield "\n## Where it helps (exploratory)"
+    yield "\n| point | seeds | alone % | DML, difference | OKDDip over the others, difference |\n|---|---:|---:|---:|---:|"
+    for point in points:
+        base = "alone" if point.startswith("students") else f"{point}alone"
+        rows = (base, f"{point}dml", f"{point}okddip_others")
+        stage = Stage("regime", rows)
+        if len(stage.seeds) > 1:
+            alone = stage.values(base)
+            gaps = [paired(stage.values(row), alone).difference for row in rows[1:]]
+            cells = [f"{number(g.mean, sign=True)} ({interval(g)})" for g in gaps]
+            name = point.rstrip("-") or "3,000 images, 60 epochs, four"
+            yield f"| {name} | {len(stage.seeds)} | {mean_std(estimate(alone))} | {' | '.join(cells)} |"
+
+
+def draw(stages: Mapping[str, Stage], path: Path) -> None:
+    """Differences to the network alone with 95 % intervals, seeds as dots, and the margin of equivalence as a band."""
+    figure = Figure(figsize=(7, 0.9 + 1.6 * len(stages)), layout="constrained")
+    for axis, (title, stage) in zip(figure.subplots(len(stages), 1, squeeze=False).flat, stages.items(), strict=True):
+        axis.axvspan(-MARGIN, MARGIN, color="#dddddd", lw=0)
+        axis.axvline(0, color="#555555", lw=1)
+        for height, row in enumerate(reversed(NAMED)):
+            gap = paired(stage.values(row), stage.alone()).difference
+            axis.plot(gap.values, [height - 0.22] * gap.n, "o", ms=3, color="#0b5fa5", alpha=0.5)
+            axis.plot([gap.low, gap.high], [height, height], color="#0b5fa5")
+            axis.plot([gap.mean], [height], "o", color="#0b5fa5")
+        axis.set(yticks=range(len(NAMED)), yticklabels=reversed(NAMED), title=f"{title}, {len(stage.seeds)} seeds")
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel("difference in test error to the network alone, points (left: better)", fontsize=10)
+    figure.savefig(path, format="svg", metadata={"Date": None})
 
 
 def main() -> None:
-    """Read runs.csv and print the analysis."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--stage", default="primary")
-    parser.add_argument("--error", default="test_error", choices=("test_error", "validation_error"))
-    args = parser.parse_args()
-    with Path(__file__).with_name("runs.csv").open(encoding="utf-8") as file:
-        runs = {(r["row"], int(r["seed"])): r for r in csv.DictReader(file) if r["stage"] == args.stage}
-    seeds = sorted(s for s in {s for _, s in runs} if all((row, s) in runs for row in ROWS))
-    n = len(seeds)
-    print(f"# {args.stage}, {args.error}: {n} complete seeds {seeds}" + (": PARTIAL, no verdicts" if n < SEEDS else ""))
-    if n < 2:
-        return print("Fewer than two complete seeds: nothing to compare.")
-    of = {row: np.array([float(runs[row, s][args.error]) for s in seeds]) for row in ROWS}
-    students = np.array([[float(runs["ind", s][f"{args.error}_{i}"]) for i in range(4)] for s in seeds])
-    print("\n| row | mean | SD over seeds | CPU minutes |\n|---|---:|---:|---:|")
-    for row in ROWS:
-        used = [float(runs[row, s]["cpu_seconds"]) / 60 for s in seeds if runs[row, s]["cpu_seconds"]]
-        minutes = f"{np.mean(used):.1f}" if used else "?"
-        print(f"| {row} | {of[row].mean():.2f} | {of[row].std(ddof=1):.2f} | {minutes} |")
-    equal = np.array_equal(of["baseline"], students[:, 0])
-    print(f"\nStudent 0 of ind equals baseline on every seed: {'yes' if equal else 'NO'}.")
-    named = {row: of[row] - students.mean(1) for row in NAMED}
-    table("Against the network alone (mean of the four of ind): the named comparisons", named)
-    weights = {r: of[r] - (students[:, 3] if r.startswith("okddip") else students.mean(1)) for r in NAMED}
-    table("Secondary: against the students of ind with the same initial weights", weights)
-    table("Secondary: against row baseline", {row: of[row] - of["baseline"] for row in NAMED})
-    pooled = math.sqrt(np.mean([d.var(ddof=1) for d in named.values()]))
-    least = [detectable(n, alpha) * pooled for alpha in (ALPHA, ALPHA / len(NAMED))]
-    print(f"\nPooled SD of the named differences: {pooled:.2f} points.")
-    print(f"Detectable with power {POWER}: {least[0]:.2f} points at 0.05, {least[1]:.2f} at 0.0125.")
-    print(f"Power of equivalence within {MARGIN} at a true difference of 0: {equivalence_power(n, pooled):.2f}.")
-    return None
+    """Write analysis.md, and differences.svg once a plan has two seeds."""
+    titles = {"primary": "Primary design", "finetune": "From trained weights", "other_data": "Fashion-MNIST"}
+    stages = {title: Stage(name) for name, title in titles.items()}
+    lines = ["# Analysis of runs.csv", "", "Written by analyse.py; what it means is in [primary.md](../primary.md)."]
+    for title, stage in stages.items():
+        lines += design(stage, title)
+    drawn = {title: stage for title, stage in stages.items() if len(stage.seeds) > 1}
+    if drawn:
+        draw(drawn, HERE / "differences.svg")
+    lines += [*same_money(Stage("primary")), *regime()]
+    (HERE / "analysis.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
