@@ -73,8 +73,8 @@ def family(title: str, pairs: Mapping[str, tuple[list[float], list[float]]], eno
         yield f"| {' | '.join(cells)} |"
 
 
-def design(stage: Stage, title: str) -> Iterator[str]:
-    """The six rows of a plan, and the four comparisons."""
+def design(stage: Stage, title: str, secondary: bool) -> Iterator[str]:
+    """The six rows of a plan, the four comparisons, and those with other comparators."""
     n, enough = len(stage.seeds), len(stage.seeds) >= SEEDS
     yield f"\n## {title}: {n} complete seeds" + ("" if enough else ", partial: no verdicts")
     if n < 2:
@@ -88,16 +88,22 @@ def design(stage: Stage, title: str) -> Iterator[str]:
     alone, of = stage.alone(), {row: stage.values(row) for row in NAMED}
     named = {row: (of[row], alone) for row in NAMED}
     yield from family("Against the network alone (mean of the four of ind): the named comparisons", named, enough)
-    last = stage.students("ind")[3]
-    paired_weights = {row: (of[row], last if row.startswith("okddip") else alone) for row in NAMED}
-    yield from family("Secondary: against the students of ind with the same initial weights", paired_weights, enough)
-    single = {row: (of[row], stage.values("baseline")) for row in NAMED}
-    yield from family("Secondary: against row baseline, one network", single, enough)
+    if secondary:
+        yield from other_comparators(stage, enough)
     gaps = [paired(*both).difference.std or 0.0 for both in named.values()]
     pooled = math.sqrt(sum(std**2 for std in gaps) / len(gaps))
     least = [number(detectable(pooled, n, level)) for level in (SIGNIFICANT, SIGNIFICANT / len(NAMED))]
     yield f"\nPooled SD of the named differences: {number(pooled)} points. Found four times in five: a difference of"
     yield f"{least[0]} points at 0.05, of {least[1]} at 0.0125."
+
+
+def other_comparators(stage: Stage, enough: bool) -> Iterator[str]:
+    """The same comparisons with the students of the same initial weights, and with one network alone."""
+    alone, of, last = stage.alone(), {row: stage.values(row) for row in NAMED}, stage.students("ind")[3]
+    paired_weights = {row: (of[row], last if row.startswith("okddip") else alone) for row in NAMED}
+    yield from family("Secondary: against the students of ind with the same initial weights", paired_weights, enough)
+    single = {row: (of[row], stage.values("baseline")) for row in NAMED}
+    yield from family("Secondary: against row baseline, one network", single, enough)
 
 
 def same_money(primary: Stage) -> Iterator[str]:
@@ -115,7 +121,9 @@ def same_money(primary: Stage) -> Iterator[str]:
         chosen = min(range(4), key=lambda i: float(run[f"validation_error_{i}"]))
         best.append(float(run[f"test_error_{chosen}"]))
     found = {"best of four on validation": best, **{row: stage.values(row) for row in others}}
-    yield "\n| row | test error % | " + " | ".join(f"{m} minus it" for m in NAMED) + " |\n|---|---:|---:|---:|---:|---:|"
+    yield (
+        "\n| row | test error % | " + " | ".join(f"{m} minus it" for m in NAMED) + " |\n|---|---:|---:|---:|---:|---:|"
+    )
     for row, values in {"alone": primary.alone(), **found}.items():
         gaps = [paired(primary.values(m), values).difference for m in NAMED]
         cells = [f"{number(g.mean, sign=True)} ({interval(g)})" for g in gaps]
@@ -127,7 +135,8 @@ def regime() -> Iterator[str]:
     """Gains away from the primary design, one network alone per seed."""
     points = ("", "images1000-", "images5000-", "images20000-", "epochs15-", "epochs240-", "students2-", "students8-")
     yield "\n## Where it helps (exploratory)"
-    yield "\n| point | seeds | alone % | DML, difference | OKDDip over the others, difference |\n|---|---:|---:|---:|---:|"
+    yield "\n| point | seeds | alone % | DML, difference | OKDDip over the others, difference |"
+    yield "|---|---:|---:|---:|---:|"
     for point in points:
         base = "alone" if point.startswith("students") else f"{point}alone"
         rows = (base, f"{point}dml", f"{point}okddip_others")
@@ -143,7 +152,8 @@ def regime() -> Iterator[str]:
 def draw(stages: Mapping[str, Stage], path: Path) -> None:
     """Differences to the network alone with 95 % intervals, seeds as dots, and the margin of equivalence as a band."""
     figure = Figure(figsize=(7, 0.9 + 1.6 * len(stages)), layout="constrained")
-    for axis, (title, stage) in zip(figure.subplots(len(stages), 1, squeeze=False).flat, stages.items(), strict=True):
+    axes = figure.subplots(len(stages), 1, squeeze=False, sharex=True)
+    for axis, (title, stage) in zip(axes.flat, stages.items(), strict=True):
         axis.axvspan(-MARGIN, MARGIN, color="#dddddd", lw=0)
         axis.axvline(0, color="#555555", lw=1)
         for height, row in enumerate(reversed(NAMED)):
@@ -163,7 +173,7 @@ def main() -> None:
     stages = {title: Stage(name) for name, title in titles.items()}
     lines = ["# Analysis of runs.csv", "", "Written by analyse.py; what it means is in [primary.md](../primary.md)."]
     for title, stage in stages.items():
-        lines += design(stage, title)
+        lines += design(stage, title, secondary=stage is stages["Primary design"])
     drawn = {title: stage for title, stage in stages.items() if len(stage.seeds) > 1}
     if drawn:
         draw(drawn, HERE / "differences.svg")

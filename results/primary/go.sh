@@ -21,3 +21,4 @@ choose finetune
 run finetune
 run other_data
 run regime
+$python $here/analyse.py
