@@ -28,7 +28,7 @@ import probes
 from codistill.execution.world import Mesh
 from codistill.methods import METHODS
 
-STEPS, FEW = 20, 8
+STEPS, FEW = 20, 5
 """Of each method, and of what differs from a method's usual run; in single precision one."""
 
 WAIT, HANG = 60, 100
