@@ -169,7 +169,12 @@ def draw(stages: Mapping[str, Stage], path: Path) -> None:
 
 def main() -> None:
     """Write analysis.md, and differences.svg once a plan has two seeds."""
-    titles = {"primary": "Primary design", "finetune": "From trained weights", "other_data": "Fashion-MNIST"}
+    titles = {
+        "primary": "Primary design",
+        "finetune": "From trained weights",
+        "other_data": "Fashion-MNIST",
+        "solar": "Solar cells",
+    }
     stages = {title: Stage(name) for name, title in titles.items()}
     lines = ["# Analysis of runs.csv", "", "Written by analyse.py; what it means is in [primary.md](../primary.md)."]
     for title, stage in stages.items():

@@ -21,4 +21,5 @@ choose finetune
 run finetune
 run other_data
 run regime
+run solar
 $python $here/analyse.py
