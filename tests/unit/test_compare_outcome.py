@@ -140,7 +140,8 @@ def test_the_verdict_says_what_was_gained_and_how_sure_that_is(three):
     )
     # The mean 1.50, its error 0.2887 and t(0.95, 2) = 2.920.
     assert verdict[1].endswith(
-        "one as large as observed takes about 4 seeds. With 95 % confidence the difference is below 2.34 points, either way."
+        "one as large as observed takes about 4 seeds. With 95 % confidence the difference is below 2.34 points, "
+        "either way."
     )
     assert "takes more than 1,000 seeds. With 95 % confidence the difference is below " in verdict[2]
 

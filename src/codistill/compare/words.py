@@ -215,14 +215,10 @@ def _power(gain: Gain) -> str:
     if n < FEW_SEEDS or gain.detectable is None or gain.p_holm is None or gain.p_holm < SIGNIFICANT:
         return ""
     needed = f"about {gain.seeds_needed} seeds" if gain.seeds_needed else f"more than {MOST_SEEDS:,} seeds"
-    bound = (
-        f" With 95 % confidence the difference is below {number(gain.within)} points, either way."
-        if gain.within
-        else ""
-    )
+    bound = f"With 95 % confidence the difference is below {number(gain.within)} points, either way."
     return (
         f"{n} seeds find a true difference of {number(gain.detectable)} points four times in five; one as large as "
-        f"observed takes {needed}.{bound}"
+        f"observed takes {needed}. {bound}"
     )
 
 
