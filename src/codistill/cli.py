@@ -78,10 +78,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
             time.sleep(PATIENCE)
         Console(stderr=True).print(f"codistill: error: {error}", soft_wrap=True)
         raise SystemExit(error.exit_code) from error
+    except RuntimeError as error:
+        if not _lost_others(error):
+            raise
+        message = f"codistill: process {launched_rank()} has lost the others, which say why or were killed"
+        Console(stderr=True).print(message, soft_wrap=True)
+        raise SystemExit(1) from None
     except KeyboardInterrupt as stop:
         if launched_rank() == 0:
             print_interrupted(Console(stderr=True), arguments, stop)
         raise SystemExit(getattr(stop, "code", 130)) from None
+
+
+def _lost_others(error: RuntimeError) -> bool:
+    """Whether the connection to another process has failed; gloo raises plain errors, which name its files."""
+    if launched_processes() is None:
+        return False
+    import torch.distributed as dist
+
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
 def _refuse_file_called_so() -> None:
@@ -92,8 +107,16 @@ def _refuse_file_called_so() -> None:
 
 def _launched(command: Any, arguments: Sequence[str]) -> bool:
     """Start the processes that a run asks for, and wait for them; False where this process is one of them, or alone."""
-    mesh = getattr(command, "mesh", None)
-    if mesh is None or launched_processes() is not None or getattr(command, "dry_run", False):
+    if launched_processes() is not None:
+        return False
+    match command:
+        case commands.Train(dry_run=False):
+            mesh = _mesh_of(command)
+        case commands.Resume():
+            mesh = command.mesh
+        case _:
+            mesh = None
+    if mesh is None:
         return False
     from codistill.launcher import launch, processes_wanted
 
@@ -102,7 +125,24 @@ def _launched(command: Any, arguments: Sequence[str]) -> bool:
     return True
 
 
+def _mesh_of(command: commands.Train) -> str | None:
+    """The mesh of a run, from the command line or its files; UserError where its other settings do not allow it."""
+    if command.mesh is None and not any("mesh" in text for group in command.set for text in group):
+        return None
+    from codistill.training.check import check_config
+    from codistill.training.launch import refuse_mesh
+
+    config = _config_of(command)
+    refuse_mesh(dataclasses.replace(check_config(dataclasses.replace(config, mesh=None)), mesh=config.mesh))
+    return config.mesh
+
+
 def _run(command: Any) -> None:
+    if (launched_processes() or 1) > 1 and not isinstance(command, (commands.Train, commands.Resume)):
+        raise UserError(
+            f"one of {launched_processes()} processes that torchrun has started: only train and resume share their "
+            "work among processes; start this command by itself."
+        )
     console = Console(quiet=launched_rank() != 0)
     match command:
         case commands.Train():
@@ -138,17 +178,23 @@ def _run(command: Any) -> None:
 
 
 def _train(command: commands.Train, console: Console) -> None:
-    from codistill.training import apply_settings, train
+    from codistill.training import train
     from codistill.training.dry_run import dry_run
 
-    settings = {f.name: getattr(command, f.name) for f in dataclasses.fields(Config)}
-    config = apply_settings(Config(**settings), [setting for group in command.set for setting in group])
+    config = _config_of(command)
     if command.dry_run:
         plan = dry_run(config)
         console.print(plan_table(plan))
         print_lines(console, () if plan.data is None else plan.data.lines)
         return
     _watched(lambda observers: train(config, overwrite=command.overwrite, observers=observers), console)
+
+
+def _config_of(command: commands.Train) -> Config:
+    from codistill.training import apply_settings
+
+    settings = {f.name: getattr(command, f.name) for f in dataclasses.fields(Config)}
+    return apply_settings(Config(**settings), [setting for group in command.set for setting in group])
 
 
 def _resume(command: commands.Resume, console: Console) -> None:

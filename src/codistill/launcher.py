@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 
 from codistill.errors import UserError
@@ -34,15 +35,24 @@ def launch(arguments: Sequence[str], processes: int) -> int:
 
     Where OMP_NUM_THREADS is not set, they share the cores.
     """
-    from torch.distributed.elastic.multiprocessing import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(cores // processes, 1)))
     # The process that fails says why; the agent's own account of it adds a page, and torch's warnings a line each.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with tempfile.TemporaryDirectory(prefix="codistill-") as logs:
+            return _launched(arguments, processes, logs)
+    finally:
+        logging.disable(before)
+
+
+def _launched(arguments: Sequence[str], processes: int, logs: str) -> int:
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -51,6 +61,7 @@ def launch(arguments: Sequence[str], processes: int) -> int:
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         max_restarts=0,
+        logs_specs=DefaultLogsSpecs(log_dir=logs),
     )
     try:
         elastic_launch(config, sys.executable)("-m", "codistill", *arguments)

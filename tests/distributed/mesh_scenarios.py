@@ -245,7 +245,9 @@ def twins(mesh: str, folder: Path) -> list[bool]:
         executor.train_step(view, labels, HALF)
         optimizer.step()
         executor.after_step()
+        assert [executor.holds(peer) for peer in range(4)] == [peer in executor.own for peer in range(4)]
     executor.assemble()
+    assert all(executor.holds(peer) for peer in range(4))
     own = torch.cat([value.double().flatten() for value in group.state_dict().values()])
     every = [torch.empty_like(own) for _ in range(dist.get_world_size())]
     dist.all_gather(every, own)

@@ -8,10 +8,16 @@ from mesh_groups import GROUPS
 
 import probes
 from codistill import execution, methods
-from codistill.execution.placement import balance, costs_of, place
+from codistill.execution.placement import costs_of, place
 from codistill.execution.world import Mesh, Traffic, choose_mesh, share_of
 from codistill.types import Needs, PeerOutputs
 from refusals import refusal
+
+
+def balance(costs, placed):
+    """The mean load of the processes as a share of the largest one, 1 where all have the same."""
+    loads = [sum(costs[peer] for peer in peers) for peers in placed]
+    return sum(load / max(loads) for load in loads) / len(loads) if max(loads) else 1.0
 
 
 def test_meshes_are_read_in_any_order_and_axes_left_out_are_one():
@@ -21,7 +27,9 @@ def test_meshes_are_read_in_any_order_and_axes_left_out_are_one():
     assert Mesh.parse(str(Mesh(2, 3))) == Mesh(2, 3)
 
 
-@pytest.mark.parametrize("text", ["", "2", "data", "data=", "data=0", "data=-1", "data=2,data=2", "rows=2", "data=1.5"])
+@pytest.mark.parametrize(
+    "text", ["", "2", "data", "data=", "data=0", "data=-1", "data=2,data=2", "rows=2", "data=1.5", "peer=²"]
+)
 def test_other_meshes_are_refused(text):
     sentence = refusal(Mesh.parse, text)
     assert sentence == f"mesh {text!r}: give the sizes of both axes, such as data=2,peer=2, or auto."

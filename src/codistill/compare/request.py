@@ -23,6 +23,9 @@ class CompareRequest(Config):
     label: Suppress[str | None] = None
     teachers: Suppress[tuple[str, ...]] = ()
     method_options: Suppress[dict[str, Any]] = dataclasses.field(default_factory=dict)
+    mesh: Suppress[str | None] = None
+    sync_batch_norm: Suppress[bool] = True
+    rank_timeout: Suppress[float] = 300.0
     seed: int = setting(0, "seed")
     """The first seed; the others follow it."""
     out: Path | None = setting(None, "nothing")

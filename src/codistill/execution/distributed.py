@@ -111,6 +111,10 @@ class DistributedExecutor(Executor):
         """See `Executor.world`."""
         return self._world
 
+    def holds(self, peer: int) -> bool:
+        """See `Executor.holds`."""
+        return self._assembled or peer in self.own
+
     def train_step(
         self,
         views: Tensor | Sequence[Tensor],

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from codistill.peers import PeerGroup
 from codistill.tracing.cost import forward_cost
 
-__all__ = ["balance", "costs_of", "place"]
+__all__ = ["costs_of", "place"]
 
 
 def place(costs: Sequence[float], processes: int) -> list[list[int]]:
@@ -28,12 +28,6 @@ def place(costs: Sequence[float], processes: int) -> list[list[int]]:
         found[target].append(peer)
         load[target] += costs[peer]
     return [sorted(peers) for peers in found]
-
-
-def balance(costs: Sequence[float], placed: Sequence[Sequence[int]]) -> float:
-    """Return the mean load of the processes as a share of the largest one, 1 where all have the same."""
-    loads = [sum(costs[peer] for peer in peers) for peers in placed]
-    return sum(load / max(loads) for load in loads) / len(loads) if max(loads) else 1.0
 
 
 def costs_of(group: PeerGroup) -> list[float]:

@@ -45,7 +45,12 @@ class Mesh:
         sizes: dict[str, int] = {}
         for item in text.split(","):
             name, _, size = item.strip().partition("=")
-            if name not in ("data", "peer") or name in sizes or not size.isdigit() or int(size) < 1:
+            if (
+                name not in ("data", "peer")
+                or name in sizes
+                or not (size.isascii() and size.isdigit())
+                or int(size) < 1
+            ):
                 raise UserError(f"mesh {text!r}: give the sizes of both axes, such as data=2,peer=2, or auto.")
             sizes[name] = int(size)
         return cls(**sizes)

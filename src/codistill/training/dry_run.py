@@ -16,6 +16,7 @@ from codistill.tracing.cost import TRAINING_FORWARDS, forward_cost, trainable
 from codistill.training.check import check_config
 from codistill.training.freezing import Freezing
 from codistill.training.groups import build_group
+from codistill.training.launch import refuse_mesh
 from codistill.training.pixels import fill_pixels
 from codistill.training.run_data import load_data, split_data
 
@@ -70,7 +71,9 @@ def dry_run(config: Config) -> DryRun:
             the user's own.
     """
     # In one process, whose step is all of it.
-    config = fill_pixels(check_config(dataclasses.replace(config, mesh=None)))
+    checked = check_config(dataclasses.replace(config, mesh=None))
+    refuse_mesh(dataclasses.replace(checked, mesh=config.mesh))
+    config = fill_pixels(checked)
     image, classes, summary = _image_and_classes(config)
     group = build_group(config, classes, image)
     method = methods.build(config.method, group, teachers=len(config.teachers), **config.method_options)

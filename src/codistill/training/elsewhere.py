@@ -55,7 +55,8 @@ def settings_here(
     new = {name: value for name, value in changed.items() if getattr(config, name) != value}
     if new:
         said = ", ".join(f"{name} {value}" for name, value in new.items())
-        surely = "may" if before.startswith("cuda") and new == {"device": "cuda:0"} else "will"
+        same_kind = before.startswith("cuda") and new == {"device": "cuda:0"}
+        surely = "may" if same_kind or new.keys() <= {"executor", "mesh", "cuda_graphs", "compile"} else "will"
         were = ", ".join(f"{name} {getattr(config, name)}" for name in new)
         warnings.warn(
             f"{run_dir} goes on with {said} (before: {were}): its numbers {surely} differ from those of an "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import time
 import uuid
@@ -17,11 +18,12 @@ from torch.distributed import PrefixStore, Store  # pyright: ignore[reportPrivat
 from torch.distributed.rendezvous import rendezvous
 
 from codistill import execution
-from codistill.config import Config
+from codistill.config import Config, filled, identity
 from codistill.errors import UserError
 from codistill.execution.launched import launched_processes
+from codistill.execution.world import Mesh, choose_mesh
 
-__all__ = ["as_launched", "joined", "restarted"]
+__all__ = ["as_launched", "joined", "launch_of", "refuse_mesh", "restarted"]
 
 POLL = 0.02
 """Seconds between two looks into the store."""
@@ -62,6 +64,28 @@ def _is_of_several(config: Config) -> bool:
 def restarted() -> bool:
     """Whether torchrun has started this process in place of one that ended."""
     return launched_processes() is not None and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
+def launch_of(config: Config) -> str:
+    """Which start by torchrun this is, the same in all its restarts, and of which settings; "" without torchrun."""
+    if launched_processes() is None:
+        return ""
+    settings = hashlib.sha256(identity(config).encode()).hexdigest()
+    return f"{os.environ.get('TORCHELASTIC_RUN_ID', '')} {settings}"
+
+
+def refuse_mesh(config: Config) -> None:
+    """UserError for a mesh that the settings do not allow, before its processes are started."""
+    if config.mesh is None:
+        return
+    if execution.find(config.executor).in_several is None:
+        raise UserError(
+            f"mesh {config.mesh} with the executor {config.executor!r}, which is for one process: leave --executor "
+            "out, or give --mesh None."
+        )
+    if config.mesh != "auto":
+        shared = config.group != "networks"
+        choose_mesh(config.mesh, Mesh.parse(config.mesh).size, filled(config.peers), shared)
 
 
 def meeting_place(store: Store, rank: int, processes: int, seconds: float) -> str:

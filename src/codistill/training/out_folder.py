@@ -15,8 +15,10 @@ from codistill.rundir import (
     CONFIG,
     LOCK,
     LOG,
+    METRICS,
     REPLACED,
     RUN_FILES,
+    SUMMARY,
     YamlError,
     leftovers,
     lock_run,
@@ -26,7 +28,7 @@ from codistill.rundir import (
 )
 from codistill.training.checkpoint import latest
 
-__all__ = ["in_progress", "move_aside", "put_back", "refuse_used_folder", "starting"]
+__all__ = ["has_only_begun", "in_progress", "move_aside", "put_back", "refuse_used_folder", "starting"]
 
 OURS = {LOCK, LOG, REPLACED}
 """What may lie in a folder without a run."""
@@ -63,6 +65,11 @@ def refuse_used_folder(config: Config, out: Path, overwrite: bool) -> None:
         )
     with lock_run(out):
         pass
+
+
+def has_only_begun(out: Path) -> bool:
+    """Whether a folder holds a run that was ended before its first checkpoint, so that nothing is lost with it."""
+    return _is_ours(out) and latest(out) is None and not any((out / n).exists() for n in (SUMMARY, METRICS, REPLACED))
 
 
 def move_aside(out: Path) -> None:

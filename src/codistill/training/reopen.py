@@ -45,9 +45,15 @@ def settings_and_checkpoint(run_dir: Path) -> tuple[Config, Checkpoint]:
     return config, checkpoint
 
 
-def threads_of(checkpoint: Checkpoint) -> int | None:
-    """The number of threads that the run has had; None for a run of a version that did not record it."""
-    return filled(checkpoint.state).get("threads")
+def threads_of(config: Config, checkpoint: Checkpoint) -> int | None:
+    """The number of threads with which a run goes on, those that it has had.
+
+    None for a run of a version that did not record it, and where the run goes on in another number of processes, which
+    share the cores.
+    """
+    state = filled(checkpoint.state)
+    same = json.loads(state["config"]).get("mesh") == config.mesh
+    return state.get("threads") if same else None
 
 
 def said_on_resume(config: Config, checkpoint: Checkpoint) -> list[str]:
@@ -55,7 +61,7 @@ def said_on_resume(config: Config, checkpoint: Checkpoint) -> list[str]:
 
     These are damaged checkpoints, changed code, another version of torch, and another number of threads asked for.
     """
-    manifest, threads = checkpoint.manifest, threads_of(checkpoint)
+    manifest, threads = checkpoint.manifest, threads_of(config, checkpoint)
     said = [f"{reason}: {checkpoint.folder.name} was used in its place" for reason in checkpoint.damaged]
     texts = []
     if manifest is not None:

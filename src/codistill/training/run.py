@@ -32,18 +32,18 @@ from codistill.rundir import (
 )
 from codistill.training.build import build_session
 from codistill.training.check import check_config, refuse_objects
-from codistill.training.checkpoint import latest
+from codistill.training.checkpoint import latest, read_checkpoint
 from codistill.training.elsewhere import record_move, settings_here
 from codistill.training.groups import NetworkSource, own_names
 from codistill.training.input_record import input_record
 from codistill.training.interruption import resumable
-from codistill.training.launch import as_launched, joined, restarted
+from codistill.training.launch import as_launched, joined, launch_of, restarted
 from codistill.training.loggers import with_loggers
 from codistill.training.loop import train_epochs
 from codistill.training.mistakes import MistakeCollector
 from codistill.training.numerics import layer_randomness
 from codistill.training.observers import Watchers
-from codistill.training.out_folder import in_progress, move_aside, refuse_used_folder, starting
+from codistill.training.out_folder import has_only_begun, in_progress, move_aside, refuse_used_folder, starting
 from codistill.training.paths import with_absolute_paths
 from codistill.training.reopen import (
     open_again,
@@ -111,16 +111,17 @@ def train(
     """
     started = time.perf_counter()
     refuse_objects(config)
+    # As they are given, since processes on devices of their own will differ.
+    launch = launch_of(config)
     # The caller names its code; what a file has named before is not the caller's word.
     named_by_user(code_names(config))
     watchers = _watchers(config, observers)
     config = _to_be_written(as_launched(config), dataset, network)
     out, leads = filled(config.out), launched_rank() == 0
     if restarted():
-        if latest(out) is not None:
+        if latest(out) is not None and filled(read_checkpoint(out).state).get("launch") == launch:
             return resume(out, dataset=dataset, network=network, observers=observers)
-        # It was ended before the first checkpoint, and this is the same command.
-        overwrite = True
+        overwrite = overwrite or has_only_begun(out)
     if leads:
         with starting(out):
             refuse_used_folder(config, out, overwrite)
@@ -131,6 +132,8 @@ def train(
         resumable(out),
     ):
         warn_of_equal_peers(session.config, session.executor.group, session.executor.method)
+        session.launch = launch
+        session.refuse_small_batches()
         session.settle()
         if leads:
             with starting(out):
@@ -201,11 +204,12 @@ def resume(
         lock_run(run_dir) if leads else nullcontext(),
         joined(config),
         rebuild_session(config, dataset, run_dir, network=network) as session,
-        layer_randomness(session, threads_of(checkpoint)),
+        layer_randomness(session, threads_of(config, checkpoint)),
         resumable(run_dir),
         Interruption() as interruption,
         Saver(session, interruption) as saver,
     ):
+        session.refuse_small_batches()
         checkpoint.load_into(session.executor.modules())
         session.restore(state)
         session.statistics = checkpoint.statistics
@@ -269,6 +273,8 @@ def _run(session: Session, watchers: Watchers, started: float, saver: Saver) -> 
                 write_json(session.out / MISTAKES, mistakes.record(session).to_json())
                 # Last, since its presence means that the run is complete.
                 summary = _write_summary(session.out, summary)
+            if session.world is not None:
+                summary = session.world.of_leader(summary)
     except BaseException as error:
         watchers.on_failure(session, error)
         raise

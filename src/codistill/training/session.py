@@ -72,6 +72,7 @@ class Session:
     began: float = 0.0
     epoch_start: dict[str, Tensor] = dataclasses.field(default_factory=dict, repr=False)
     stop_reason: str | None = None
+    launch: str = ""
     statistics: dict[str, Tensor] | None = None
     moves: tuple[Move, ...] = ()
     _parts: dict[str, Images] = dataclasses.field(default_factory=dict, repr=False)
@@ -166,12 +167,17 @@ class Session:
         With `average` these are the averaged weights; recalibrated batch-norm statistics are those of the last epoch.
 
         Raises:
-            UserError: there is no such student.
+            UserError: there is no such student; or, within an epoch, it is trained by another process.
         """
         from codistill.training.recalibration import lent  # late: it imports this module
 
         if not 0 <= peer < self.shape.peers:
             raise UserError(f"student {peer}: this run has the students 0 to {self.shape.peers - 1}.")
+        if not self.executor.holds(peer):
+            raise UserError(
+                f"student {peer} within an epoch: another process trains it, and this one has its weights of the last "
+                "checkpoint or epoch; ask for it at the end of an epoch."
+            )
         averages = self.executor.deployed_averages
         group = self.executor.group if averages is None else averages.group
         with lent(self, self.statistics):
@@ -220,6 +226,19 @@ class Session:
             self._parts[part] = images
         return self._parts[part]
 
+    def refuse_small_batches(self) -> None:
+        """UserError for a mesh with more replicas than the smallest batch has images."""
+        replicas = 1 if self.world is None else self.world.mesh.data
+        size, more = self.config.batch_size, len(self.splits.train_N) % self.config.batch_size
+        # A single image that is left over joins the batch before it.
+        smallest = more if more > 1 and self.config.last_batch == "keep" else size
+        if smallest < replicas:
+            last = "" if smallest == size else "the last one of an epoch, which --last-batch drop would leave out; "
+            raise UserError(
+                f"mesh {filled(self.world).mesh} with a batch of {smallest} images for {replicas} replicas: {last}"
+                "give larger batches, or fewer replicas."
+            )
+
     def settle(self) -> None:
         """Choose the executor by a trial on random images, if the configuration leaves the choice open.
 
@@ -262,6 +281,7 @@ class Session:
             "generators": {name: g.get_state() for name, g in self.generators.items()},
             "layers": torch.get_rng_state(),
             "stop_reason": self.stop_reason,
+            "launch": self.launch,
         }
         if self.scaler is not None:
             state["scaler"] = self.scaler.state_dict()
@@ -287,6 +307,7 @@ class Session:
         self.trial = Trial(**state["trial"]) if state.get("trial") else None
         self.executor.restore(state.get("executor", {"steps": 0}))
         self.stop_reason = state.get("stop_reason")
+        self.launch = state.get("launch", "")
         restore_state(self.optimizer, state["optimizer"])
         # What follows is missing if the run was elsewhere, with another device or precision, until now.
         if self.scaler is not None and "scaler" in state:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Any
+
+from codistill.execution.launched import launched_processes
 
 __all__ = ["Interrupted", "Interruption"]
 
@@ -33,11 +36,14 @@ class Interruption:
 
     def __init__(self) -> None:
         self._number: int | None = None
+        self._parent = os.getppid()
         self._before: dict[int, Any] = {}
 
     @property
     def asked(self) -> int | None:
-        """The number of the first signal that has come."""
+        """The number of the first signal that has come; SIGTERM where what has started the processes is gone."""
+        if self._number is None and launched_processes() is not None and os.getppid() != self._parent:
+            return signal.SIGTERM
         return self._number
 
     def __enter__(self) -> Interruption:
