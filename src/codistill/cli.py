@@ -41,6 +41,9 @@ __all__ = ["main"]
 
 TRUST = "--trust-code"
 
+LONGEST = 150
+"""Characters of an error of torch's that are shown where it is not ours to explain."""
+
 PATIENCE = 3.0
 """Seconds in which another process may fail for the same reason."""
 
@@ -81,7 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except RuntimeError as error:
         if not _lost_others(error):
             raise
-        message = f"codistill: process {launched_rank()} has lost the others, which say why or were killed"
+        reason = str(error).partition("\n")[0][:LONGEST]
+        message = f"codistill: process {launched_rank()} has lost the others, which say why or were killed ({reason})"
         Console(stderr=True).print(message, soft_wrap=True)
         raise SystemExit(1) from None
     except KeyboardInterrupt as stop:
