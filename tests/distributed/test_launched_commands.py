@@ -10,6 +10,7 @@ import torch.distributed as dist
 from codistill import Config, cli, launcher, train
 from codistill.compare.request import CompareRequest
 from codistill.rundir import CHECKPOINTS, SUMMARY
+from codistill.training.batches import refuse_small_batches
 from codistill.training.checkpoint import read_checkpoint
 from codistill.training.launch import launch_of
 from codistill.training.out_folder import has_only_begun
@@ -145,9 +146,9 @@ def test_more_replicas_than_images_of_a_batch_are_refused(images, batch, last_ba
         world=SimpleNamespace(mesh=SimpleNamespace(data=replicas)),
     )  # fmt: skip
     if said is None:
-        assert Session.refuse_small_batches(session) is None
+        assert refuse_small_batches(session) is None
     else:
-        assert said in refusal(Session.refuse_small_batches, session)
+        assert said in refusal(refuse_small_batches, session)
 
 
 def test_a_student_of_another_process_is_not_handed_out_within_an_epoch():

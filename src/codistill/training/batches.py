@@ -12,11 +12,20 @@ from torch import Tensor
 
 from codistill import data
 from codistill.data import Images
+from codistill.errors import UserError
 from codistill.execution.world import share_of
 from codistill.training.class_balance import balanced_draw
 from codistill.training.session import Session
 
-__all__ = ["Batch", "evaluation_batch", "evaluation_images", "leftover", "plain_batches", "training_batches"]
+__all__ = [
+    "Batch",
+    "evaluation_batch",
+    "evaluation_images",
+    "leftover",
+    "plain_batches",
+    "refuse_small_batches",
+    "training_batches",
+]
 
 _MOST, _LEAST, _CACHED_PIXELS = 512, 16, 64 * 32 * 32
 
@@ -97,6 +106,20 @@ def leftover(session: Session) -> int:
     """Return how many training images an epoch leaves out because they do not fill a whole batch."""
     images, size = len(session.splits.train_N), session.config.batch_size
     return images % size if session.config.last_batch == "drop" else 0
+
+
+def refuse_small_batches(session: Session) -> None:
+    """UserError for a mesh with more replicas than the smallest batch has images."""
+    config, world = session.config, session.world
+    size, more = config.batch_size, len(session.splits.train_N) % config.batch_size
+    # A single image that is left over joins the batch before it.
+    smallest = more if more > 1 and config.last_batch == "keep" else size
+    if world is not None and smallest < world.mesh.data:
+        last = "" if smallest == size else "the last one of an epoch, which --last-batch drop would leave out; "
+        raise UserError(
+            f"mesh {world.mesh} with a batch of {smallest} images for {world.mesh.data} replicas: {last}give larger "
+            "batches, or fewer replicas."
+        )
 
 
 def evaluation_batch(image: Sequence[int], device: torch.device) -> int:

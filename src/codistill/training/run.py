@@ -30,6 +30,7 @@ from codistill.rundir import (
     sealed,
     write_json,
 )
+from codistill.training.batches import refuse_small_batches
 from codistill.training.build import build_session
 from codistill.training.check import check_config, refuse_objects
 from codistill.training.checkpoint import latest, read_checkpoint
@@ -133,7 +134,7 @@ def train(
     ):
         warn_of_equal_peers(session.config, session.executor.group, session.executor.method)
         session.launch = launch
-        session.refuse_small_batches()
+        refuse_small_batches(session)
         session.settle()
         if leads:
             with starting(out):
@@ -209,7 +210,7 @@ def resume(
         Interruption() as interruption,
         Saver(session, interruption) as saver,
     ):
-        session.refuse_small_batches()
+        refuse_small_batches(session)
         checkpoint.load_into(session.executor.modules())
         session.restore(state)
         session.statistics = checkpoint.statistics

@@ -226,19 +226,6 @@ class Session:
             self._parts[part] = images
         return self._parts[part]
 
-    def refuse_small_batches(self) -> None:
-        """UserError for a mesh with more replicas than the smallest batch has images."""
-        replicas = 1 if self.world is None else self.world.mesh.data
-        size, more = self.config.batch_size, len(self.splits.train_N) % self.config.batch_size
-        # A single image that is left over joins the batch before it.
-        smallest = more if more > 1 and self.config.last_batch == "keep" else size
-        if smallest < replicas:
-            last = "" if smallest == size else "the last one of an epoch, which --last-batch drop would leave out; "
-            raise UserError(
-                f"mesh {filled(self.world).mesh} with a batch of {smallest} images for {replicas} replicas: {last}"
-                "give larger batches, or fewer replicas."
-            )
-
     def settle(self) -> None:
         """Choose the executor by a trial on random images, if the configuration leaves the choice open.
 
