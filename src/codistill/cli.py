@@ -82,7 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         Console(stderr=True).print(f"codistill: error: {error}", soft_wrap=True)
         raise SystemExit(error.exit_code) from error
     except RuntimeError as error:
-        if not _lost_others(error):
+        from codistill.launcher import lost_others
+
+        if not lost_others(error):
             raise
         reason = str(error).partition("\n")[0][:LONGEST]
         message = f"codistill: process {launched_rank()} has lost the others, which say why or were killed ({reason})"
@@ -92,15 +94,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if launched_rank() == 0:
             print_interrupted(Console(stderr=True), arguments, stop)
         raise SystemExit(getattr(stop, "code", 130)) from None
-
-
-def _lost_others(error: RuntimeError) -> bool:
-    """Whether the connection to another process has failed; gloo raises plain errors, which name its files."""
-    if launched_processes() is None:
-        return False
-    import torch.distributed as dist
-
-    return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
 def _refuse_file_called_so() -> None:

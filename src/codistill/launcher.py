@@ -9,8 +9,9 @@ import tempfile
 from collections.abc import Sequence
 
 from codistill.errors import UserError
+from codistill.execution.launched import launched_processes
 
-__all__ = ["launch", "processes_wanted"]
+__all__ = ["launch", "lost_others", "processes_wanted"]
 
 
 def processes_wanted(mesh: str) -> int:
@@ -46,6 +47,15 @@ def launch(arguments: Sequence[str], processes: int) -> int:
             return _launched(arguments, processes, logs)
     finally:
         logging.disable(before)
+
+
+def lost_others(error: RuntimeError) -> bool:
+    """Whether the connection to another process has failed; gloo raises plain errors, which name its files."""
+    if launched_processes() is None:
+        return False
+    import torch.distributed as dist
+
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
 def _launched(arguments: Sequence[str], processes: int, logs: str) -> int:

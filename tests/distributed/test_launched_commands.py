@@ -15,7 +15,6 @@ from codistill.training.checkpoint import read_checkpoint
 from codistill.training.launch import launch_of
 from codistill.training.out_folder import has_only_begun
 from codistill.training.reopen import threads_of
-from codistill.training.session import Session
 from codistill.training.signals import Interruption
 from refusals import refusal
 
@@ -149,13 +148,6 @@ def test_more_replicas_than_images_of_a_batch_are_refused(images, batch, last_ba
         assert refuse_small_batches(session) is None
     else:
         assert said in refusal(refuse_small_batches, session)
-
-
-def test_a_student_of_another_process_is_not_handed_out_within_an_epoch():
-    session = SimpleNamespace(
-        shape=SimpleNamespace(peers=2), executor=SimpleNamespace(holds=lambda peer: peer == 0)
-    )  # fmt: skip
-    assert "student 1 within an epoch: another process trains it" in refusal(Session.student, session, 1)
 
 
 def test_processes_whose_starter_is_gone_stop_as_by_sigterm(launched, monkeypatch):

@@ -98,9 +98,8 @@ class Executor:
         """This process among those that train the group together; None where it is alone."""
         return None
 
-    def holds(self, peer: int) -> bool:
-        """Whether this process has the weights of a student as they are now."""
-        return True
+    def check_holds(self, peer: int) -> None:
+        """UserError where this process does not have the weights of a student as they are now."""
 
     def __enter__(self) -> Executor:
         return self

@@ -111,9 +111,13 @@ class DistributedExecutor(Executor):
         """See `Executor.world`."""
         return self._world
 
-    def holds(self, peer: int) -> bool:
-        """See `Executor.holds`."""
-        return self._assembled or peer in self.own
+    def check_holds(self, peer: int) -> None:
+        """See `Executor.check_holds`."""
+        if not self._assembled and peer not in self.own:
+            raise UserError(
+                f"student {peer} within an epoch: another process trains it, and this one has its weights of the last "
+                "checkpoint or epoch; ask for it at the end of an epoch."
+            )
 
     def train_step(
         self,

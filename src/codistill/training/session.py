@@ -140,8 +140,7 @@ class Session:
     def why_stopped(self) -> str | None:
         """Why the run is to end early: what `stop` was given, or that it has been patient for long enough."""
         patience, best = self.config.patience, self.best.get("epoch")
-        if best is None:
-            # Without an epoch there is nothing to score.
+        if best is None:  # without an epoch there is nothing to score
             return None
         if self.stop_reason is not None or patience is None or self.epoch - best < patience:
             return self.stop_reason
@@ -173,11 +172,7 @@ class Session:
 
         if not 0 <= peer < self.shape.peers:
             raise UserError(f"student {peer}: this run has the students 0 to {self.shape.peers - 1}.")
-        if not self.executor.holds(peer):
-            raise UserError(
-                f"student {peer} within an epoch: another process trains it, and this one has its weights of the last "
-                "checkpoint or epoch; ask for it at the end of an epoch."
-            )
+        self.executor.check_holds(peer)
         averages = self.executor.deployed_averages
         group = self.executor.group if averages is None else averages.group
         with lent(self, self.statistics):
@@ -293,8 +288,7 @@ class Session:
         self.concerns = state.get("concerns", {})
         self.trial = Trial(**state["trial"]) if state.get("trial") else None
         self.executor.restore(state.get("executor", {"steps": 0}))
-        self.stop_reason = state.get("stop_reason")
-        self.launch = state.get("launch", "")
+        self.stop_reason, self.launch = state.get("stop_reason"), state.get("launch", "")
         restore_state(self.optimizer, state["optimizer"])
         # What follows is missing if the run was elsewhere, with another device or precision, until now.
         if self.scaler is not None and "scaler" in state:
