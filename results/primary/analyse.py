@@ -21,9 +21,6 @@ NAMED = ("dml", "kdcl", "okddip_self", "okddip_others")
 ROWS = ("baseline", "ind", *NAMED)
 MARGIN, SEEDS = 0.3, 10
 
-Errors = dict[str, dict[int, float]]
-"""Row -> seed -> test error."""
-
 
 class Stage:
     """The finished runs of one plan, on the seeds that all `rows` have."""
@@ -106,6 +103,12 @@ def other_comparators(stage: Stage, enough: bool) -> Iterator[str]:
     yield from family("Secondary: against row baseline, one network", single, enough)
 
 
+def gap_cell(values: list[float], others: list[float]) -> str:
+    """A difference with its interval, for a table."""
+    gap = paired(values, others).difference
+    return f"{number(gap.mean, sign=True)} ({interval(gap)})"
+
+
 def same_money(primary: Stage) -> Iterator[str]:
     """Every method against what else a user would try for the same money, on the same seeds."""
     others = ("alone240", "average", "smoothing", "kd")
@@ -125,8 +128,7 @@ def same_money(primary: Stage) -> Iterator[str]:
         "\n| row | test error % | " + " | ".join(f"{m} minus it" for m in NAMED) + " |\n|---|---:|---:|---:|---:|---:|"
     )
     for row, values in {"alone": primary.alone(), **found}.items():
-        gaps = [paired(primary.values(m), values).difference for m in NAMED]
-        cells = [f"{number(g.mean, sign=True)} ({interval(g)})" for g in gaps]
+        cells = [gap_cell(primary.values(m), values) for m in NAMED]
         yield f"| {row} | {mean_std(estimate(values))} | {' | '.join(cells)} |"
     yield "\nDifferences in points with uncorrected 95 % intervals; below 0 the method is better."
 
@@ -143,8 +145,7 @@ def regime() -> Iterator[str]:
         stage = Stage("regime", rows)
         if len(stage.seeds) > 1:
             alone = stage.values(base)
-            gaps = [paired(stage.values(row), alone).difference for row in rows[1:]]
-            cells = [f"{number(g.mean, sign=True)} ({interval(g)})" for g in gaps]
+            cells = [gap_cell(stage.values(row), alone) for row in rows[1:]]
             name = point.rstrip("-") or "3,000 images, 60 epochs, four"
             yield f"| {name} | {len(stage.seeds)} | {mean_std(estimate(alone))} | {' | '.join(cells)} |"
 

@@ -126,11 +126,10 @@ def _mesh_of(command: commands.Train) -> str | None:
     """The mesh of a run, from the command line or its files; UserError where its other settings do not allow it."""
     if command.mesh is None and not any("mesh" in text for group in command.set for text in group):
         return None
-    from codistill.training.check import check_config
-    from codistill.training.launch import refuse_mesh
+    from codistill.training.launch import checked_in_one
 
     config = _config_of(command)
-    refuse_mesh(dataclasses.replace(check_config(dataclasses.replace(config, mesh=None)), mesh=config.mesh))
+    checked_in_one(config)
     return config.mesh
 
 

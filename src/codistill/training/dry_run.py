@@ -13,10 +13,9 @@ from codistill.config import Config
 from codistill.data import DataSummary
 from codistill.peers.shared import SharedGroup
 from codistill.tracing.cost import TRAINING_FORWARDS, forward_cost, trainable
-from codistill.training.check import check_config
 from codistill.training.freezing import Freezing
 from codistill.training.groups import build_group
-from codistill.training.launch import refuse_mesh
+from codistill.training.launch import checked_in_one
 from codistill.training.pixels import fill_pixels
 from codistill.training.run_data import load_data, split_data
 
@@ -71,9 +70,7 @@ def dry_run(config: Config) -> DryRun:
             the user's own.
     """
     # In one process, whose step is all of it.
-    checked = check_config(dataclasses.replace(config, mesh=None))
-    refuse_mesh(dataclasses.replace(checked, mesh=config.mesh))
-    config = fill_pixels(checked)
+    config = fill_pixels(checked_in_one(config))
     image, classes, summary = _image_and_classes(config)
     group = build_group(config, classes, image)
     method = methods.build(config.method, group, teachers=len(config.teachers), **config.method_options)

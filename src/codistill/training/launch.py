@@ -22,8 +22,9 @@ from codistill.config import Config, filled, identity
 from codistill.errors import UserError
 from codistill.execution.launched import launched_processes
 from codistill.execution.world import Mesh, choose_mesh
+from codistill.training.check import check_config
 
-__all__ = ["as_launched", "joined", "launch_of", "refuse_mesh", "restarted"]
+__all__ = ["as_launched", "checked_in_one", "joined", "launch_of", "restarted"]
 
 POLL = 0.02
 """Seconds between two looks into the store."""
@@ -74,18 +75,24 @@ def launch_of(config: Config) -> str:
     return f"{os.environ.get('TORCHELASTIC_RUN_ID', '')} {settings}"
 
 
-def refuse_mesh(config: Config) -> None:
-    """UserError for a mesh that the settings do not allow, before its processes are started."""
+def checked_in_one(config: Config) -> Config:
+    """Return the checked settings of a run without its mesh, before processes are started.
+
+    Raises:
+        UserError: what `check_config` refuses, and a mesh that the other settings do not allow.
+    """
+    checked = check_config(dataclasses.replace(config, mesh=None))
     if config.mesh is None:
-        return
+        return checked
     if execution.find(config.executor).in_several is None:
         raise UserError(
             f"mesh {config.mesh} with the executor {config.executor!r}, which is for one process: leave --executor "
             "out, or give --mesh None."
         )
     if config.mesh != "auto":
-        shared = config.group != "networks"
-        choose_mesh(config.mesh, Mesh.parse(config.mesh).size, filled(config.peers), shared)
+        shared = checked.group != "networks"
+        choose_mesh(config.mesh, Mesh.parse(config.mesh).size, filled(checked.peers), shared)
+    return checked
 
 
 def meeting_place(store: Store, rank: int, processes: int, seconds: float) -> str:
