@@ -8,11 +8,12 @@ run() { $python $here/run.py $(printf "$here/%s.yaml " "$@"); }
 choose() { [ -f $here/$1.yaml ] || $python $here/choose.py $1; }
 run tune1a tune1c tune1b tune2
 choose tune3
-run tune3 tune1d
+run tune3
 choose primary
 run primary
 $python $here/analyse.py
-# Exploratory, in this order.
+# Exploratory, in this order; tune1d is for the reader only.
+run tune1d
 run teacher
 run equal_compute
 run pretrain
