@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 from synthetic_runs import write_run
 
+from codistill.compare.beside import beside
 from codistill.compare.outcome import judge
 from codistill.compare.output import in_words, write_numbers, write_report
 from codistill.compare.tuning import Choice
@@ -201,7 +202,8 @@ def test_another_headline_figure_is_what_is_compared(three, tmp_path):
             summary["figure"] = "macro_f1"
             error = summary["last"]["test"]["leader"]["top1_error"]
             for part in ("test", "validation"):
-                summary["last"][part]["leader"]["macro_f1"] = summary["last"][part]["mean"]["macro_f1"] = 90.0 - error
+                for who in ("leader", "mean", "ensemble"):
+                    summary["last"][part][who]["macro_f1"] = 90.0 - error
             path.write_text(json.dumps(summary))
     runs = {name: [read_run(run.directory) for run in of_variant] for name, of_variant in runs.items()}
     outcome = judge(variants, runs, WORK)
@@ -220,7 +222,7 @@ def test_with_a_balanced_error_an_image_counts_by_its_class_and_headings_name_th
         summary["figure"] = "balanced_error"
         summary["last"]["test"]["confusion"] = [[60, 20, 0], [10, 190, 0], [0, 0, 80]]
         for part in ("test", "validation"):
-            for who in ("leader", "mean"):
+            for who in ("leader", "mean", "ensemble"):
                 summary["last"][part][who]["balanced_error"] = 21.0
         path.write_text(json.dumps(summary))
     runs = {name: [read_run(run.directory) for run in of_variant] for name, of_variant in runs.items()}
@@ -268,3 +270,37 @@ def test_a_choice_that_is_not_shown_to_be_better_says_so(tmp_path, errors, shown
     said = words([variant("alone", ALONE), variant("okddip")], runs, 4).deploy
     assert said[0].startswith("Deploy okddip")
     assert any("a run of the network alone would do as well" in text for text in said) != shown
+
+
+def test_all_students_together_and_calibration_stand_beside_the_error(three, tmp_path):
+    variants, runs = three
+    for run, together, ece in zip(runs["dml"], (2.0, 3.0, 4.0), (0.5, 1.0, 1.5), strict=True):
+        path = run.directory / "summary.json"
+        summary = json.loads(path.read_text())
+        summary["last"]["test"]["ensemble"]["top1_error"] = together
+        summary["last"]["test"]["leader"] |= {"ece": ece, "nll": ece / 10}
+        path.write_text(json.dumps(summary))
+    runs["dml"] = [read_run(run.directory) for run in runs["dml"]]
+    for run in runs["alone"]:
+        assert run.summary.last.test.ensemble.top1_error != 5.0
+    outcome = judge(variants, runs, WORK)
+    alone, _, dml = beside(outcome)
+    assert (alone.students, alone.ensemble.gain, alone.ece.gain) == (1, None, None)
+    base = [run.summary.last.test.leader for run in runs["alone"]]
+    assert dml.ensemble.value.values == (2.0, 3.0, 4.0)
+    # Against the one network alone, whose errors are 5, 6 and 7, and not against what its group of one has together.
+    assert dml.ensemble.gain.values == pytest.approx((3.0, 3.0, 3.0))
+    assert dml.ece.gain.values == pytest.approx([b.ece - e for b, e in zip(base, (0.5, 1.0, 1.5), strict=True)])
+    assert dml.nll.gain.values == pytest.approx([b.nll - e / 10 for b, e in zip(base, (0.5, 1.0, 1.5), strict=True)])
+    said = words(variants, runs)
+    assert "All 4 students of dml together had 3.00 ± 1.00 % error, 3.00 points less than the network alone" in (
+        "\n".join(said.beside)
+    )
+    assert not any("students of alone" in line for line in said.beside)
+    write_numbers(tmp_path / "out", outcome, said, [], None, {})
+    record = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert record["beside"][2]["ensemble"]["gain"]["values"] == pytest.approx([3.0, 3.0, 3.0])
+    assert "ensemble_error_percent_mean" in (tmp_path / "out" / "comparison.csv").read_text().splitlines()[0]
+    page = write_report(tmp_path / "out", outcome, said, [], [r for of in runs.values() for r in of]).read_text()
+    assert "What else a group gives</h2>" in page
+    assert "3.00 ± 1.00" in page
