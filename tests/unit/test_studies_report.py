@@ -73,7 +73,7 @@ def report(study, tmp_path_factory):
 def test_the_page_says_which_profile_it_is_and_that_it_is_not_the_papers_setting(report):
     page = text_of(report)
     assert "<title>okddip/table2: CIFAR-100, top-1 error" in page
-    assert "Profile cpu: small networks on Fashion-MNIST and Glyphs-100 at 16 × 16; not the papers' setting." in page
+    assert "Profile cpu: small networks, tuned, on 3,000 images of Fashion-MNIST or Glyphs-100 at 16 × 16; not" in page
     assert "Only the differences between methods can be compared, not the numbers" in page
     assert "Online Knowledge Distillation with Diverse Peers" in page
     assert "Reading slides: OKDDip by the slides' equations, in which a peer also attends to itself." in page
