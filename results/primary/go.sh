@@ -20,6 +20,7 @@ run pretrain
 run finetune_tune
 choose finetune
 run finetune
+run networks
 run other_data
 run regime
 run solar
