@@ -12,8 +12,8 @@ run tune3
 choose primary
 run primary
 $python $here/analyse.py
-# Exploratory, in this order; tune1d is for the reader only.
-run tune1d
+# Exploratory, in this order; demo_tune is for `make demo`, tune1d for the reader only.
+run demo_tune tune1d
 run teacher
 run equal_compute
 run pretrain
