@@ -12,16 +12,12 @@ run tune3
 choose primary
 run primary
 $python $here/analyse.py
-# Exploratory, in this order; demo_tune is for `make demo`, tune1d for the reader only.
-run demo_tune tune1d
-run teacher
-run equal_compute
-run pretrain
-run finetune_tune
+# Exploratory, in this order; demo_tune is for `make demo`, tune1d and networks are for the reader only.
+run demo_tune teacher equal_compute pretrain finetune_tune
 choose finetune
-run finetune
-run networks
-run other_data
-run regime
-run solar
+run finetune other_data
+# The papers' claims, with the second budget.
+$python -m codistill study okddip/table2 --only resnet32 --seeds 5 --jobs 2
+$python -m codistill study kdcl/table7 --seeds 5 --jobs 2
+run regime networks tune1d solar
 $python $here/analyse.py
