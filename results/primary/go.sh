@@ -13,7 +13,8 @@ choose primary
 run primary
 $python $here/analyse.py
 # Exploratory, in this order; demo_tune is for `make demo`, tune1d and networks are for the reader only.
-run demo_tune teacher equal_compute pretrain finetune_tune
+run demo_tune teacher equal_compute pretrain
+run finetune_tune
 choose finetune
 run finetune other_data
 # The papers' claims, with the second budget.
