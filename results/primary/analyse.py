@@ -43,6 +43,10 @@ class Stage:
         """The network alone: the mean of the four of `ind`."""
         return [sum(of_seed) / 4 for of_seed in zip(*self.students("ind"), strict=True)]
 
+    def work(self, row: str) -> float:
+        """Multiply-accumulates of training, in 10^12."""
+        return estimate(self.values(row, "tera_macs")).mean
+
     def minutes(self, row: str) -> float | None:
         """CPU minutes of a run, where they are known; an interrupted run does not know them."""
         known = [float(v) / 60 for s in self.seeds if (v := self.runs[row, s]["cpu_seconds"])]
@@ -76,10 +80,11 @@ def design(stage: Stage, title: str, secondary: bool) -> Iterator[str]:
     yield f"\n## {title}: {n} complete seeds" + ("" if enough else ", partial: no verdicts")
     if n < 2:
         return
-    yield "\n| row | test error % | ensemble % | CPU minutes |\n|---|---:|---:|---:|"
+    yield "\n| row | test error % | ensemble % | arithmetic, × baseline | CPU minutes |\n|---|---:|---:|---:|---:|"
     for row in stage.rows:
-        ensemble = mean_std(estimate(stage.values(row, "ensemble_test_error")))
-        yield f"| {row} | {mean_std(estimate(stage.values(row)))} | {ensemble} | {number(stage.minutes(row), 1)} |"
+        cells = [mean_std(estimate(stage.values(row, column))) for column in ("test_error", "ensemble_test_error")]
+        cells += [number(stage.work(row) / stage.work("baseline"), 1), number(stage.minutes(row), 1)]
+        yield f"| {row} | {' | '.join(cells)} |"
     same = stage.values("baseline") == stage.students("ind")[0]
     yield f"\nStudent 0 of `ind` equals `baseline` on every seed: {'yes' if same else 'NO'}."
     alone, of = stage.alone(), {row: stage.values(row) for row in NAMED}
@@ -123,13 +128,13 @@ def same_money(primary: Stage) -> Iterator[str]:
         run = primary.runs["ind", seed]
         chosen = min(range(4), key=lambda i: float(run[f"validation_error_{i}"]))
         best.append(float(run[f"test_error_{chosen}"]))
-    found = {"best of four on validation": best, **{row: stage.values(row) for row in others}}
-    yield (
-        "\n| row | test error % | " + " | ".join(f"{m} minus it" for m in NAMED) + " |\n|---|---:|---:|---:|---:|---:|"
-    )
-    for row, values in {"alone": primary.alone(), **found}.items():
-        cells = [gap_cell(primary.values(m), values) for m in NAMED]
-        yield f"| {row} | {mean_std(estimate(values))} | {' | '.join(cells)} |"
+    found = {"alone": (primary.alone(), 1.0), "best of four on validation": (best, 4.0)}
+    found |= {row: (stage.values(row), stage.work(row) / primary.work("baseline")) for row in others}
+    titles = ["row", "test error %", "arithmetic, × alone", *(f"{m} minus it" for m in NAMED)]
+    yield f"\n| {' | '.join(titles)} |\n|---|{'---:|' * (len(titles) - 1)}"
+    for row, (values, work) in found.items():
+        cells = [mean_std(estimate(values)), number(work, 1), *(gap_cell(primary.values(m), values) for m in NAMED)]
+        yield f"| {row} | {' | '.join(cells)} |"
     yield "\nDifferences in points with uncorrected 95 % intervals; below 0 the method is better."
 
 

@@ -51,6 +51,18 @@ def options_of(common: str, options: str, seed: int, root: Path) -> list[str]:
     return shlex.split(f"{common} {options} --seed {seed}".replace("{seed}", str(seed)).replace("{root}", str(root)))
 
 
+def macs(folder: Path) -> float:
+    """Return the multiply-accumulates of training, forward once and backward twice, with those of its teachers."""
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    images = summary["images"]["train"] * config["epochs"]
+    own = 3 * summary["multiply_accumulates"]["training"] * images
+    for teacher in map(Path, config["teachers"]):
+        forward = json.loads((teacher / "summary.json").read_text(encoding="utf-8"))["multiply_accumulates"]["deployed"]
+        own += forward * images + macs(teacher)
+    return own
+
+
 def row_of(path: Path) -> dict[str, object]:
     """Return what runs.csv says of one finished run; errors in percent, times in seconds."""
     summary = json.loads(path.read_text(encoding="utf-8"))
@@ -67,6 +79,8 @@ def row_of(path: Path) -> dict[str, object]:
         students = [student["top1_error"] for student in last[part]["peers"]] + [""] * 3
         row |= {f"{part}_error_{i}": students[i] for i in range(4)}
     row |= {"concerns": len(summary["concerns"]), "seconds": summary["seconds"]["training"]}
+    known = "multiply_accumulates" in summary  # runs of earlier code do not have them
+    row |= {"tera_macs": macs(path.parent) / 1e12 if known else ""}
     cpu = path.with_name("cpu.txt")
     return row | {"cpu_seconds": cpu.read_text() if cpu.exists() else ""}
 
