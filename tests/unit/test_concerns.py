@@ -3,8 +3,12 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
+from torch import nn
 
-from codistill import methods
+from codistill import methods, models
+from codistill.peers import NetworkGroup
+from codistill.training import concerns
 from codistill.training.concerns import new_concerns
 from codistill.types import GroupShape
 
@@ -69,3 +73,22 @@ def test_a_student_far_behind_the_others_is_named(errors, who):
 def test_students_may_differ_early_in_the_run():
     assert new_concerns(session("ind", epoch=19), (4.0, 5.0, 90.0, 6.0), {}) == ()
     assert new_concerns(session("ind", epoch=20), (4.0, 5.0, 90.0, 6.0), {}) != ()
+
+
+@pytest.mark.parametrize(
+    ("network", "asked", "lag"),
+    [("resnet8_tiny", "auto", True), ("resnet8_tiny", "on", False), ("plain", "auto", False)],
+)
+def test_a_gap_to_validation_may_be_batch_norms_unless_there_is_none_or_it_is_estimated(network, asked, lag):
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    net = plain if network == "plain" else models.build(network, 10, 1, torch.Generator().manual_seed(0))
+    group = NetworkGroup([net])
+    run = SimpleNamespace(
+        executor=SimpleNamespace(group=group), config=SimpleNamespace(recalibrate_bn=asked), epoch=30, epochs=60,
+        steps=46, task=SimpleNamespace(chance=lambda: 90.0),
+    )  # fmt: skip
+    found = concerns._at_chance(run, (40.0,), SimpleNamespace(peers=(SimpleNamespace(top1_error=85.0),)))
+    text = found["at chance"]
+    assert text.startswith("the error is 40.0 % in training and 85.0 % in validation, where guessing has 90.0 %: ")
+    assert ("batch norm's statistics can lag" in text) == lag
+    assert text.endswith("may differ in kind from the training ones, or the students only memorise")

@@ -77,6 +77,9 @@ def _at_chance(session: Session, error_P: Sequence[float], validation: Evaluatio
         )
     else:
         why = "the validation images or labels may differ in kind from the training ones, or the students only memorise"
+        if left is not None and not wanted(session):
+            lag = "batch norm's statistics can lag behind while the rate is high (--recalibrate-bn on helps)"
+            why = f"{lag}; if this stays when the rate falls, {why}"
     return {"at chance": f"{text}: {why}"}
 
 
