@@ -10,6 +10,7 @@ from interrupted_runs import cut_and_resumed, losses_of, weights_of
 from codistill import data
 from codistill.config import OptimConfig
 from codistill.errors import UserError
+from codistill.methods.kdcl import KDCLGeneral
 from codistill.rundir import read_epochs
 from codistill.training import load_student, train
 from codistill.training.checkpoint import read_checkpoint
@@ -249,6 +250,26 @@ def test_a_recalibrated_run_resumes_to_the_bit(slow_norms, digits, tmp_path):
     config = dataclasses.replace(slow_norms, recalibrate_bn="on")
     cut_and_resumed(config, digits, tmp_path)
     assert any(name.startswith("recalibrated.") for name in weights_of(tmp_path / "cut"))
+
+
+def test_held_out_images_are_predicted_with_estimated_norms_unless_that_is_off(quick, digits, tmp_path, monkeypatch):
+    errors, renew = [], KDCLGeneral.renew
+
+    def observed(method, prob_PNC, labels_N):
+        errors.append(100 * float((prob_PNC.argmax(-1) != labels_N).float().mean()))
+        renew(method, prob_PNC, labels_N)
+
+    monkeypatch.setattr(KDCLGeneral, "renew", observed)
+    # A rate and a decay with which the weights turn faster than running statistics follow.
+    fast = OptimConfig(lr=0.2, weight_decay=0.02, schedule="constant")
+    config = dataclasses.replace(quick, **TINY, optim=fast, executor="loop", epochs=6, threads=1)
+    config = dataclasses.replace(config, method="kdcl_general", method_options={"held_out": 0.4})
+    for asked in ("off", "auto"):
+        train(dataclasses.replace(config, recalibrate_bn=asked, out=tmp_path / asked), dataset=digits)
+    off, auto = errors[5], errors[11]
+    assert off > auto + 20
+    # What is scored and handed back has the running statistics, as with every other method.
+    assert not any(name.startswith("recalibrated.") for name in weights_of(tmp_path / "auto"))
 
 
 def test_learning_that_does_not_show_in_validation_is_said_with_its_cause(slow_norms, digits, tmp_path):

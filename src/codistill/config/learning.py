@@ -32,7 +32,7 @@ class LearningOptions:
     recalibrate_bn: Literal["auto", "on", "off"] = setting("auto")
     """Estimate batch-norm statistics from training images before each evaluation and for the student that is handed
     back; auto: where a network's momentum is below the usual 0.1, and too small for the run to forget the start values
-    of the statistics."""
+    of the statistics. What kdcl_general predicts of held-out images has them unless this is off."""
     headline: Literal["error", "balanced_error", "macro_f1", "auroc"] = setting("error")
     """Figure on the validation images that selects the best epoch and the leader, and stops the run early: top-1 error,
     the mean of the classes' errors, macro F1, or the area under the ROC curve (mean over classes, one against all)."""

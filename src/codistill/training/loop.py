@@ -49,7 +49,8 @@ def train_epochs(session: Session, watchers: Watchers, saver: Saver) -> None:
         trained = train_epoch(session, watchers, step, saver)
         session.executor.assemble()
         if session.executor.method.needs.held_out > 0:
-            _renew_method(session)
+            with lent(session, calibrated(session, held_out=True)):
+                _renew_method(session)
         statistics = calibrated(session)
         with lent(session, statistics):
             validation = evaluate(session, session.images("validation"), session.leader)

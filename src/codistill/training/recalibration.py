@@ -44,23 +44,26 @@ def share_of_start(group: PeerGroup, batches: int) -> tuple[float, float] | None
     return (1 - least) ** batches, least
 
 
-def wanted(session: Session) -> bool:
-    """Whether the run estimates statistics for its evaluations."""
+def wanted(session: Session, held_out: bool = False) -> bool:
+    """Whether the run estimates statistics for its evaluations; `held_out`: for what its method learns from them."""
     asked, group = session.config.recalibrate_bn, session.executor.group
     if asked == "off" or not _norms(group):
         return False
     left = share_of_start(group, session.epochs * session.steps)
-    return asked == "on" or (left is not None and left[0] > LEFT and left[1] < USUAL)
+    return held_out or asked == "on" or (left is not None and left[0] > LEFT and left[1] < USUAL)
 
 
-def calibrated(session: Session) -> dict[str, Tensor] | None:
+def calibrated(session: Session, held_out: bool = False) -> dict[str, Tensor] | None:
     """Return statistics for the networks to deploy, by the names of their buffers; None where the run asks for none.
+
+    With `held_out` they are for the predictions that a method's weights come from (`kdcl_general`), and are estimated
+    unless the run forbids it: running statistics that lag behind make these predictions, and so the weights, noise.
 
     They are the mean over up to 50 batches of training images, distorted as in training (one view for all students,
     nothing mixed), drawn from a generator of their own. The state of the run does not change.
     """
     s, group = session, _deployed(session)
-    if not wanted(session):
+    if not wanted(session, held_out):
         return None
     buffers = {name: b for name, b in group.named_buffers() if _is_statistic(name)}
     before = {name: b.clone() for name, b in buffers.items()}
