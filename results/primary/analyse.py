@@ -116,7 +116,7 @@ def gap_cell(values: list[float], others: list[float]) -> str:
 
 def same_money(primary: Stage) -> Iterator[str]:
     """Every method against what else a user would try for the same money, on the same seeds."""
-    others = ("alone240", "average", "smoothing", "kd")
+    others = ("alone_wd0.0025", "alone240", "average", "smoothing", "kd")
     stage = Stage("equal_compute", others)
     seeds = sorted(set(stage.seeds) & set(primary.seeds))
     yield f"\n## What else the money buys (exploratory): {len(seeds)} seeds"
