@@ -26,8 +26,6 @@ HERE, LOCK = Path(__file__).parent, Lock()
 
 def run_one(out: Path, options: list[str]) -> int:
     """Train or resume one run; return its exit code."""
-    if (out / "summary.json").exists():
-        return 0
     started = any(out.glob("checkpoints/epoch_*"))
     words = ["resume", str(out)] if started else ["train", *options, "--out", str(out), "--overwrite"]
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -104,6 +102,8 @@ def main() -> int:
     args = parser.parse_args()
 
     def job(out: Path, options: list[str]) -> int:
+        if (out / "summary.json").exists():
+            return 0
         code = run_one(out, options)
         write_csv(args.out)
         return code
@@ -116,7 +116,9 @@ def main() -> int:
                 for name, options in plan["rows"].items():
                     words = options_of(plan["common"], options, seed, args.out)
                     waiting.append(pool.submit(job, args.out / path.stem / f"{name}-seed{seed}", words))
-    return int(any(future.result() for future in waiting))
+    failed = any(future.result() for future in waiting)
+    write_csv(args.out)
+    return int(failed)
 
 
 if __name__ == "__main__":
