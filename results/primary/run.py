@@ -49,24 +49,30 @@ def options_of(common: str, options: str, seed: int, root: Path) -> list[str]:
     return shlex.split(f"{common} {options} --seed {seed}".replace("{seed}", str(seed)).replace("{root}", str(root)))
 
 
-def macs(folder: Path) -> float:
-    """Return the multiply-accumulates of training, forward once and backward twice, with those of its teachers."""
+def read(folder: Path) -> tuple[dict, dict]:
+    """Return summary and configuration of a finished run."""
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    return summary, yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+
+
+def macs(summary: dict, config: dict) -> float:
+    """Return the multiply-accumulates of training, forward once and backward twice, with those of its teachers."""
     images = summary["images"]["train"] * config["epochs"]
     own = 3 * summary["multiply_accumulates"]["training"] * images
-    for teacher in map(Path, config["teachers"]):
-        forward = json.loads((teacher / "summary.json").read_text(encoding="utf-8"))["multiply_accumulates"]["deployed"]
-        own += forward * images + macs(teacher)
+    for teacher in (read(Path(name)) for name in config["teachers"]):
+        own += teacher[0]["multiply_accumulates"]["deployed"] * images + macs(*teacher)
     return own
 
 
 def row_of(path: Path) -> dict[str, object]:
     """Return what runs.csv says of one finished run; errors in percent, times in seconds."""
-    summary = json.loads(path.read_text(encoding="utf-8"))
-    config = yaml.safe_load((path.parent / "config.yaml").read_text(encoding="utf-8"))
+    summary, config = read(path.parent)
     optim, augment, last, which = config["optim"], config["augment"], summary["last"], summary["headline"]
-    row = {"stage": path.parent.parent.name, "row": path.parent.name.rpartition("-seed")[0], "seed": config["seed"]}
+    row: dict[str, object] = {
+        "stage": path.parent.parent.name,
+        "row": path.parent.name.rpartition("-seed")[0],
+        "seed": config["seed"],
+    }
     row |= {name: config[name] for name in ("method", "peers", "icl", "epochs", "batch_size", "executor")}
     row |= {name: optim[name] for name in ("lr", "weight_decay", "schedule", "warmup_epochs")}
     row |= {"policies": "+".join(augment["policies"]), "crop_padding": augment["crop_padding"], "headline": which}
@@ -78,7 +84,7 @@ def row_of(path: Path) -> dict[str, object]:
         row |= {f"{part}_error_{i}": students[i] for i in range(4)}
     row |= {"concerns": len(summary["concerns"]), "seconds": summary["seconds"]["training"]}
     known = "multiply_accumulates" in summary  # runs of earlier code do not have them
-    row |= {"tera_macs": macs(path.parent) / 1e12 if known else ""}
+    row |= {"tera_macs": macs(summary, config) / 1e12 if known else ""}
     cpu = path.with_name("cpu.txt")
     return row | {"cpu_seconds": cpu.read_text() if cpu.exists() else ""}
 

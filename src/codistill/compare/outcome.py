@@ -20,7 +20,7 @@ from codistill.reports.statistics import (
 )
 from codistill.rundir import Run, Summary
 
-__all__ = ["Gain", "Outcome", "Result", "judge"]
+__all__ = ["Gain", "Outcome", "Result", "deployed_error", "judge", "paired_by_seed"]
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _result(variant: Variant, runs: Mapping[str, Sequence[Run]]) -> Result:
 
     return replace(
         result,
-        error=over_seeds(_error),
+        error=over_seeds(deployed_error),
         rule=found[0].leader.rule,
         headline=found[0].headline,
         headline_error=over_seeds(lambda s: s.last.test.score(s.headline).shortfall(s.figure)),
@@ -161,7 +161,7 @@ def _result(variant: Variant, runs: Mapping[str, Sequence[Run]]) -> Result:
     )
 
 
-def _error(summary: Summary) -> float:
+def deployed_error(summary: Summary) -> float:
     """Return the error on the test images of the student that is deployed, with the weights of the last epoch."""
     return summary.last.test.leader.shortfall(summary.figure)
 
@@ -172,13 +172,22 @@ def _costed(result: Result, alone: Result) -> Result:
     return replace(result, cost=statistics.fmean(ratios) if ratios else None)
 
 
-def _gain(who: Result, against: Result) -> Gain | None:
-    own = {s.seed: _error(s) for s in who.summaries}
-    other = {s.seed: _error(s) for s in against.summaries}
+def paired_by_seed(
+    who: Result, against: Result, pick: Callable[[Summary], float], of_against: Callable[[Summary], float] | None = None
+) -> Paired | None:
+    """Return a figure of `against` minus that of `who`, on the seeds that both have; None where there is none.
+
+    `of_against` reads the figure of `against`, if it is another one.
+    """
+    own = {s.seed: pick(s) for s in who.summaries}
+    other = {s.seed: (of_against or pick)(s) for s in against.summaries}
     seeds = sorted(own.keys() & other.keys())
-    if not seeds:
-        return None
-    return Gain(who.variant.name, against.variant.name, paired([other[s] for s in seeds], [own[s] for s in seeds]))
+    return paired([other[s] for s in seeds], [own[s] for s in seeds]) if seeds else None
+
+
+def _gain(who: Result, against: Result) -> Gain | None:
+    found = paired_by_seed(who, against, deployed_error)
+    return Gain(who.variant.name, against.variant.name, found) if found else None
 
 
 def _tested(pairs: Sequence[tuple[Result, Result]]) -> list[Gain]:

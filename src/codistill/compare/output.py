@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codistill.compare.beside import Beside, beside, beside_lines
+from codistill.compare.beside import Beside, beside
 from codistill.compare.latency import Speed
 from codistill.compare.outcome import Gain, Outcome, Result
 from codistill.compare.plan import KIND, RECORD
@@ -16,6 +16,7 @@ from codistill.compare.tuning import Choice
 from codistill.compare.variants import ALONE
 from codistill.compare.words import (
     NOUNS,
+    beside_lines,
     cost_lines,
     deploy_lines,
     equal_lines,
@@ -61,7 +62,7 @@ def in_words(
     return Words(
         verdict=verdict_lines(outcome, len(seeds)),
         equal=equal_lines(outcome, work),
-        beside=beside_lines(beside(outcome), NOUNS[outcome.figure]),
+        beside=beside_lines(beside(outcome), outcome.figure),
         tuning=tuning_lines(choices, seeds[0]),
         cost=cost_lines(outcome, speed),
         deploy=deploy_lines(outcome),
@@ -81,6 +82,7 @@ def write_numbers(
         speed: of the deployed network; None while it has not been measured.
         asked: settings, images, seeds and command, by which the same command is recognised.
     """
+    found = {one.name: one for one in beside(outcome)}
     record = {
         "version": FORMAT,
         "kind": KIND,
@@ -88,7 +90,7 @@ def write_numbers(
         "verdict": words.lines,
         "variants": [_result_record(result) for result in outcome.results],
         "gains": [_gain_record(gain) for gain in outcome.gains.values()],
-        "beside": [dataclasses.asdict(one) for one in beside(outcome)],
+        "beside": [dataclasses.asdict(one) for one in found.values()],
         "equal_compute": [_gain_record(gain) for gain in outcome.equal],
         "tuning": [dataclasses.asdict(choice) for choice in choices],
         "deployed_network": None if speed is None else dataclasses.asdict(speed),
@@ -96,7 +98,8 @@ def write_numbers(
     }
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / RECORD, record)
-    write_whole(out / CSV, csv_text(_csv_records(outcome)))
+    lines = [_csv_record(result, outcome.gains, found.get(result.variant.name)) for result in outcome.results]
+    write_whole(out / CSV, csv_text(lines))
 
 
 def write_report(out: Path, outcome: Outcome, words: Words, choices: Sequence[Choice], runs: Sequence[Run]) -> Path:
@@ -237,11 +240,6 @@ def _gain_record(gain: Gain) -> dict[str, Any]:
 
 def _estimate_record(estimate: Estimate | None) -> dict[str, Any] | None:
     return None if estimate is None else dataclasses.asdict(estimate)
-
-
-def _csv_records(outcome: Outcome) -> list[dict[str, Any]]:
-    further = {one.name: one for one in beside(outcome)}
-    return [_csv_record(result, outcome.gains, further.get(result.variant.name)) for result in outcome.results]
 
 
 def _csv_record(result: Result, gains: Mapping[str, Gain], further: Beside | None) -> dict[str, Any]:

@@ -5,16 +5,26 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
+from codistill.compare.beside import Beside
 from codistill.compare.latency import Speed
 from codistill.compare.outcome import Gain, Outcome
 from codistill.compare.tuning import SEED_AFTER, Choice
 from codistill.compare.variants import CHEAP, LONGER, METHOD
 from codistill.reports.comparison import FEW_SEEDS
-from codistill.reports.numbers import count, mean_std, number, p_value
-from codistill.reports.statistics import MOST_SEEDS, SIGNIFICANT
+from codistill.reports.numbers import count, mean_std, number, p_value, span
+from codistill.reports.statistics import MOST_SEEDS, SIGNIFICANT, Estimate
 from codistill.rundir import Evaluation
 
-__all__ = ["NOUNS", "cost_lines", "deploy_lines", "equal_lines", "how_counted", "tuning_lines", "verdict_lines"]
+__all__ = [
+    "NOUNS",
+    "beside_lines",
+    "cost_lines",
+    "deploy_lines",
+    "equal_lines",
+    "how_counted",
+    "tuning_lines",
+    "verdict_lines",
+]
 
 NOUNS = {
     "error": "error",
@@ -53,6 +63,21 @@ def equal_lines(outcome: Outcome, work: Mapping[str, float]) -> list[str]:
             whose = f"The arithmetic of {'; '.join(costly)} is {times:.1f} times that of the network alone"
             lines.append(f"{whose}, which is worth {result.variant.name}. {_difference(gain, outcome)}.")
     lines += [f"{_difference(gain, outcome)}. {_verdict(gain)}" for gain in outcome.equal]
+    return lines
+
+
+def beside_lines(found: Sequence[Beside], figure: str) -> list[str]:
+    """Return how well the students of each group do together; `figure`: what the runs count."""
+    lines = []
+    for one in found:
+        if one.students > 1 and one.ensemble.gain is not None:
+            amount, sure = _amount(one.ensemble.gain)
+            lines.append(
+                f"All {one.students} students of {one.name} together had {mean_std(one.ensemble.value)} % "
+                f"{NOUNS[figure]}, {amount} than the network alone{f' ({sure})' if sure else ''}."
+            )
+    if lines:
+        lines.append("Together they cost as many passes as there are students, in every prediction.")
     return lines
 
 
@@ -184,16 +209,22 @@ def _difference(gain: Gain, outcome: Outcome) -> str:
     start = f"With {_seeds(gap.n)}, {gain.who} had"
     if gap.mean == 0 and not gap.std:
         return f"{start} the same {noun} as {against} every time"
-    less = gap.mean >= 0
-    details = []
-    if gap.low is not None and gap.high is not None and gain.paired.effect is not None:
-        low, high = (gap.low, gap.high) if less else (-gap.high, -gap.low)
-        details.append(f"95 % interval {number(low)} to {number(high)}")
+    amount, sure = _amount(gap)
+    details = [sure] if sure and gain.paired.effect is not None else []
     if gain.p_holm is not None:
         after = f" after Holm for {gain.tests} comparisons" if gain.tests > 1 else ""
         details.append(f"p {'' if gain.p_holm < 0.001 else '= '}{p_value(gain.p_holm)}{after}")
-    text = f"{start} {number(abs(gap.mean))} points {'less' if less else 'more'} {noun} than {against}"
+    text = f"{start} {amount} {noun} than {against}"
     return text + (f" ({', '.join(details)})" if details else "")
+
+
+def _amount(gap: Estimate) -> tuple[str, str]:
+    """Return "1.50 points less", or more, and the interval with the sign of that; "" where there is none."""
+    less = gap.mean >= 0
+    amount = f"{number(abs(gap.mean))} points {'less' if less else 'more'}"
+    if gap.low is None or gap.high is None:
+        return amount, ""
+    return amount, f"95 % interval {span(gap.low, gap.high) if less else span(-gap.high, -gap.low)}"
 
 
 def _verdict(gain: Gain) -> str:

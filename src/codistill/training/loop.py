@@ -48,10 +48,10 @@ def train_epochs(session: Session, watchers: Watchers, saver: Saver) -> None:
     while session.epoch < session.epochs and not session.stopped_early:
         trained = train_epoch(session, watchers, step, saver)
         session.executor.assemble()
-        if session.executor.method.needs.held_out > 0:
-            with lent(session, calibrated(session, held_out=True)):
-                _renew_method(session)
         statistics = calibrated(session)
+        if session.executor.method.needs.held_out > 0:
+            with lent(session, statistics or calibrated(session, held_out=True)):
+                _renew_method(session)
         with lent(session, statistics):
             validation = evaluate(session, session.images("validation"), session.leader)
         _refuse_divergence(session, session.task.likelihood(validation), KEPT)
