@@ -3,8 +3,9 @@
 python results/primary/choose.py tune3     after tune2: each method's learning rate and weight decay, then T and weight
 python results/primary/choose.py primary   after tune3: the six rows of the primary design
 python results/primary/choose.py finetune  after finetune_tune: the same six from trained weights
+python results/primary/choose.py resnet32  after resnet32_tune, on a GPU: five rows of a larger network
 
-The test errors in runs.csv are not read. Settings within TIE points of the network's own count as equal to them.
+The test errors in the CSV are not read. Settings within TIE points of the network's own count as equal to them.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ TIE = 0.1
 METHODS = ("dml", "kdcl", "okddip_self", "okddip_others")
 
 
-def errors(stage: str) -> dict[str, float]:
+def errors(stage: str, runs: str = "runs.csv") -> dict[str, float]:
     """Return the mean validation error of every row of a stage."""
     found: dict[str, list[float]] = {}
-    with (HERE / "runs.csv").open(encoding="utf-8") as file:
+    with (HERE / runs).open(encoding="utf-8") as file:
         for run in csv.DictReader(file):
             if run["stage"] == stage:
                 found.setdefault(run["row"], []).append(float(run["validation_error"]))
@@ -55,22 +56,33 @@ def choose() -> tuple[dict, dict[str, str], dict[str, float]]:
     return grid, names, found
 
 
-def finetune() -> dict:
-    """Return the plan of fine-tuning: every row with the settings that are best for the network alone."""
-    tried, found, methods = plan("finetune_tune"), errors("finetune_tune"), plan("primary")["rows"]
+def of_the_network(tried: dict, found: dict[str, float]) -> tuple[str, dict[str, str]]:
+    """Return common options and the six rows, every row with the settings that are best for the network alone."""
     best_row = min(tried["rows"], key=lambda row: found[row])
-    print(f"finetune: {best_row} ({found[best_row]:.2f} % on validation)")
+    print(f"{best_row} ({found[best_row]:.2f} % on validation)")
     network = tried["rows"][best_row].removeprefix("--method baseline ")
     # Of a method's own row its rate and weight decay come first, so that the network's, which follow, count.
-    rows = {name: f"{options} {network}" for name, options in methods.items()}
-    common = f"{tried['common']} --validation 0.02"
+    rows = {name: f"{options} {network}" for name, options in plan("primary")["rows"].items()}
+    return f"{tried['common']} --validation 0.02", rows
+
+
+def finetune() -> dict:
+    """Return the plan of fine-tuning."""
+    common, rows = of_the_network(plan("finetune_tune"), errors("finetune_tune"))
     return {"common": common, "seeds": list(range(200, 210)), "rows": rows}
+
+
+def resnet32() -> dict:
+    """Return the plan of the larger network; `ind` stands for the network alone, as in the primary design."""
+    common, rows = of_the_network(plan("resnet32_tune"), errors("resnet32_tune", "runs-gpu.csv"))
+    order = ("ind", "okddip_others", "dml", "okddip_self", "kdcl")
+    return {"common": common, "seeds": list(range(200, 210)), "rows": {row: rows[row] for row in order}}
 
 
 def main(stage: str) -> None:
     """Write the plan of `stage`."""
-    if stage == "finetune":
-        return write(stage, finetune())
+    if stage in ("finetune", "resnet32"):
+        return write(stage, finetune() if stage == "finetune" else resnet32())
     grid, names, found = choose()
     if stage == "tune3":
         rows = {

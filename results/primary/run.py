@@ -1,9 +1,9 @@
-"""Run plans, seed by seed over all rows, and write runs.csv: python run.py PLAN.yaml ... [--jobs 2] [--out FOLDER].
+"""Run plans, seed by seed over all rows, and write a CSV: python run.py PLAN.yaml ... [--jobs 2] [--out FOLDER].
 
 A plan has `common` (options of `codistill train`), `rows` (name: further options) and `seeds`. In options, @ROW stands
 for the options of that row of primary.yaml, {seed} for the seed and {root} for the folder of the runs; where an option
-stands twice, the last one counts. The same command goes on after an interruption: finished runs are skipped, others
-resumed. runs.csv is written again from all summaries in --out.
+stands twice, the last one counts; those of --also come last. The same command goes on after an interruption: finished
+runs are skipped, others resumed. The CSV is written again from all summaries in --out.
 """
 
 from __future__ import annotations
@@ -89,14 +89,17 @@ def row_of(path: Path) -> dict[str, object]:
     return row | {"cpu_seconds": cpu.read_text() if cpu.exists() else ""}
 
 
-def write_csv(root: Path) -> None:
+def write_csv(root: Path, path: Path) -> None:
     """Write all finished runs of the plans in this folder."""
     plans = sorted(HERE.glob("*.yaml"))
     rows = [row_of(path) for plan in plans for path in sorted(root.glob(f"{plan.stem}/*/summary.json"))]
-    with LOCK, (HERE / "runs.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0] if rows else ())
-        writer.writeheader()
-        writer.writerows(rows)
+    written = path.with_name(f"{path.name}.{os.getpid()}")  # another run.py may write the same CSV
+    with LOCK:
+        with written.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, rows[0] if rows else ())
+            writer.writeheader()
+            writer.writerows(rows)
+        written.replace(path)
 
 
 def main() -> int:
@@ -105,13 +108,15 @@ def main() -> int:
     parser.add_argument("plans", nargs="*", type=Path)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("runs/primary"), help="folder of the run directories")
+    parser.add_argument("--csv", type=Path, default=HERE / "runs.csv", help="the file to write")
+    parser.add_argument("--also", default="", help="options for every run, such as '--device cuda'")
     args = parser.parse_args()
 
     def job(out: Path, options: list[str]) -> int:
         if (out / "summary.json").exists():
             return 0
         code = run_one(out, options)
-        write_csv(args.out)
+        write_csv(args.out, args.csv)
         return code
 
     with ThreadPoolExecutor(args.jobs) as pool:
@@ -120,10 +125,10 @@ def main() -> int:
             plan = yaml.safe_load(path.read_text(encoding="utf-8"))
             for seed in plan["seeds"]:
                 for name, options in plan["rows"].items():
-                    words = options_of(plan["common"], options, seed, args.out)
+                    words = options_of(plan["common"], f"{options} {args.also}", seed, args.out)
                     waiting.append(pool.submit(job, args.out / path.stem / f"{name}-seed{seed}", words))
     failed = any(future.result() for future in waiting)
-    write_csv(args.out)
+    write_csv(args.out, args.csv)
     return int(failed)
 
 
