@@ -52,10 +52,14 @@ def stacked_step(size: Size, peers: int, device: torch.device, amp: torch.dtype 
     """Return a step of `peers` networks by vmap over their stacked parameters.
 
     The running statistics of batch norm are stacked too, so that vmap can update them in place, as in training alone.
+    Under autocast, batch norm gets float32 images: vmap's does not take bfloat16 with statistics in float32.
     """
     networks = [size.make(size.classes, size.image[0]).to(device).train() for _ in range(peers)]
     parameters, buffers = stack_module_state(networks)
     plain = copy.deepcopy(networks[0]).to("meta")
+    for module in plain.modules():
+        if amp is not None and isinstance(module, nn.BatchNorm2d):
+            module.register_forward_pre_hook(lambda _, given: (given[0].float(),))
 
     def forward(own: dict[str, Tensor], statistics: dict[str, Tensor], images: Tensor) -> Tensor:
         return functional_call(plain, (own, statistics), (images,))

@@ -75,9 +75,9 @@ def _throughput(entries: Sequence[Entry]) -> list[str]:
         "",
         "Whole steps of `ind`: forward, loss, backward, fused SGD, training figures. In brackets: how many times the "
         "images per second of one network alone by `loop` with graphs (without, if that is missing). vmap: batch norm "
-        "in training mode, with running statistics that are stacked like the parameters. processes: each trains one "
-        "network with `loop`; they begin together and are counted for one second. fp32 is without TensorFloat-32; "
-        "convolutions are deterministic ones, as in every run.",
+        "in training mode and float32, with running statistics that are stacked like the parameters. processes: each "
+        "trains one network with `loop`; they begin together and are counted for one second. fp32 is without "
+        "TensorFloat-32; convolutions are deterministic ones, as in every run.",
     ]
     for size, amp in dict.fromkeys((e["numbers"]["size"], e["numbers"]["amp"]) for e in entries):
         numbers = [e["numbers"] for e in entries if (e["numbers"]["size"], e["numbers"]["amp"]) == (size, amp)]
