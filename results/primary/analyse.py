@@ -1,4 +1,4 @@
-"""Analyse runs.csv: python results/primary/analyse.py; writes analysis.md and differences.svg next to it.
+"""Analyse runs.csv and runs-gpu.csv: python results/primary/analyse.py; writes analysis.md and differences.svg.
 
 The rows of the primary design, the named comparisons (paired t, Holm, two one-sided tests), secondary comparators and
 power; then the exploratory plans as far as they have runs. A seed counts only if all the rows of its plan are there.
@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from codistill.reports.numbers import interval, mean_std, number, p_value
@@ -22,12 +23,18 @@ ROWS = ("baseline", "ind", *NAMED)
 MARGIN, SEEDS = 0.3, 10
 
 
+def all_runs() -> Iterator[dict[str, str]]:
+    """All runs; where the CPU and the GPU both did one, the GPU's comes last and counts."""
+    for name in ("runs.csv", "runs-gpu.csv"):
+        with (HERE / name).open(encoding="utf-8") as file:
+            yield from csv.DictReader(file)
+
+
 class Stage:
     """The finished runs of one plan, on the seeds that all `rows` have."""
 
     def __init__(self, name: str, rows: Sequence[str] = ROWS) -> None:
-        with (HERE / "runs.csv").open(encoding="utf-8") as file:
-            self.runs = {(r["row"], int(r["seed"])): r for r in csv.DictReader(file) if r["stage"] == name}
+        self.runs = {(r["row"], int(r["seed"])): r for r in all_runs() if r["stage"] == name}
         self.rows = rows
         self.seeds = sorted(s for s in {s for _, s in self.runs} if all((row, s) in self.runs for row in rows))
 
@@ -170,6 +177,7 @@ def draw(stages: Mapping[str, Stage], path: Path) -> None:
         axis.set(yticks=range(len(NAMED)), yticklabels=reversed(NAMED), title=f"{title}, {len(stage.seeds)} seeds")
         axis.spines[["top", "right"]].set_visible(False)
     figure.supxlabel("difference in test error to the network alone, points (left: better)", fontsize=10)
+    mpl.rcParams["svg.hashsalt"] = "codistill"  # the same figure is the same file
     figure.savefig(path, format="svg", metadata={"Date": None})
 
 
