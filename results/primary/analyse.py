@@ -1,4 +1,4 @@
-"""Analyse runs.csv and runs-gpu.csv: python results/primary/analyse.py; writes analysis.md and differences.svg.
+"""Analyse runs.csv and runs-gpu.csv: python results/primary/analyse.py; writes analysis.md and three figures.
 
 The rows of the primary design, the named comparisons (paired t, Holm, two one-sided tests), secondary comparators and
 power; then the exploratory plans as far as they have runs. A seed counts only if all the rows of its plan are there.
@@ -11,16 +11,46 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
+import figures
 
 from codistill.reports.numbers import interval, mean_std, number, p_value
-from codistill.reports.statistics import SIGNIFICANT, Paired, detectable, equivalence, estimate, holm, paired
+from codistill.reports.statistics import SIGNIFICANT, Estimate, Paired, detectable, equivalence, estimate, holm, paired
 
 HERE = Path(__file__).parent
 NAMED = ("dml", "kdcl", "okddip_self", "okddip_others")
 ROWS = ("baseline", "ind", *NAMED)
 MARGIN, SEEDS = 0.3, 10
+LABELS = {
+    "dml": "DML",
+    "kdcl": "KDCL-MinLogit, ICL",
+    "okddip_self": "OKDDip as on the slides",
+    "okddip_others": "OKDDip over the others",
+}
+OTHERS = {
+    "alone_wd0.0025": "alone, OKDDip's weight decay",
+    "alone240": "alone, four times as long",
+    "average": "alone, averaged weights",
+    "smoothing": "alone, smoothed labels",
+    "kd": "taught by a frozen ResNet-14",
+}
+DESIGNS = {
+    "primary": ("Primary design", ROWS),
+    "resnet32": ("ResNet-32 at 32 × 32", ROWS[1:]),
+    "finetune": ("From trained weights", ROWS),
+    "other_data": ("Fashion-MNIST", ROWS),
+    "solar": ("Solar cells", ROWS),
+}
+TESTS = ("Primary design", "From trained weights")
+POINTS = {
+    "images1000-": "1,000 images",
+    "": "3,000 images, 60 epochs, four students",
+    "images5000-": "5,000 images",
+    "images20000-": "20,000 images, 20 epochs",
+    "epochs15-": "15 epochs",
+    "epochs240-": "240 epochs",
+    "students2-": "two students",
+    "students8-": "eight students",
+}
 
 
 def all_runs() -> Iterator[dict[str, str]]:
@@ -77,23 +107,26 @@ def family(title: str, pairs: Mapping[str, tuple[list[float], list[float]]], eno
     for (row, f), a, b in zip(found.items(), p, same, strict=True):
         gap = f.difference
         cells = [row, number(gap.mean, sign=True), interval(gap), number(gap.std), number(f.effect)]
-        cells += [*map(p_value, (f.p, a, b)), verdict(f, a, b) if enough else "partial"]
+        cells += [*map(p_value, (f.p, a, b)), verdict(f, a, b) if enough else "–"]
         yield f"| {' | '.join(cells)} |"
 
 
 def design(stage: Stage, title: str, secondary: bool) -> Iterator[str]:
     """The six rows of a plan, the four comparisons, and those with other comparators."""
-    n, enough = len(stage.seeds), len(stage.seeds) >= SEEDS
-    yield f"\n## {title}: {n} complete seeds" + ("" if enough else ", partial: no verdicts")
+    n, tests = len(stage.seeds), title in TESTS
+    enough = tests and n >= SEEDS
+    marked = "" if enough else ", partial: no verdicts" if tests else ", exploratory: no verdicts"
+    yield f"\n## {title}: {n} complete seeds{marked}"
     if n < 2:
         return
-    yield "\n| row | test error % | ensemble % | arithmetic, × baseline | CPU minutes |\n|---|---:|---:|---:|---:|"
+    yield "\n| row | test error % | ensemble % | arithmetic, × one network | CPU minutes |\n|---|---:|---:|---:|---:|"
     for row in stage.rows:
         cells = [mean_std(estimate(stage.values(row, column))) for column in ("test_error", "ensemble_test_error")]
-        cells += [number(stage.work(row) / stage.work("baseline"), 1), number(stage.minutes(row), 1)]
+        cells += [number(4 * stage.work(row) / stage.work("ind"), 1), number(stage.minutes(row), 1)]
         yield f"| {row} | {' | '.join(cells)} |"
-    same = stage.values("baseline") == stage.students("ind")[0]
-    yield f"\nStudent 0 of `ind` equals `baseline` on every seed: {'yes' if same else 'NO'}."
+    if "baseline" in stage.rows:
+        same = stage.values("baseline") == stage.students("ind")[0]
+        yield f"\nStudent 0 of `ind` equals `baseline` on every seed: {'yes' if same else 'NO'}."
     alone, of = stage.alone(), {row: stage.values(row) for row in NAMED}
     named = {row: (of[row], alone) for row in NAMED}
     yield from family("Against the network alone (mean of the four of ind): the named comparisons", named, enough)
@@ -121,22 +154,25 @@ def gap_cell(values: list[float], others: list[float]) -> str:
     return f"{number(gap.mean, sign=True)} ({interval(gap)})"
 
 
-def same_money(primary: Stage) -> Iterator[str]:
+def best_of_four(stage: Stage) -> list[float]:
+    """The test error of the student of `ind` that is best on validation, by seed."""
+    found = []
+    for seed in stage.seeds:
+        run = stage.runs["ind", seed]
+        chosen = min(range(4), key=lambda i: float(run[f"validation_error_{i}"]))
+        found.append(float(run[f"test_error_{chosen}"]))
+    return found
+
+
+def same_money() -> Iterator[str]:
     """Every method against what else a user would try for the same money, on the same seeds."""
-    others = ("alone_wd0.0025", "alone240", "average", "smoothing", "kd")
-    stage = Stage("equal_compute", others)
-    seeds = sorted(set(stage.seeds) & set(primary.seeds))
+    primary, stage = Stage("primary"), Stage("equal_compute", tuple(OTHERS))
+    seeds = primary.seeds = stage.seeds = sorted(set(stage.seeds) & set(primary.seeds))
     yield f"\n## What else the money buys (exploratory): {len(seeds)} seeds"
     if len(seeds) < 2:
         return
-    stage.seeds = primary.seeds = seeds
-    best = []
-    for seed in seeds:
-        run = primary.runs["ind", seed]
-        chosen = min(range(4), key=lambda i: float(run[f"validation_error_{i}"]))
-        best.append(float(run[f"test_error_{chosen}"]))
-    found = {"alone": (primary.alone(), 1.0), "best of four on validation": (best, 4.0)}
-    found |= {row: (stage.values(row), stage.work(row) / primary.work("baseline")) for row in others}
+    found = {"alone": (primary.alone(), 1.0), "best of four on validation": (best_of_four(primary), 4.0)}
+    found |= {row: (stage.values(row), stage.work(row) / primary.work("baseline")) for row in stage.rows}
     titles = ["row", "test error %", "arithmetic, × alone", *(f"{m} minus it" for m in NAMED)]
     yield f"\n| {' | '.join(titles)} |\n|---|{'---:|' * (len(titles) - 1)}"
     for row, (values, work) in found.items():
@@ -145,59 +181,58 @@ def same_money(primary: Stage) -> Iterator[str]:
     yield "\nDifferences in points with uncorrected 95 % intervals; below 0 the method is better."
 
 
-def regime() -> Iterator[str]:
-    """Gains away from the primary design, one network alone per seed."""
-    points = ("", "images1000-", "images5000-", "images20000-", "epochs15-", "epochs240-", "students2-", "students8-")
-    yield "\n## Where it helps (exploratory)"
-    yield "\n| point | seeds | alone % | DML, difference | OKDDip over the others, difference |"
-    yield "|---|---:|---:|---:|---:|"
-    for point in points:
+def draw_first() -> None:
+    """Write the README's figure: the named comparisons, and what else the same money buys as far as it is known."""
+    primary, stage = Stage("primary"), Stage("equal_compute", tuple(OTHERS))
+    alone = primary.alone()
+    named = {LABELS[row]: paired(primary.values(row), alone).difference for row in NAMED}
+    others = {"best of four alone, by validation": paired(best_of_four(primary), alone).difference}
+    stage.seeds = primary.seeds = sorted(set(stage.seeds) & set(primary.seeds))
+    if len(primary.seeds) > 1:
+        others |= {OTHERS[row]: paired(stage.values(row), primary.alone()).difference for row in OTHERS}
+    figures.first(named, others, MARGIN, HERE / "gain.svg")
+
+
+def regime() -> tuple[list[str], dict[str, dict[str, Estimate]]]:
+    """Gains away from the primary design, one network alone per seed: a table, and the differences for a figure."""
+    lines = ["", "## Where it helps (exploratory)", ""]
+    lines += ["| point | seeds | alone % | DML, difference | OKDDip over the others, difference |"]
+    lines += ["|---|---:|---:|---:|---:|"]
+    gaps: dict[str, dict[str, Estimate]] = {"DML": {}, "OKDDip over the others": {}}
+    for point, name in POINTS.items():
         base = "alone" if point.startswith("students") else f"{point}alone"
         rows = (base, f"{point}dml", f"{point}okddip_others")
         stage = Stage("regime", rows)
-        if len(stage.seeds) > 1:
-            alone = stage.values(base)
-            cells = [gap_cell(stage.values(row), alone) for row in rows[1:]]
-            name = point.rstrip("-") or "3,000 images, 60 epochs, four"
-            yield f"| {name} | {len(stage.seeds)} | {mean_std(estimate(alone))} | {' | '.join(cells)} |"
-
-
-def draw(stages: Mapping[str, Stage], path: Path) -> None:
-    """Differences to the network alone with 95 % intervals, seeds as dots, and the margin of equivalence as a band."""
-    figure = Figure(figsize=(7, 0.9 + 1.6 * len(stages)), layout="constrained")
-    axes = figure.subplots(len(stages), 1, squeeze=False, sharex=True)
-    for axis, (title, stage) in zip(axes.flat, stages.items(), strict=True):
-        axis.axvspan(-MARGIN, MARGIN, color="#dddddd", lw=0)
-        axis.axvline(0, color="#555555", lw=1)
-        for height, row in enumerate(reversed(NAMED)):
-            gap = paired(stage.values(row), stage.alone()).difference
-            axis.plot(gap.values, [height - 0.22] * gap.n, "o", ms=3, color="#0b5fa5", alpha=0.5)
-            axis.plot([gap.low, gap.high], [height, height], color="#0b5fa5")
-            axis.plot([gap.mean], [height], "o", color="#0b5fa5")
-        axis.set(yticks=range(len(NAMED)), yticklabels=reversed(NAMED), title=f"{title}, {len(stage.seeds)} seeds")
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel("difference in test error to the network alone, points (left: better)", fontsize=10)
-    mpl.rcParams["svg.hashsalt"] = "codistill"  # the same figure is the same file
-    figure.savefig(path, format="svg", metadata={"Date": None})
+        if not stage.seeds:
+            continue
+        alone = stage.values(base)
+        cells = []
+        for method, row in zip(gaps, rows[1:], strict=True):
+            gaps[method][name] = gap = paired(stage.values(row), alone).difference
+            each = ", ".join(number(value, sign=True) for value in gap.values)
+            cells.append(f"{number(gap.mean, sign=True)} ({each})")
+        lines.append(f"| {name} | {len(stage.seeds)} | {number(estimate(alone).mean)} | {' | '.join(cells)} |")
+    lines += ["", "In brackets the seeds. Two or three seeds a point: a map, not a test."]
+    return lines, gaps
 
 
 def main() -> None:
-    """Write analysis.md, and differences.svg once a plan has two seeds."""
-    titles = {
-        "primary": "Primary design",
-        "finetune": "From trained weights",
-        "other_data": "Fashion-MNIST",
-        "solar": "Solar cells",
-    }
-    stages = {title: Stage(name) for name, title in titles.items()}
-    lines = ["# Analysis of runs.csv", "", "Written by analyse.py; what it means is in [primary.md](../primary.md)."]
+    """Write analysis.md and the figures of what is there."""
+    stages = {title: Stage(name, rows) for name, (title, rows) in DESIGNS.items()}
+    lines = ["# Analysis of the runs", "", "Written by analyse.py; what it means is in [primary.md](../primary.md)."]
     for title, stage in stages.items():
         lines += design(stage, title, secondary=stage is stages["Primary design"])
-    drawn = {title: stage for title, stage in stages.items() if len(stage.seeds) > 1}
-    if drawn:
-        draw(drawn, HERE / "differences.svg")
-    lines += [*same_money(Stage("primary")), *regime()]
+    table, gaps = regime()
+    lines += [*same_money(), *table]
     (HERE / "analysis.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    drawn = {
+        f"{title}, {len(s.seeds)} seeds": {LABELS[r]: paired(s.values(r), s.alone()).difference for r in NAMED}
+        for title, s in stages.items()
+        if len(s.seeds) > 1
+    }
+    figures.panels(drawn, MARGIN, HERE / "differences.svg")
+    figures.beside(gaps, HERE / "regime.svg")
+    draw_first()
 
 
 if __name__ == "__main__":
