@@ -4,7 +4,7 @@
 set -e
 here=results/primary
 python=${PYTHON:-python}
-run() { $python $here/run.py $(printf "$here/%s.yaml " "$@"); }
+run() { $python $here/run.py --known $here/runs-gpu.csv $(printf "$here/%s.yaml " "$@"); }
 choose() { [ -f $here/$1.yaml ] || $python $here/choose.py $1; }
 run tune1a tune1c tune1b tune2
 choose tune3
@@ -12,7 +12,8 @@ run tune3
 choose primary
 run primary
 $python $here/analyse.py
-# Exploratory, in this order; demo_tune is for `make demo`, tune1d and networks are for the reader only.
+# Exploratory, in this order; demo_tune is for `make demo`, tune1d and networks are for the reader only. What gpu.sh has
+# done on a GPU is left out.
 run demo_tune teacher equal_compute pretrain
 run finetune_tune
 choose finetune

@@ -109,6 +109,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("runs/primary"), help="folder of the run directories")
     parser.add_argument("--csv", type=Path, default=HERE / "runs.csv", help="the file to write")
+    parser.add_argument("--known", type=Path, help="another CSV, whose runs are left out")
     parser.add_argument("--also", default="", help="options for every run, such as '--device cuda'")
     args = parser.parse_args()
 
@@ -119,12 +120,18 @@ def main() -> int:
         write_csv(args.out, args.csv)
         return code
 
+    known = set[tuple[str, str, str]]()
+    if args.known:
+        with args.known.open(encoding="utf-8") as file:
+            known = {(run["stage"], run["row"], run["seed"]) for run in csv.DictReader(file)}
     with ThreadPoolExecutor(args.jobs) as pool:
         waiting = []
         for path in args.plans:
             plan = yaml.safe_load(path.read_text(encoding="utf-8"))
             for seed in plan["seeds"]:
                 for name, options in plan["rows"].items():
+                    if (path.stem, name, str(seed)) in known:
+                        continue
                     words = options_of(plan["common"], f"{options} {args.also}", seed, args.out)
                     waiting.append(pool.submit(job, args.out / path.stem / f"{name}-seed{seed}", words))
     failed = any(future.result() for future in waiting)

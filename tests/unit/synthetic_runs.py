@@ -26,7 +26,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "method": "kdcl_minlogit", "peers": 4, "final": 2.8, "slow": 4.0, "parts": {"kd": 0.36}, "icl": True,
     },
 }  # fmt: skip
-"""The seven variants of the demo."""
+"""Seven variants of one comparison."""
 
 INPUT: dict[str, Any] = {
     "version": 1, "channels": 1, "height": 8, "width": 8, "mean": [0.3], "std": [0.4], "classes": ["a", "b"],
@@ -144,7 +144,7 @@ def summary(
 
 
 def write_demo(folder: Path, seeds: int = 3, epochs: int = 6) -> Path:
-    """Write the demo's seven variants with `seeds` seeds each."""
+    """Write the seven variants with `seeds` seeds each."""
     for label in VARIANTS:
         for seed in range(seeds):
             name = label.replace(", ", "-").replace(" + ", "-")
