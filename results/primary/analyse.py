@@ -132,6 +132,7 @@ def design(stage: Stage, title: str, secondary: bool) -> Iterator[str]:
     yield from family("Against the network alone (mean of the four of ind): the named comparisons", named, enough)
     if secondary:
         yield from other_comparators(stage, enough)
+        yield from exploratory(stage)
     gaps = [paired(*both).difference.std or 0.0 for both in named.values()]
     pooled = math.sqrt(sum(std**2 for std in gaps) / len(gaps))
     least = [number(detectable(pooled, n, level)) for level in (SIGNIFICANT, SIGNIFICANT / len(NAMED))]
@@ -146,6 +147,24 @@ def other_comparators(stage: Stage, enough: bool) -> Iterator[str]:
     yield from family("Secondary: against the students of ind with the same initial weights", paired_weights, enough)
     single = {row: (of[row], stage.values("baseline")) for row in NAMED}
     yield from family("Secondary: against row baseline, one network", single, enough)
+
+
+def exploratory(stage: Stage) -> Iterator[str]:
+    """Methods against each other, and what all four students of a group say together; uncorrected intervals."""
+    pairs = [("okddip_self", "okddip_others"), ("okddip_others", "dml"), ("okddip_others", "kdcl"), ("dml", "kdcl")]
+    yield "\n### Exploratory: methods against each other\n\n| row | against | difference |\n|---|---|---:|"
+    for a, b in pairs:
+        yield f"| {a} | {b} | {gap_cell(stage.values(a), stage.values(b))} |"
+    yield "\n### Exploratory: all four students together, against the network alone, and its negative log-likelihood\n"
+    yield "| row | error of all together, difference | NLL of the scored student, nats | difference, nats |"
+    yield "|---|---:|---:|---:|"
+    nll = stage.values("ind", "test_nll")
+    for row in stage.rows[1:]:
+        gap = paired(stage.values(row, "test_nll"), nll).difference
+        cells = [gap_cell(stage.values(row, "ensemble_test_error"), stage.alone())]
+        cells += [mean_std(estimate(stage.values(row, "test_nll")), 3)]
+        cells += [f"{number(gap.mean, 3, sign=True)} ({interval(gap, 3)})" if row != "ind" else "–"]
+        yield f"| {row} | {' | '.join(cells)} |"
 
 
 def gap_cell(values: list[float], others: list[float]) -> str:
