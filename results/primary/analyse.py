@@ -102,11 +102,11 @@ def family(title: str, pairs: Mapping[str, tuple[list[float], list[float]]], eno
     found = {row: paired(*both) for row, both in pairs.items()}
     p, same = holm([f.p for f in found.values()]), holm([equivalence(f, MARGIN) for f in found.values()])
     yield f"\n### {title}\n"
-    yield "| row | difference | 95 % interval | SD | d_z | p | p, Holm | p, equivalence, Holm | verdict |"
-    yield "|---|---:|---:|---:|---:|---:|---:|---:|---|"
+    yield "| row | difference (95 % interval) | SD | d_z | p | p, Holm | p, equivalence, Holm | verdict |"
+    yield "|---|---:|---:|---:|---:|---:|---:|---|"
     for (row, f), a, b in zip(found.items(), p, same, strict=True):
         gap = f.difference
-        cells = [row, number(gap.mean, sign=True), interval(gap), number(gap.std), number(f.effect)]
+        cells = [row, f"{number(gap.mean, sign=True)} ({interval(gap)})", number(gap.std), number(f.effect)]
         cells += [*map(p_value, (f.p, a, b)), verdict(f, a, b) if enough else "–"]
         yield f"| {' | '.join(cells)} |"
 

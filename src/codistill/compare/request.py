@@ -33,7 +33,7 @@ class CompareRequest(Config):
     deterministic: bool = setting(True, "rounding")
     """Auto: choose the executor by a rule, so that repeated runs give the same numbers; runs side by side would also
     disturb a trial."""
-    methods: tuple[str, ...] = ("okddip", "kdcl_minlogit")
+    methods: tuple[str, ...] = ("okddip", "dml")
     """Methods to compare with the network alone, each as NAME or NAME,SETTING=VALUE,... such as okddip,group=branches
     or dml,temperature=2. group, split, icl, peers, augment.policies and the method's own options may differ."""
     seeds: int = 3
