@@ -155,6 +155,10 @@ def exploratory(stage: Stage) -> Iterator[str]:
     yield "\n### Exploratory: methods against each other\n\n| row | against | difference |\n|---|---|---:|"
     for a, b in pairs:
         yield f"| {a} | {b} | {gap_cell(stage.values(a), stage.values(b))} |"
+    yield "\n### Exploratory: each student, test error in %\n\n| row | student 0 | 1 | 2 | 3 |"
+    yield "|---|---:|---:|---:|---:|"
+    for row in stage.rows[1:]:
+        yield f"| {row} | {' | '.join(mean_std(estimate(student)) for student in stage.students(row))} |"
     yield "\n### Exploratory: all four students together, against the network alone, and its negative log-likelihood\n"
     yield "| row | error of all together, difference | NLL of the scored student, nats | difference, nats |"
     yield "|---|---:|---:|---:|"
