@@ -3,7 +3,8 @@
 A plan has `common` (options of `codistill train`), `rows` (name: further options) and `seeds`. In options, @ROW stands
 for the options of that row of primary.yaml, {seed} for the seed and {root} for the folder of the runs; where an option
 stands twice, the last one counts; those of --also come last. The same command goes on after an interruption: finished
-runs are skipped, others resumed. The CSV is written again from all summaries in --out.
+runs are skipped, others resumed. The CSV is written again from all summaries in --out; it keeps the rows of runs that
+are not there, such as those of another machine.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
@@ -90,9 +92,11 @@ def row_of(path: Path) -> dict[str, object]:
 
 
 def write_csv(root: Path, path: Path) -> None:
-    """Write all finished runs of the plans in this folder."""
+    """Write all finished runs of the plans in this folder, and those that the file has already."""
     plans = sorted(HERE.glob("*.yaml"))
-    rows = [row_of(path) for plan in plans for path in sorted(root.glob(f"{plan.stem}/*/summary.json"))]
+    found = [row_of(path) for plan in plans for path in sorted(root.glob(f"{plan.stem}/*/summary.json"))]
+    by_key = {_key(row): row for row in (*known_runs(path), *found)}
+    rows = [by_key[key] for key in sorted(by_key)]
     written = path.with_name(f"{path.name}.{os.getpid()}")  # another run.py may write the same CSV
     with LOCK:
         with written.open("w", newline="", encoding="utf-8") as file:
@@ -100,6 +104,18 @@ def write_csv(root: Path, path: Path) -> None:
             writer.writeheader()
             writer.writerows(rows)
         written.replace(path)
+
+
+def known_runs(path: Path | None) -> list[dict[str, object]]:
+    """Return the rows of a CSV; none if it is not there."""
+    if path is None or not path.exists():
+        return []
+    with path.open(encoding="utf-8") as file:
+        return [dict(row) for row in csv.DictReader(file)]
+
+
+def _key(row: Mapping[str, object]) -> tuple[str, str, int]:
+    return str(row["stage"]), str(row["row"]), int(str(row["seed"]))
 
 
 def main() -> int:
@@ -120,17 +136,14 @@ def main() -> int:
         write_csv(args.out, args.csv)
         return code
 
-    known = set[tuple[str, str, str]]()
-    if args.known:
-        with args.known.open(encoding="utf-8") as file:
-            known = {(run["stage"], run["row"], run["seed"]) for run in csv.DictReader(file)}
+    known = {_key(row) for row in known_runs(args.known)}
     with ThreadPoolExecutor(args.jobs) as pool:
         waiting = []
         for path in args.plans:
             plan = yaml.safe_load(path.read_text(encoding="utf-8"))
             for seed in plan["seeds"]:
                 for name, options in plan["rows"].items():
-                    if (path.stem, name, str(seed)) in known:
+                    if (path.stem, name, seed) in known:
                         continue
                     words = options_of(plan["common"], f"{options} {args.also}", seed, args.out)
                     waiting.append(pool.submit(job, args.out / path.stem / f"{name}-seed{seed}", words))
