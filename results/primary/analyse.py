@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import figures
@@ -40,7 +41,7 @@ DESIGNS = {
     "other_data": ("Fashion-MNIST", ROWS[1:]),
     "solar": ("Solar cells", ROWS[1:]),
 }
-TESTS = ("Primary design", "From trained weights")
+TESTS = ("primary", "finetune")
 POINTS = {
     "images1000-": "1,000 images",
     "": "3,000 images, 60 epochs, four students",
@@ -53,11 +54,14 @@ POINTS = {
 }
 
 
-def all_runs() -> Iterator[dict[str, str]]:
+@cache
+def all_runs() -> list[dict[str, str]]:
     """All runs; where the CPU and the GPU both did one, the GPU's comes last and counts."""
+    found: list[dict[str, str]] = []
     for name in ("runs.csv", "runs-gpu.csv"):
         with (HERE / name).open(encoding="utf-8") as file:
-            yield from csv.DictReader(file)
+            found += csv.DictReader(file)
+    return found
 
 
 class Stage:
@@ -65,7 +69,7 @@ class Stage:
 
     def __init__(self, name: str, rows: Sequence[str] = ROWS) -> None:
         self.runs = {(r["row"], int(r["seed"])): r for r in all_runs() if r["stage"] == name}
-        self.rows = rows
+        self.name, self.rows = name, rows
         self.seeds = sorted(s for s in {s for _, s in self.runs} if all((row, s) in self.runs for row in rows))
 
     def values(self, row: str, column: str = "test_error") -> list[float]:
@@ -105,18 +109,17 @@ def family(title: str, pairs: Mapping[str, tuple[list[float], list[float]]], eno
     yield "| row | difference (95 % interval) | SD | d_z | p | p, Holm | p, equivalence, Holm | verdict |"
     yield "|---|---:|---:|---:|---:|---:|---:|---|"
     for (row, f), a, b in zip(found.items(), p, same, strict=True):
-        gap = f.difference
-        cells = [row, f"{number(gap.mean, sign=True)} ({interval(gap)})", number(gap.std), number(f.effect)]
+        cells = [row, gap_cell(f.difference), number(f.difference.std), number(f.effect)]
         cells += [*map(p_value, (f.p, a, b)), verdict(f, a, b) if enough else "–"]
         yield f"| {' | '.join(cells)} |"
 
 
-def design(stage: Stage, title: str, secondary: bool) -> Iterator[str]:
-    """The six rows of a plan, the four comparisons, and those with other comparators."""
-    n, tests = len(stage.seeds), title in TESTS
+def design(stage: Stage) -> Iterator[str]:
+    """The rows of a plan and the four comparisons; for the primary design also those with other comparators."""
+    n, tests = len(stage.seeds), stage.name in TESTS
     enough = tests and n >= SEEDS
     marked = "" if enough else ", partial: no verdicts" if tests else ", exploratory: no verdicts"
-    yield f"\n## {title}: {n} complete seeds{marked}"
+    yield f"\n## {DESIGNS[stage.name][0]}: {n} complete seeds{marked}"
     if n < 2:
         return
     yield "\n| row | test error % | ensemble % | arithmetic, × one network | CPU minutes |\n|---|---:|---:|---:|---:|"
@@ -130,10 +133,10 @@ def design(stage: Stage, title: str, secondary: bool) -> Iterator[str]:
     alone, of = stage.alone(), {row: stage.values(row) for row in NAMED}
     named = {row: (of[row], alone) for row in NAMED}
     yield from family("Against the network alone (mean of the four of ind): the named comparisons", named, enough)
-    if secondary:
+    if stage.name == "primary":
         yield from other_comparators(stage, enough)
         yield from exploratory(stage)
-    gaps = [paired(*both).difference.std or 0.0 for both in named.values()]
+    gaps = [gap(*both).std or 0.0 for both in named.values()]
     pooled = math.sqrt(sum(std**2 for std in gaps) / len(gaps))
     least = [number(detectable(pooled, n, level)) for level in (SIGNIFICANT, SIGNIFICANT / len(NAMED))]
     yield f"\nPooled SD of the named differences: {number(pooled)} points. Found four times in five: a difference of"
@@ -154,7 +157,7 @@ def exploratory(stage: Stage) -> Iterator[str]:
     pairs = [("okddip_self", "okddip_others"), ("okddip_others", "dml"), ("okddip_others", "kdcl"), ("dml", "kdcl")]
     yield "\n### Exploratory: methods against each other\n\n| row | against | difference |\n|---|---|---:|"
     for a, b in pairs:
-        yield f"| {a} | {b} | {gap_cell(stage.values(a), stage.values(b))} |"
+        yield f"| {a} | {b} | {gap_cell(gap(stage.values(a), stage.values(b)))} |"
     yield "\n### Exploratory: each student, test error in %\n\n| row | student 0 | 1 | 2 | 3 |"
     yield "|---|---:|---:|---:|---:|"
     for row in stage.rows[1:]:
@@ -164,17 +167,20 @@ def exploratory(stage: Stage) -> Iterator[str]:
     yield "|---|---:|---:|---:|"
     nll = stage.values("ind", "test_nll")
     for row in stage.rows[1:]:
-        gap = paired(stage.values(row, "test_nll"), nll).difference
-        cells = [gap_cell(stage.values(row, "ensemble_test_error"), stage.alone())]
-        cells += [mean_std(estimate(stage.values(row, "test_nll")), 3)]
-        cells += [f"{number(gap.mean, 3, sign=True)} ({interval(gap, 3)})" if row != "ind" else "–"]
+        own = stage.values(row, "test_nll")
+        cells = [gap_cell(gap(stage.values(row, "ensemble_test_error"), stage.alone())), mean_std(estimate(own), 3)]
+        cells += [gap_cell(gap(own, nll), 3) if row != "ind" else "–"]
         yield f"| {row} | {' | '.join(cells)} |"
 
 
-def gap_cell(values: list[float], others: list[float]) -> str:
+def gap(values: list[float], others: list[float]) -> Estimate:
+    """The differences, seed by seed."""
+    return paired(values, others).difference
+
+
+def gap_cell(found: Estimate, digits: int = 2) -> str:
     """A difference with its interval, for a table."""
-    gap = paired(values, others).difference
-    return f"{number(gap.mean, sign=True)} ({interval(gap)})"
+    return f"{number(found.mean, digits, sign=True)} ({interval(found, digits)})"
 
 
 def best_of_four(stage: Stage) -> list[float]:
@@ -187,33 +193,45 @@ def best_of_four(stage: Stage) -> list[float]:
     return found
 
 
-def same_money() -> Iterator[str]:
-    """Every method against what else a user would try for the same money, on the same seeds."""
-    primary, stage = Stage("primary"), Stage("equal_compute", tuple(OTHERS))
-    seeds = primary.seeds = stage.seeds = sorted(set(stage.seeds) & set(primary.seeds))
-    yield f"\n## What else the money buys (exploratory): {len(seeds)} seeds"
-    if len(seeds) < 2:
+def same_money() -> tuple[Stage, Stage]:
+    """The primary design and what else a user would try for the same money, on the seeds that both have."""
+    primary, others = Stage("primary"), Stage("equal_compute", tuple(OTHERS))
+    primary.seeds = others.seeds = sorted(set(others.seeds) & set(primary.seeds))
+    return primary, others
+
+
+def same_money_lines() -> Iterator[str]:
+    """Every method against what else the same money buys."""
+    primary, stage = same_money()
+    yield f"\n## What else the money buys (exploratory): {len(stage.seeds)} seeds"
+    if len(stage.seeds) < 2:
         return
     found = {"alone": (primary.alone(), 1.0), "best of four on validation": (best_of_four(primary), 4.0)}
     found |= {row: (stage.values(row), stage.work(row) / primary.work("baseline")) for row in stage.rows}
     titles = ["row", "test error %", "arithmetic, × alone", *(f"{m} minus it" for m in NAMED)]
     yield f"\n| {' | '.join(titles)} |\n|---|{'---:|' * (len(titles) - 1)}"
     for row, (values, work) in found.items():
-        cells = [mean_std(estimate(values)), number(work, 1), *(gap_cell(primary.values(m), values) for m in NAMED)]
+        cells = [
+            mean_std(estimate(values)),
+            number(work, 1),
+            *(gap_cell(gap(primary.values(m), values)) for m in NAMED),
+        ]
         yield f"| {row} | {' | '.join(cells)} |"
     yield "\nDifferences in points with uncorrected 95 % intervals; below 0 the method is better."
 
 
 def draw_first(out: Path) -> None:
     """Write the README's figure: the named comparisons, and what else the same money buys as far as it is known."""
-    primary, stage = Stage("primary"), Stage("equal_compute", tuple(OTHERS))
-    alone = primary.alone()
-    named = {LABELS[row]: paired(primary.values(row), alone).difference for row in NAMED}
-    others = {"best of four alone, by validation": paired(best_of_four(primary), alone).difference}
-    stage.seeds = primary.seeds = sorted(set(stage.seeds) & set(primary.seeds))
-    if len(primary.seeds) > 1:
-        others |= {OTHERS[row]: paired(stage.values(row), primary.alone()).difference for row in OTHERS}
-    figures.first(named, others, MARGIN, out / "gain.svg")
+    whole, (primary, stage) = Stage("primary"), same_money()
+    others = {"best of four alone, by validation": gap(best_of_four(whole), whole.alone())}
+    if len(stage.seeds) > 1:
+        others |= {label: gap(stage.values(row), primary.alone()) for row, label in OTHERS.items()}
+    figures.first(to_alone(whole), others, MARGIN, out / "gain.svg")
+
+
+def to_alone(stage: Stage) -> dict[str, Estimate]:
+    """The named comparisons under their labels, for a figure."""
+    return {LABELS[row]: gap(stage.values(row), stage.alone()) for row in NAMED}
 
 
 def regime() -> tuple[list[str], dict[str, dict[str, Estimate]]]:
@@ -231,28 +249,24 @@ def regime() -> tuple[list[str], dict[str, dict[str, Estimate]]]:
         alone = stage.values(base)
         cells = []
         for method, row in zip(gaps, rows[1:], strict=True):
-            gaps[method][name] = gap = paired(stage.values(row), alone).difference
-            each = ", ".join(number(value, sign=True) for value in gap.values)
-            cells.append(f"{number(gap.mean, sign=True)} ({each})")
+            gaps[method][name] = found = gap(stage.values(row), alone)
+            each = ", ".join(number(value, sign=True) for value in found.values)
+            cells.append(f"{number(found.mean, sign=True)} ({each})")
         lines.append(f"| {name} | {len(stage.seeds)} | {number(estimate(alone).mean)} | {' | '.join(cells)} |")
-    lines += ["", "In brackets the seeds. Two or three seeds a point: a map, not a test."]
+    lines += ["", "In brackets the seeds. One to three seeds a point: a map, not a test."]
     return lines, gaps
 
 
 def main(out: Path = HERE) -> None:
     """Write analysis.md and the figures of what is there into `out`."""
-    stages = {title: Stage(name, rows) for name, (title, rows) in DESIGNS.items()}
+    stages = [Stage(name, rows) for name, (_, rows) in DESIGNS.items()]
     lines = ["# Analysis of the runs", "", "Written by analyse.py; what it means is in [primary.md](../primary.md)."]
-    for title, stage in stages.items():
-        lines += design(stage, title, secondary=stage is stages["Primary design"])
+    for stage in stages:
+        lines += design(stage)
     table, gaps = regime()
-    lines += [*same_money(), *table]
+    lines += [*same_money_lines(), *table]
     (out / "analysis.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    drawn = {
-        f"{title}, {len(s.seeds)} seeds": {LABELS[r]: paired(s.values(r), s.alone()).difference for r in NAMED}
-        for title, s in stages.items()
-        if len(s.seeds) > 1
-    }
+    drawn = {f"{DESIGNS[s.name][0]}, {len(s.seeds)} seeds": to_alone(s) for s in stages if len(s.seeds) > 1}
     figures.panels(drawn, MARGIN, out / "differences.svg")
     figures.beside(gaps, out / "regime.svg")
     draw_first(out)

@@ -56,33 +56,30 @@ def choose() -> tuple[dict, dict[str, str], dict[str, float]]:
     return grid, names, found
 
 
-def of_the_network(tried: dict, found: dict[str, float]) -> tuple[str, dict[str, str]]:
-    """Return common options and the six rows, every row with the settings that are best for the network alone."""
+def of_the_network(stage: str, runs: str = "runs.csv") -> dict:
+    """Return the six rows of the primary design, each with the settings that are best for the network alone."""
+    tried, found = plan(stage), errors(stage, runs)
     best_row = min(tried["rows"], key=lambda row: found[row])
     print(f"{best_row} ({found[best_row]:.2f} % on validation)")
     network = tried["rows"][best_row].removeprefix("--method baseline ")
     # Of a method's own row its rate and weight decay come first, so that the network's, which follow, count.
     rows = {name: f"{options} {network}" for name, options in plan("primary")["rows"].items()}
-    return f"{tried['common']} --validation 0.02", rows
-
-
-def finetune() -> dict:
-    """Return the plan of fine-tuning."""
-    common, rows = of_the_network(plan("finetune_tune"), errors("finetune_tune"))
-    return {"common": common, "seeds": list(range(200, 210)), "rows": rows}
+    return {"common": f"{tried['common']} --validation 0.02", "seeds": list(range(200, 210)), "rows": rows}
 
 
 def resnet32() -> dict:
     """Return the plan of the larger network; `ind` stands for the network alone, as in the primary design."""
-    common, rows = of_the_network(plan("resnet32_tune"), errors("resnet32_tune", "runs-gpu.csv"))
+    found = of_the_network("resnet32_tune", "runs-gpu.csv")
     order = ("ind", "okddip_others", "dml", "okddip_self", "kdcl")
-    return {"common": common, "seeds": list(range(200, 210)), "rows": {row: rows[row] for row in order}}
+    return found | {"rows": {row: found["rows"][row] for row in order}}
 
 
 def main(stage: str) -> None:
     """Write the plan of `stage`."""
-    if stage in ("finetune", "resnet32"):
-        return write(stage, finetune() if stage == "finetune" else resnet32())
+    if stage == "finetune":
+        return write(stage, of_the_network("finetune_tune"))
+    if stage == "resnet32":
+        return write(stage, resnet32())
     grid, names, found = choose()
     if stage == "tune3":
         rows = {
