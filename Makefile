@@ -30,7 +30,7 @@ package: .venv/installed
 	$(BIN)/python -m build
 	$(BIN)/python -m twine check --strict dist/*
 	$(PYTHON) -m venv .venv-extras
-	$(EXTRAS)/python -m pip install --quiet dist/*.whl
+	$(EXTRAS)/python -m pip install --quiet --no-compile dist/*.whl
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/package
 
 lint: .venv/installed
@@ -45,12 +45,12 @@ install: .venv/installed
 .venv/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python >= 3.10 is needed: make PYTHON=python3.12 ...") if sys.version_info < (3, 10) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev]'
 	touch $@
 
 .venv-extras/installed: pyproject.toml
 	test -x $(EXTRAS)/python || $(PYTHON) -m venv .venv-extras
-	$(EXTRAS)/python -m pip install --quiet --editable '.[dev-extras]'
+	$(EXTRAS)/python -m pip install --quiet --no-compile --editable '.[dev-extras]'
 	touch $@
 
 clean:

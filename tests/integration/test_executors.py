@@ -10,6 +10,7 @@ from interrupted_runs import cut_and_resumed, losses_of
 from codistill.errors import UserError
 from codistill.execution import auto
 from codistill.training import load_student, read_config, train
+from codistill.training.build import build_session
 from codistill.training.evaluate import evaluate_run
 
 
@@ -35,6 +36,12 @@ def test_a_run_resumes_to_the_bit_under_every_executor(short, digits, tmp_path, 
     config = dataclasses.replace(short, executor=executor, memory_limit=1.0)
     whole, result = cut_and_resumed(config, digits, tmp_path)
     assert result.summary["executor"] == whole.summary["executor"]
+
+
+def test_batch_norms_of_several_processes_turned_off_in_one_are_told(short, digits):
+    for off in (False, True):
+        notes = build_session(dataclasses.replace(short, executor="loop", sync_batch_norm=not off), digits).notes
+        assert [note.split(":")[0] for note in notes] == ["sync_batch_norm off changes nothing in one process"] * off
 
 
 @pytest.mark.parametrize("executor", ["fused", "recompute"])
