@@ -221,6 +221,7 @@ def test_defaults_are_filled_in():
     assert config.out == Path("runs/digits-resnet32-baseline-seed0")
     assert check_config(Config(model=("resnet20", "resnet32", "vgg16"))).peers == 3
     assert check_config(Config()).peers == 4
+    assert check_config(Config(method="kd", teachers=("runs/teacher",))).peers == 1
     assert check_config(Config(group="tree", split="layer2:3,layer3:2")).peers == 6
 
 

@@ -37,7 +37,8 @@ class Experiment:
     """Network by name ('codistill list models'); one for all peers, or one for each peer. In the files of a run, own
     means networks given from Python."""
     peers: int | None = setting(None)
-    """Number of students in the group (OKDDip: auxiliary peers and the leader); 4, or 1 for baseline."""
+    """Number of students in the group (OKDDip: auxiliary peers and the leader); 4 if left out, or what the method
+    trains: 1 for baseline and kd, 2 for switokd."""
     group: Literal["networks", "branches", "tree"] = setting("networks")
     """Students as networks of their own, as branches on a shared trunk, or as heads of a tree of shared layers."""
     split: str | None = setting(None)

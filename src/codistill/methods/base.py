@@ -28,6 +28,7 @@ class Method(nn.Module):
 
     Attributes:
         min_peers, max_peers: how many students the method has a meaning for.
+        usual_peers: how many a run trains that names no number.
         soft_labels: whether labels may be probabilities.
         needs: what it asks of group and executor, see `Needs`.
         leader: index of the student that the method itself names for deployment, or None.
@@ -39,6 +40,7 @@ class Method(nn.Module):
 
     min_peers: ClassVar[int] = 2
     max_peers: ClassVar[int | None] = None
+    usual_peers: ClassVar[int] = 4
     soft_labels: ClassVar[bool] = True
     deploys_average: ClassVar[bool] = False
     recordable: bool = True

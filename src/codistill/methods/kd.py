@@ -30,6 +30,7 @@ class KD(Method):
     """
 
     min_peers = 1
+    usual_peers = 1
     needs = Needs(teachers="required")
 
     shares_K: Tensor

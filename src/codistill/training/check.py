@@ -49,7 +49,8 @@ def check_config(config: Config) -> Config:
             raise UserError(f"peers {peers} with the tree {config.split!r} of {heads} heads: leave --peers out.")
         peers = heads
     if peers is None:
-        peers = len(config.model) if len(config.model) > 1 else min(4, method.max_peers or 4)
+        usual = min(method.usual_peers, method.max_peers or method.usual_peers)
+        peers = len(config.model) if len(config.model) > 1 else usual
     _check_peers(config, peers)
     _check_numbers(config)
     _check_augmentation(config, peers)
