@@ -149,6 +149,22 @@ def test_a_run_of_other_classes_lends_all_but_its_classifiers(short, digits, end
         assert not torch.equal(new["fc.weight"], before["fc.weight"])
 
 
+@pytest.mark.parametrize("shared", SHARED, ids=lambda shared: shared["group"])
+def test_a_run_of_one_network_starts_every_peer_with_a_classifier_of_its_own(short, digits, tmp_path, shared):
+    alone = dataclasses.replace(short, method="baseline", peers=1)
+    train(alone, dataset=digits)
+    old = load_student(tmp_path / "run").state_dict()
+    plain = build_session(dataclasses.replace(short, **shared), digits)
+    session = build_session(dataclasses.replace(short, init=tmp_path / "run", **shared), digits)
+    assert session.notes[0].startswith("weights: loaded 54 of ")
+    assert "run, its one student; left at random: fc.weight" in session.notes[0]
+    for before, new in zip(students(plain), students(session), strict=True):
+        assert equal(new, old, classifier=False)
+        assert torch.equal(new["fc.weight"], before["fc.weight"])
+    (goes_on,) = students(build_session(dataclasses.replace(alone, init=tmp_path / "run"), digits))
+    assert equal(goes_on, old)
+
+
 def test_a_run_that_does_not_fit_the_group_is_refused(short, digits, ended, tmp_path):
     def said(**changed):
         return refusal(build_session, dataclasses.replace(short, **changed), digits)

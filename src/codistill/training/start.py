@@ -93,9 +93,15 @@ class _Sources:
         self.read: dict[tuple[str, str], Weights] = {}
 
     def keeps_classifier(self, init: str) -> bool:
-        """Whether these are the weights of a run with the same classes."""
+        """Whether these are the weights of a run with the same classes, and every peer has its own of them."""
         folder = Path(init).expanduser()
-        return is_run(folder) and read_record(folder / INPUT, InputRecord).classes == self.facts.classes
+        same = is_run(folder) and read_record(folder / INPUT, InputRecord).classes == self.facts.classes
+        return same and not self._starts_all(folder)
+
+    def _starts_all(self, folder: Path) -> bool:
+        """Whether this run has one student, from which all peers of a group start."""
+        alone = self.group.shape.peers == 1 or len(self.config.init) > 1
+        return not alone and read_config(folder / CONFIG).peers == 1
 
     def weights(self, peer: int) -> Weights:
         """Return what one peer starts from."""
@@ -112,7 +118,10 @@ class _Sources:
         return self.read[init, name]
 
     def _of_run(self, init: str, folder: Path, peer: int) -> Weights:
-        """The run's student of the same number, or where each peer has its own run, the student that run hands back."""
+        """The run's student of the same number, or its only one.
+
+        Where each peer has its own run, the student that run hands back.
+        """
         if not is_complete(folder):
             raise UserError(f"init {init}: this run is not finished; finish it with 'codistill resume {init}'.")
         if init not in self.runs:
@@ -122,6 +131,8 @@ class _Sources:
         if len(self.config.init) > 1:
             student = recorded_leader(folder, "last")
             return Weights(run.student(student).state_dict(), f"{init}, student {student}")
+        if self._starts_all(folder):
+            return Weights(run.student(0).state_dict(), f"{init}, its one student")
         if run.shape.peers != peers:
             raise UserError(
                 f"init {init}: this run has {run.shape.peers} student(s), the group {peers}; give --peers "
