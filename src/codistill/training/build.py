@@ -99,7 +99,7 @@ def build_executor(
     freezing = Freezing(group, config.freeze, config.freeze_epochs) if config.freeze else None
     executor = execution.build(config.executor, group, method, config, teachers)
     if not config.sync_batch_norm and "sync_batch_norm" not in executor.takes:
-        notes += ("sync_batch_norm off changes nothing in one process: there are no other rows to leave out",)
+        notes += ("sync_batch_norm off changes nothing in one process: it is for several (--mesh)",)
     return Built(executor, generator, notes, channels_last, freezing)
 
 
