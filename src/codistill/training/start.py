@@ -96,19 +96,18 @@ class _Sources:
         """Whether these are the weights of a run with the same classes, and every peer has its own of them."""
         folder = Path(init).expanduser()
         same = is_run(folder) and read_record(folder / INPUT, InputRecord).classes == self.facts.classes
-        return same and not self._starts_all(folder)
+        return same and not self._starts_all(init)
 
-    def _starts_all(self, folder: Path) -> bool:
+    def _starts_all(self, init: str) -> bool:
         """Whether this run has one student, from which all peers of a group start."""
-        alone = self.group.shape.peers == 1 or len(self.config.init) > 1
-        return not alone and read_config(folder / CONFIG).peers == 1
+        return len(self.config.init) == 1 < self.group.shape.peers and self._run(init).shape.peers == 1
 
     def weights(self, peer: int) -> Weights:
         """Return what one peer starts from."""
         name, init = _of_peer(self.config.model, peer), _of_peer(self.config.init, peer)
         folder = Path(init).expanduser()
         if is_run(folder):
-            return self._of_run(init, folder, peer)
+            return self._of_run(init, peer)
         if init == models.PRETRAINED and is_own(name):
             net = self.group.plain_network(peer) if self.network is None else given_network(self.network, peer)
             return Weights(copy.deepcopy(net.state_dict()), "the network as it was given")
@@ -117,21 +116,26 @@ class _Sources:
             self.read[init, name] = _exported(folder) if exported else models.find_weights(name, init)
         return self.read[init, name]
 
-    def _of_run(self, init: str, folder: Path, peer: int) -> Weights:
-        """The run's student of the same number, or its only one.
-
-        Where each peer has its own run, the student that run hands back.
-        """
+    def _run(self, init: str) -> PeerGroup:
+        """The students of a finished run, read once."""
+        folder = Path(init).expanduser()
         if not is_complete(folder):
             raise UserError(f"init {init}: this run is not finished; finish it with 'codistill resume {init}'.")
         if init not in self.runs:
             theirs = OWN_NETWORK in read_config(folder / CONFIG).model
             _, self.runs[init], _, _ = load_group(folder, network=self.network if theirs else None)
-        run, peers = self.runs[init], self.group.shape.peers
+        return self.runs[init]
+
+    def _of_run(self, init: str, peer: int) -> Weights:
+        """The run's student of the same number, or its only one.
+
+        Where each peer has its own run, the student that run hands back.
+        """
+        run, peers, folder = self._run(init), self.group.shape.peers, Path(init).expanduser()
         if len(self.config.init) > 1:
             student = recorded_leader(folder, "last")
             return Weights(run.student(student).state_dict(), f"{init}, student {student}")
-        if self._starts_all(folder):
+        if self._starts_all(init):
             return Weights(run.student(0).state_dict(), f"{init}, its one student")
         if run.shape.peers != peers:
             raise UserError(
