@@ -1,10 +1,11 @@
 #!/bin/sh
 # Tune what is not tuned yet, then run the primary design and what follows it. The same command goes on after an interruption.
+# What runs.csv has is not run again, also where the folders of the runs are gone.
 # From the root of the repository: PYTHONPATH=src PYTHON=.venv/bin/python sh results/primary/go.sh
 set -e
 here=results/primary
 python=${PYTHON:-python}
-run() { $python $here/run.py --known $here/runs-gpu.csv $(printf "$here/%s.yaml " "$@"); }
+run() { $python $here/run.py $(printf "$here/%s.yaml " "$@") --known $here/runs-gpu.csv $here/runs.csv; }
 choose() { [ -f $here/$1.yaml ] || $python $here/choose.py $1; }
 run tune1a tune1c tune1b tune2
 choose tune3
@@ -14,7 +15,8 @@ run primary
 $python $here/analyse.py
 # Exploratory, in this order; demo_tune is for `make demo`, tune1d and networks are for the reader only. What gpu.sh has
 # done on a GPU is left out.
-run demo_tune teacher equal_compute pretrain
+run demo_tune teacher equal_compute
+$python $here/run.py $here/pretrain.yaml  # its network is needed, not its row
 run finetune_tune
 choose finetune
 run finetune other_data

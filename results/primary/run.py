@@ -106,9 +106,9 @@ def write_csv(root: Path, path: Path) -> None:
         written.replace(path)
 
 
-def known_runs(path: Path | None) -> list[dict[str, object]]:
+def known_runs(path: Path) -> list[dict[str, object]]:
     """Return the rows of a CSV; none if it is not there."""
-    if path is None or not path.exists():
+    if not path.exists():
         return []
     with path.open(encoding="utf-8") as file:
         return [dict(row) for row in csv.DictReader(file)]
@@ -125,7 +125,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("runs/primary"), help="folder of the run directories")
     parser.add_argument("--csv", type=Path, default=HERE / "runs.csv", help="the file to write")
-    parser.add_argument("--known", type=Path, help="another CSV, whose runs are left out")
+    parser.add_argument("--known", type=Path, nargs="+", default=[], help="CSVs whose runs are left out")
     parser.add_argument("--also", default="", help="options for every run, such as '--device cuda'")
     args = parser.parse_args()
 
@@ -136,7 +136,7 @@ def main() -> int:
         write_csv(args.out, args.csv)
         return code
 
-    known = {_key(row) for row in known_runs(args.known)}
+    known = {_key(row) for path in args.known for row in known_runs(path)}
     with ThreadPoolExecutor(args.jobs) as pool:
         waiting = []
         for path in args.plans:
