@@ -1,0 +1,86 @@
+"""The finished runs of the plans: what runs.csv and runs-gpu.csv have, and what the plans are called."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from codistill.reports.statistics import estimate
+
+HERE = Path(__file__).parent
+NAMED = ("dml", "kdcl", "okddip_self", "okddip_others")
+ROWS = ("baseline", "ind", *NAMED)
+MARGIN, SEEDS = 0.3, 10
+LABELS = {
+    "dml": "DML",
+    "kdcl": "KDCL-MinLogit, ICL",
+    "okddip_self": "OKDDip as on the slides",
+    "okddip_others": "OKDDip over the others",
+}
+OTHERS = {
+    "alone_wd0.0025": "alone, OKDDip's weight decay",
+    "alone240": "alone, four times as long",
+    "average": "alone, averaged weights",
+    "smoothing": "alone, smoothed labels",
+    "kd": "taught by a frozen ResNet-14",
+}
+DESIGNS = {
+    "primary": ("Primary design", ROWS),
+    "resnet32": ("ResNet-32 at 32 × 32", ROWS[1:]),
+    "finetune": ("From trained weights", ROWS),
+    "other_data": ("Fashion-MNIST", ROWS[1:]),
+    "solar": ("Solar cells", ROWS[1:]),
+}
+TESTS = ("primary", "finetune")
+POINTS = {
+    "images1000-": "1,000 images",
+    "": "3,000 images, 60 epochs, four students",
+    "images5000-": "5,000 images",
+    "images20000-": "20,000 images, 20 epochs",
+    "epochs15-": "15 epochs",
+    "epochs240-": "240 epochs",
+    "students2-": "two students",
+    "students8-": "eight students",
+}
+
+
+@cache
+def all_runs() -> list[dict[str, str]]:
+    """All runs; where the CPU and the GPU both did one, the GPU's comes last and counts."""
+    found: list[dict[str, str]] = []
+    for name in ("runs.csv", "runs-gpu.csv"):
+        with (HERE / name).open(encoding="utf-8") as file:
+            found += csv.DictReader(file)
+    return found
+
+
+class Stage:
+    """The finished runs of one plan, on the seeds that all `rows` have."""
+
+    def __init__(self, name: str, rows: Sequence[str] = ROWS) -> None:
+        self.runs = {(r["row"], int(r["seed"])): r for r in all_runs() if r["stage"] == name}
+        self.name, self.rows = name, rows
+        self.seeds = sorted(s for s in {s for _, s in self.runs} if all((row, s) in self.runs for row in rows))
+
+    def values(self, row: str, column: str = "test_error") -> list[float]:
+        """One number per seed."""
+        return [float(self.runs[row, seed][column]) for seed in self.seeds]
+
+    def students(self, row: str) -> list[list[float]]:
+        """The test errors of the four students, student by student."""
+        return [self.values(row, f"test_error_{i}") for i in range(4)]
+
+    def alone(self) -> list[float]:
+        """The network alone: the mean of the four of `ind`."""
+        return [sum(of_seed) / 4 for of_seed in zip(*self.students("ind"), strict=True)]
+
+    def work(self, row: str) -> float:
+        """Multiply-accumulates of training, in 10^12."""
+        return estimate(self.values(row, "tera_macs")).mean
+
+    def minutes(self, row: str) -> float | None:
+        """CPU minutes of a run, where they are known; an interrupted run does not know them."""
+        known = [float(v) / 60 for s in self.seeds if (v := self.runs[row, s]["cpu_seconds"])]
+        return sum(known) / len(known) if known else None
