@@ -13,8 +13,7 @@ run tune3
 choose primary
 run primary
 $python $here/analyse.py
-# Exploratory, in this order; demo_tune is for `make demo`, tune1d and networks are for the reader only. What gpu.sh has
-# done on a GPU is left out.
+# Exploratory, in this order; demo_tune is for `make demo`. What gpu.sh has done on a GPU is left out.
 run demo_tune teacher equal_compute
 $python $here/run.py $here/pretrain.yaml  # its network is needed, not its row
 run finetune_tune
@@ -23,5 +22,5 @@ run finetune finetune_long other_data
 # The papers' claims, with the second budget.
 $python -m codistill study okddip/table2 --only resnet32 --seeds 5 --jobs 2
 $python -m codistill study kdcl/table7 --seeds 5 --jobs 2
-run regime networks tune1d solar
+run solar regime
 $python $here/analyse.py
