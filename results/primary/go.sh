@@ -18,7 +18,7 @@ run demo_tune teacher equal_compute
 $python $here/run.py $here/pretrain.yaml  # its network is needed, not its row
 run finetune_tune
 choose finetune
-run finetune finetune_long other_data
+run finetune finetune_long branches other_data
 # The papers' claims, with the second budget.
 $python -m codistill study okddip/table2 --only resnet32 --seeds 5 --jobs 2
 $python -m codistill study kdcl/table7 --seeds 5 --jobs 2
