@@ -151,14 +151,20 @@ def same_money_lines() -> Iterator[str]:
 
 
 def longer() -> Iterator[str]:
-    """From trained weights: one network alone for four times as long, and every method against that."""
+    """From trained weights for four times as long: one network alone, and a group beside it."""
     stage, long = Stage("finetune"), Stage("finetune_long", ("alone240",))
     stage.seeds = long.seeds = sorted(set(stage.seeds) & set(long.seeds))
-    yield f"\n## From trained weights, alone for 240 epochs instead of 60 (exploratory): {len(long.seeds)} seeds"
-    if len(long.seeds) > 1:
-        values = long.values("alone240")
-        yield f"\n{mean_std(estimate(values))} %; minus alone {gap_cell(gap(values, stage.alone()))}. "
-        yield "; ".join(f"{m} minus it {gap_cell(gap(stage.values(m), values))}" for m in NAMED) + "."
+    yield f"\n## From trained weights, 240 epochs instead of 60 (exploratory): {len(long.seeds)} seeds"
+    if len(long.seeds) < 2:
+        return
+    alone = long.values("alone240")
+    yield f"\n| row | test error % | alone for 240 epochs minus it |\n|---|---:|---:|\n| alone240 | {mean_std(estimate(alone))} | – |"
+    others = {"alone": stage.alone()} | {row: stage.values(row) for row in NAMED}
+    both = Stage("finetune_long", ("alone240", "okddip_others240"))
+    if both.seeds == long.seeds:
+        others["okddip_others240"] = both.values("okddip_others240")
+    for row, values in others.items():
+        yield f"| {row} | {mean_std(estimate(values))} | {gap_cell(gap(alone, values))} |"
 
 
 def draw_first(out: Path) -> None:
