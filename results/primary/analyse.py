@@ -158,7 +158,8 @@ def longer() -> Iterator[str]:
     if len(long.seeds) < 2:
         return
     alone = long.values("alone240")
-    yield f"\n| row | test error % | alone for 240 epochs minus it |\n|---|---:|---:|\n| alone240 | {mean_std(estimate(alone))} | – |"
+    yield "\n| row | test error % | alone for 240 epochs minus it |\n|---|---:|---:|"
+    yield f"| alone240 | {mean_std(estimate(alone))} | – |"
     others = {"alone": stage.alone()} | {row: stage.values(row) for row in NAMED}
     both = Stage("finetune_long", ("alone240", "okddip_others240"))
     if both.seeds == long.seeds:
