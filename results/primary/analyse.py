@@ -168,6 +168,26 @@ def longer() -> Iterator[str]:
         yield f"| {row} | {mean_std(estimate(values))} | {gap_cell(gap(alone, values))} |"
 
 
+def branches() -> Iterator[str]:
+    """OKDDip over the others as branches, by where they begin, beside the same method as networks."""
+    primary, stage = Stage("primary"), Stage("branches", ("layer3", "layer2"))
+    primary.seeds = stage.seeds = sorted(set(stage.seeds) & set(primary.seeds))
+    yield f"\n## OKDDip over the others as branches, by where they begin (exploratory): {len(stage.seeds)} seeds"
+    if len(stage.seeds) < 2:
+        return
+    yield "\n| row | test error % | ensemble % | arithmetic, × alone | against the network alone |"
+    yield "|---|---:|---:|---:|---:|"
+    one, alone = primary.work("baseline"), primary.alone()
+    for name, of, row in (
+        ("layer3", stage, "layer3"),
+        ("layer2", stage, "layer2"),
+        ("networks", primary, "okddip_others"),
+    ):
+        cells = [mean_std(estimate(of.values(row, column))) for column in ("test_error", "ensemble_test_error")]
+        cells += [number(of.work(row) / one, 1), gap_cell(gap(of.values(row), alone))]
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
 def draw_first(out: Path) -> None:
     """Write the README's figure: the named comparisons, and what else the same money buys as far as it is known."""
     whole, (primary, stage) = Stage("primary"), same_money()
@@ -228,7 +248,7 @@ def main(out: Path = HERE) -> None:
     for stage in stages:
         lines += design(stage)
     table, gaps = regime()
-    lines += [*longer(), *over_all(stages), *same_money_lines(), *table]
+    lines += [*longer(), *branches(), *over_all(stages), *same_money_lines(), *table]
     (out / "analysis.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     drawn = {f"{DESIGNS[s.name][0]}, {len(s.seeds)} seeds": to_alone(s) for s in stages if len(s.seeds) > 1}
     figures.panels(drawn, MARGIN, out / "differences.svg")
