@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import figures
-from stages import DESIGNS, HERE, LABELS, MARGIN, NAMED, OTHERS, POINTS, SEEDS, TESTS, Stage
+from stages import DESIGNS, HERE, LABELS, MARGIN, NAMED, OTHERS, POINTS, SEEDS, TESTS, Stage, on_same_seeds
 
 from codistill.reports.across_tasks import across_tasks
 from codistill.reports.numbers import interval, mean_std, number, p_value, span
@@ -117,11 +117,9 @@ def best_of_four(stage: Stage) -> list[float]:
     return found
 
 
-def same_money() -> tuple[Stage, Stage]:
+def same_money() -> tuple[Stage, ...]:
     """The primary design and what else a user would try for the same money, on the seeds that both have."""
-    primary, others = Stage("primary"), Stage("equal_compute", tuple(OTHERS))
-    primary.seeds = others.seeds = sorted(set(others.seeds) & set(primary.seeds))
-    return primary, others
+    return on_same_seeds(Stage("primary"), Stage("equal_compute", tuple(OTHERS)))
 
 
 def same_money_lines() -> Iterator[str]:
@@ -152,8 +150,7 @@ def same_money_lines() -> Iterator[str]:
 
 def longer() -> Iterator[str]:
     """From trained weights for four times as long: one network alone, and a group beside it."""
-    stage, long = Stage("finetune"), Stage("finetune_long", ("alone240",))
-    stage.seeds = long.seeds = sorted(set(stage.seeds) & set(long.seeds))
+    stage, long = on_same_seeds(Stage("finetune"), Stage("finetune_long", ("alone240", "okddip_others240")))
     yield f"\n## From trained weights, 240 epochs instead of 60 (exploratory): {len(long.seeds)} seeds"
     if len(long.seeds) < 2:
         return
@@ -161,17 +158,14 @@ def longer() -> Iterator[str]:
     yield "\n| row | test error % | alone for 240 epochs minus it |\n|---|---:|---:|"
     yield f"| alone240 | {mean_std(estimate(alone))} | – |"
     others = {"alone": stage.alone()} | {row: stage.values(row) for row in NAMED}
-    both = Stage("finetune_long", ("alone240", "okddip_others240"))
-    if both.seeds == long.seeds:
-        others["okddip_others240"] = both.values("okddip_others240")
+    others["okddip_others240"] = long.values("okddip_others240")
     for row, values in others.items():
         yield f"| {row} | {mean_std(estimate(values))} | {gap_cell(gap(alone, values))} |"
 
 
 def branches() -> Iterator[str]:
     """OKDDip over the others as branches, by where they begin, beside the same method as networks."""
-    primary, stage = Stage("primary"), Stage("branches", ("layer3", "layer2"))
-    primary.seeds = stage.seeds = sorted(set(stage.seeds) & set(primary.seeds))
+    primary, stage = on_same_seeds(Stage("primary"), Stage("branches", ("layer3", "layer2")))
     yield f"\n## OKDDip over the others as branches, by where they begin (exploratory): {len(stage.seeds)} seeds"
     if len(stage.seeds) < 2:
         return
@@ -232,9 +226,8 @@ def over_all(stages: Sequence[Stage]) -> Iterator[str]:
     yield "| row | runs | against the network alone | a run has a lower error than a run of one network alone, % |"
     yield "|---|---:|---:|---:|"
     for row in NAMED:
-        own = {stage.name: stage.values(row) for stage in done}
-        mean = across_tasks({s.name: list(zip(own[s.name], s.alone(), strict=True)) for s in done})
-        one = across_tasks({s.name: list(zip(own[s.name], s.students("ind")[0], strict=True)) for s in done})
+        mean = across_tasks({s.name: list(zip(s.values(row), s.alone(), strict=True)) for s in done})
+        one = across_tasks({s.name: list(zip(s.values(row), s.students("ind")[0], strict=True)) for s in done})
         found = f"{number(mean.difference, sign=True)} ({span(mean.difference_low, mean.difference_high)})"
         share = f"{number(100 * one.improves, 0)} ({span(100 * one.improves_low, 100 * one.improves_high, 0)})"
         yield f"| {row} | {mean.pairs} | {found} | {share} |"

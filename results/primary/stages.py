@@ -84,3 +84,11 @@ class Stage:
         """CPU minutes of a run, where they are known; an interrupted run does not know them."""
         known = [float(v) / 60 for s in self.seeds if (v := self.runs[row, s]["cpu_seconds"])]
         return sum(known) / len(known) if known else None
+
+
+def on_same_seeds(*stages: Stage) -> tuple[Stage, ...]:
+    """The same plans, each on the seeds that all of them have."""
+    common = sorted(set.intersection(*(set(stage.seeds) for stage in stages)))
+    for stage in stages:
+        stage.seeds = common
+    return stages
