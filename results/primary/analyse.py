@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import figures
-from stages import DESIGNS, HERE, LABELS, MARGIN, NAMED, OTHERS, POINTS, SEEDS, TESTS, Stage, on_same_seeds
+from stages import DESIGNS, HERE, LABELS, LONG, MARGIN, NAMED, OTHERS, POINTS, SEEDS, TESTS, Stage, on_same_seeds
 
 from codistill.reports.across_tasks import across_tasks
 from codistill.reports.numbers import interval, mean_std, number, p_value, span
@@ -56,8 +56,9 @@ def design(stage: Stage) -> Iterator[str]:
         yield f"\nStudent 0 of `ind` equals `baseline` on every seed: {'yes' if same else 'NO'}."
     alone, of = stage.alone(), {row: stage.values(row) for row in NAMED}
     named = {row: (of[row], alone) for row in NAMED}
-    yield from family("Against the network alone (mean of the four of ind): the named comparisons", named, enough)
-    if stage.name == "primary":
+    title = "Against the network alone (mean of the four of ind)"
+    yield from family(f"{title}: the named comparisons" if tests else title, named, enough)
+    if tests:
         yield from other_comparators(stage, enough)
         yield from exploratory(stage)
     gaps = [gap(*both).std or 0.0 for both in named.values()]
@@ -78,7 +79,8 @@ def other_comparators(stage: Stage, enough: bool) -> Iterator[str]:
 
 def exploratory(stage: Stage) -> Iterator[str]:
     """Methods against each other, and what all four students of a group say together; uncorrected intervals."""
-    pairs = [("okddip_self", "okddip_others"), ("okddip_others", "dml"), ("okddip_others", "kdcl"), ("dml", "kdcl")]
+    pairs = [("okddip_self", "okddip_others"), ("okddip_self", "dml"), ("okddip_others", "dml")]
+    pairs += [("okddip_others", "kdcl"), ("dml", "kdcl")]
     yield "\n### Exploratory: methods against each other\n\n| row | against | difference |\n|---|---|---:|"
     for a, b in pairs:
         yield f"| {a} | {b} | {gap_cell(gap(stage.values(a), stage.values(b)))} |"
@@ -86,14 +88,14 @@ def exploratory(stage: Stage) -> Iterator[str]:
     yield "|---|---:|---:|---:|---:|"
     for row in stage.rows[1:]:
         yield f"| {row} | {' | '.join(mean_std(estimate(student)) for student in stage.students(row))} |"
-    yield "\n### Exploratory: all four students together, against the network alone, and its negative log-likelihood\n"
-    yield "| row | error of all together, difference | NLL of the scored student, nats | difference, nats |"
-    yield "|---|---:|---:|---:|"
-    nll = stage.values("ind", "test_nll")
+    yield "\n### Exploratory: all four students together, and the negative log-likelihood (NLL) of the scored student\n"
+    yield "| row | all together, minus the network alone | minus four of ind together | NLL, nats | minus ind, nats |"
+    yield "|---|---:|---:|---:|---:|"
+    nll, vote = stage.values("ind", "test_nll"), stage.values("ind", "ensemble_test_error")
     for row in stage.rows[1:]:
-        own = stage.values(row, "test_nll")
-        cells = [gap_cell(gap(stage.values(row, "ensemble_test_error"), stage.alone())), mean_std(estimate(own), 3)]
-        cells += [gap_cell(gap(own, nll), 3) if row != "ind" else "–"]
+        own, together = stage.values(row, "test_nll"), stage.values(row, "ensemble_test_error")
+        cells = [gap_cell(gap(together, stage.alone())), gap_cell(gap(together, vote)) if row != "ind" else "–"]
+        cells += [mean_std(estimate(own), 3), gap_cell(gap(own, nll), 3) if row != "ind" else "–"]
         yield f"| {row} | {' | '.join(cells)} |"
 
 
@@ -149,18 +151,22 @@ def same_money_lines() -> Iterator[str]:
 
 
 def longer() -> Iterator[str]:
-    """From trained weights for four times as long: one network alone, and a group beside it."""
-    stage, long = on_same_seeds(Stage("finetune"), Stage("finetune_long", ("alone240", "okddip_others240")))
-    yield f"\n## From trained weights, 240 epochs instead of 60 (exploratory): {len(long.seeds)} seeds"
+    """From trained weights for longer: one network alone, and a group beside it."""
+    begun = [row for row in LONG if Stage("finetune_long", (row,)).seeds]
+    stage, long = on_same_seeds(Stage("finetune"), Stage("finetune_long", begun))
+    yield f"\n## From trained weights, for longer than 60 epochs (exploratory): {len(long.seeds)} seeds"
     if len(long.seeds) < 2:
         return
-    alone = long.values("alone240")
-    yield "\n| row | test error % | alone for 240 epochs minus it |\n|---|---:|---:|"
-    yield f"| alone240 | {mean_std(estimate(alone))} | – |"
-    others = {"alone": stage.alone()} | {row: stage.values(row) for row in NAMED}
-    others["okddip_others240"] = long.values("okddip_others240")
-    for row, values in others.items():
-        yield f"| {row} | {mean_std(estimate(values))} | {gap_cell(gap(alone, values))} |"
+    found = {"alone": (stage.alone(), 1.0)}
+    one = stage.work("baseline")
+    for of, rows in ((stage, NAMED), (long, long.rows)):
+        found |= {row: (of.values(row), of.work(row) / one) for row in rows}
+    baselines = [row for row in found if row.startswith("alone")]
+    yield f"\n| row | arithmetic, × alone | test error % | {' | '.join(f'minus {name}' for name in baselines)} |"
+    yield f"|---|{'---:|' * (2 + len(baselines))}"
+    for row, (values, work) in found.items():
+        cells = [gap_cell(gap(values, found[name][0])) if name != row else "–" for name in baselines]
+        yield f"| {row} | {number(work, 1)} | {mean_std(estimate(values))} | {' | '.join(cells)} |"
 
 
 def branches() -> Iterator[str]:
@@ -180,6 +186,7 @@ def branches() -> Iterator[str]:
         cells = [mean_std(estimate(of.values(row, column))) for column in ("test_error", "ensemble_test_error")]
         cells += [number(of.work(row) / one, 1), gap_cell(gap(of.values(row), alone))]
         yield f"| {name} | {' | '.join(cells)} |"
+    yield f"\nlayer2 minus layer3: {gap_cell(gap(stage.values('layer2'), stage.values('layer3')))}."
 
 
 def draw_first(out: Path) -> None:
@@ -215,7 +222,7 @@ def regime() -> tuple[list[str], dict[str, dict[str, Estimate]]]:
             each = ", ".join(number(value, sign=True) for value in found.values)
             cells.append(f"{number(found.mean, sign=True)} ({each})")
         lines.append(f"| {name} | {len(stage.seeds)} | {number(estimate(alone).mean)} | {' | '.join(cells)} |")
-    lines += ["", "In brackets the seeds. One to three seeds a point: a map, not a test."]
+    lines += ["", "In brackets the difference on each seed. One to three seeds a point: a map, not a test."]
     return lines, gaps
 
 
@@ -223,15 +230,18 @@ def over_all(stages: Sequence[Stage]) -> Iterator[str]:
     """The named comparisons over all data, each of which counts the same (rliable's method)."""
     done = [stage for stage in stages if len(stage.seeds) > 1]
     yield f"\n## Over all data (exploratory): {', '.join(DESIGNS[stage.name][0] for stage in done)}\n"
-    yield "| row | runs | against the network alone | a run has a lower error than a run of one network alone, % |"
+    yield "| row | runs | against the network alone | one student errs less than one network alone, % of pairs |"
     yield "|---|---:|---:|---:|"
     for row in NAMED:
         mean = across_tasks({s.name: list(zip(s.values(row), s.alone(), strict=True)) for s in done})
-        one = across_tasks({s.name: list(zip(s.values(row), s.students("ind")[0], strict=True)) for s in done})
+        student = 3 if row.startswith("okddip") else 0  # the leader, or any one
+        one = {s.name: list(zip(s.students(row)[student], s.students("ind")[0], strict=True)) for s in done}
+        one = across_tasks(one)
         found = f"{number(mean.difference, sign=True)} ({span(mean.difference_low, mean.difference_high)})"
         share = f"{number(100 * one.improves, 0)} ({span(100 * one.improves_low, 100 * one.improves_high, 0)})"
         yield f"| {row} | {mean.pairs} | {found} | {share} |"
-    yield "\nIntervals: stratified bootstrap over seeds, so they describe other seeds on these data."
+    yield "\nIntervals: stratified bootstrap over seeds, so they describe other seeds on these data. Pairs: OKDDip's"
+    yield "leader, or one student of DML and KDCL, against one network alone of any seed."
 
 
 def main(out: Path = HERE) -> None:

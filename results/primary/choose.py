@@ -59,6 +59,8 @@ def choose() -> tuple[dict, dict[str, str], dict[str, float]]:
 def of_the_network(stage: str, runs: str = "runs.csv") -> dict:
     """Return the six rows of the primary design, each with the settings that are best for the network alone."""
     tried, found = plan(stage), errors(stage, runs)
+    if missing := [row for row in tried["rows"] if row not in found]:
+        sys.exit(f"not finished: {', '.join(missing)}; run their plan first.")
     best_row = min(tried["rows"], key=lambda row: found[row])
     print(f"{best_row} ({found[best_row]:.2f} % on validation)")
     network = tried["rows"][best_row].removeprefix("--method baseline ")

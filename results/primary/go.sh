@@ -1,6 +1,7 @@
 #!/bin/sh
 # Tune what is not tuned yet, then run the primary design and what follows it. The same command goes on after an interruption.
-# What runs.csv has is not run again, also where the folders of the runs are gone.
+# What runs.csv has is not run again, also where the folders of the runs are gone. A missing row of `kd` needs its teacher's folder:
+# there, run plan teacher again first (run.py results/primary/teacher.yaml).
 # From the root of the repository: PYTHONPATH=src PYTHON=.venv/bin/python sh results/primary/go.sh
 set -e
 here=results/primary
@@ -19,7 +20,7 @@ $python $here/run.py $here/pretrain.yaml  # its network is needed, not its row
 run finetune_tune
 choose finetune
 run finetune finetune_long branches other_data
-# The papers' claims, with the second budget.
+# The papers' claims.
 $python -m codistill study okddip/table2 --only resnet32 --seeds 5 --jobs 2
 $python -m codistill study kdcl/table7 --seeds 5 --jobs 2
 run solar regime

@@ -8,7 +8,8 @@ python=${PYTHON:-python3}
 runs=$here/runs-gpu.csv
 device=${DEVICE:-cuda}
 end=$(($(date +%s) + 60 * ${1:?minutes}))
-run() { timeout -k 15 $((end - $(date +%s))) $python $here/run.py --out runs/gpu --csv $runs --known $runs "$@"; }
+left() { s=$((end - $(date +%s))); [ $s -gt 0 ] && echo $s || echo 1; }  # to timeout, 0 is no limit
+run() { timeout -k 15 $(left) $python $here/run.py --out runs/gpu --csv $runs --known $runs "$@"; }
 plans() { printf "$here/%s.yaml " "$@"; }
 small() { run --jobs 10 --also "--device $device --amp off --executor fused --cuda-graphs True" $(plans regime other_data); }
 large() {

@@ -34,6 +34,7 @@ DESIGNS = {
     "solar": ("Solar cells", ROWS[1:]),
 }
 TESTS = ("primary", "finetune")
+LONG = ("alone240", "alone960", "okddip_others240")
 POINTS = {
     "images1000-": "1,000 images",
     "": "3,000 images, 60 epochs, four students",
@@ -48,21 +49,25 @@ POINTS = {
 
 @cache
 def all_runs() -> list[dict[str, str]]:
-    """All runs; where the CPU and the GPU both did one, the GPU's comes last and counts."""
+    """All runs and the file they are from; where the CPU and the GPU both did one, the GPU's comes last and counts."""
     found: list[dict[str, str]] = []
     for name in ("runs.csv", "runs-gpu.csv"):
         with (HERE / name).open(encoding="utf-8") as file:
-            found += csv.DictReader(file)
+            found += [run | {"file": name} for run in csv.DictReader(file)]
     return found
 
 
 class Stage:
-    """The finished runs of one plan, on the seeds that all `rows` have."""
+    """The finished runs of one plan, on the seeds that all `rows` have from one file: no CPU is paired with a GPU."""
 
     def __init__(self, name: str, rows: Sequence[str] = ROWS) -> None:
         self.runs = {(r["row"], int(r["seed"])): r for r in all_runs() if r["stage"] == name}
         self.name, self.rows = name, rows
-        self.seeds = sorted(s for s in {s for _, s in self.runs} if all((row, s) in self.runs for row in rows))
+        self.seeds = sorted(seed for seed in {seed for _, seed in self.runs} if self._complete(seed))
+
+    def _complete(self, seed: int) -> bool:
+        found = [self.runs.get((row, seed)) for row in self.rows]
+        return all(found) and len({run["file"] for run in found if run}) == 1
 
     def values(self, row: str, column: str = "test_error") -> list[float]:
         """One number per seed."""
@@ -81,9 +86,9 @@ class Stage:
         return estimate(self.values(row, "tera_macs")).mean
 
     def minutes(self, row: str) -> float | None:
-        """CPU minutes of a run, where they are known; an interrupted run does not know them."""
-        known = [float(v) / 60 for s in self.seeds if (v := self.runs[row, s]["cpu_seconds"])]
-        return sum(known) / len(known) if known else None
+        """CPU minutes of a run, on the seeds where every row knows them; an interrupted run does not."""
+        known = [s for s in self.seeds if all(self.runs[other, s]["cpu_seconds"] for other in self.rows)]
+        return estimate([float(self.runs[row, s]["cpu_seconds"]) / 60 for s in known]).mean if known else None
 
 
 def on_same_seeds(*stages: Stage) -> tuple[Stage, ...]:
