@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from codistill.cli import main
+from codistill.compare import preflight
 from codistill.studies import local, one_run
 
 SHORT = [
@@ -131,6 +132,87 @@ def test_equal_compute_trains_the_network_alone_for_as_much_arithmetic(tmp_path,
     assert len(record_of(tmp_path)["equal_compute"]) == 3
 
 
+def test_every_variant_is_built_before_anything_is_trained(tmp_path, monkeypatch):
+    built, build = [], preflight.build_session
+    monkeypatch.setattr(
+        preflight, "build_session", lambda config, data: [built.append(config.label), build(config, data)][1]
+    )
+    assert compare(*SHORT, "--methods", "dml", "--equal-compute", "--dry-run", "--out", tmp_path / "out") == 0
+    assert built == ["alone", "dml", "alone, label smoothing", "alone, averaged weights", "alone, 2 epochs"]
+
+
+def test_set_moves_the_first_seed_and_the_folder(tmp_path, capsys):
+    out = tmp_path / "out"
+    assert compare(*SHORT, "--methods", "dml", "--seeds", "2", "--dry-run", "--set", "seed=3", f"out={out}") == 0
+    runs = [line.split()[-1] for line in capsys.readouterr().out.splitlines() if line.startswith("to run")]
+    assert runs == [str(out / "runs" / f"{name}-seed{seed}") for seed in (3, 4) for name in ("alone", "dml")]
+
+
+def test_a_configuration_file_gives_the_seed_and_neither_folder_nor_label_nor_method(tmp_path, capsys):
+    file = tmp_path / "config.yaml"
+    file.write_text(f"method: okddip\nlabel: foo\nseed: 7\nout: {tmp_path / 'run'}\n")
+    asked = [*SHORT, "--config", file, "--methods", "dml", "--seeds", "1", "--dry-run"]
+    for more, seed in ([], 7), (["--set", "seed=1"], 1):
+        assert compare(*asked, *more) == 0
+        runs = [line.split()[-1] for line in capsys.readouterr().out.splitlines() if line.startswith("to run")]
+        assert runs == [f"runs/compare-digits-resnet8_tiny/runs/{name}-seed{seed}" for name in ("alone", "dml")]
+
+
+@pytest.mark.parametrize(
+    ("methods", "names"),
+    [
+        (["dml,peers=2", "dml"], "'dml, peers 2' and 'dml'"),
+        (["dml", "ind", "dml,temperature=1"], "'dml' and 'dml, temperature 1'"),
+        (["dml,temperature=3", "dml,temperature=3.0"], "'dml, temperature 3' and 'dml, temperature 3.0'"),
+        (
+            ["ind,group=branches", "ind,group=branches,split=layer3"],
+            "'ind, branches' and 'ind, branches, split layer3'",
+        ),
+        (
+            ["dml,icl=true", "dml,icl=true,augment.policies=[standard,standard]"],
+            "'dml, ICL' and 'dml, ICL, standard standard'",
+        ),
+        (["kdcl_naive", "kdcl_naive,peers=2", "--tune"], "'kdcl_naive' and 'kdcl_naive, peers 2'"),
+    ],
+)
+def test_one_variant_under_two_names_is_refused_by_its_settings(tmp_path, capsys, methods, names):
+    assert compare(*SHORT, "--dry-run", "--out", tmp_path / "out", "--methods", *methods) == 2
+    assert capsys.readouterr().err == (
+        f"codistill: error: methods {names} have the same settings, so one variant is named twice: name each variant "
+        "once.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "methods",
+    [
+        ["dml", "dml,temperature=2"],
+        ["ind,group=branches", "ind,group=branches,split=layer2"],
+        # Tuning leaves the first one's temperature open.
+        ["dml", "dml,temperature=1", "--tune"],
+        ["dml", "--equal-compute"],
+    ],
+)
+def test_variants_that_differ_in_a_setting_or_in_what_tuning_leaves_open_are_two(tmp_path, methods):
+    assert compare(*SHORT, "--dry-run", "--out", tmp_path / "out", "--methods", *methods) == 0
+
+
+def test_what_a_method_refuses_of_the_grid_of_tuning_is_refused_before_anything_is_trained(tmp_path, capsys):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from codistill import UserError\nfrom codistill.methods.independent import Independent\n\n\n"
+        "class Mine(Independent):\n"
+        "    def __init__(self, shape, *, weight: float = 0.5):\n"
+        "        super().__init__(shape)\n"
+        "        if weight > 1:\n"
+        "            raise UserError(f'weight {weight}: it must be at most 1.')\n"
+    )
+    assert compare(*SHORT, "--methods", f"{file}:Mine", "--tune", "--dry-run", "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("codistill: error: Mine: tune tries weight 2: "), error
+    assert error.endswith("weight 2.0: it must be at most 1.\n"), error
+
+
 def test_a_failed_run_stops_no_other_and_is_named(tmp_path, monkeypatch, capsys):
     train = one_run.train
 
@@ -162,6 +244,15 @@ def test_a_failed_run_stops_no_other_and_is_named(tmp_path, monkeypatch, capsys)
         (["--methods", "dml", "--device", "cuda:99"], "device 'cuda:99' is not there"),
         (["--methods", "ind", "--tune"], "tune: none of the methods has a temperature or weight that is left open"),
         (["--methods", "dml", "--set", "optim.lrr=1"], "unknown setting 'optim.lrr'"),
+        (
+            ["--methods", "dml", "--set", "label=foo"],
+            "--set label=foo: each variant of a comparison is named after its",
+        ),
+        (
+            ["--methods", "dml", "--epochs", "600000", "--equal-compute", "--dry-run"],
+            "equal_compute: the arithmetic of dml is worth 1,200,000 epochs of the network alone, and a run has at "
+            "most 1,000,000; give fewer --epochs, or leave --equal-compute out.",
+        ),
     ],
 )
 def test_a_users_mistake_is_one_sentence_before_anything_runs(tmp_path, capsys, arguments, sentence):

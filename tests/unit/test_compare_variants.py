@@ -8,7 +8,7 @@ import pytest
 from codistill.compare import CompareRequest
 from codistill.compare.plan import placed, refuse_other, settings_of, threads_of
 from codistill.compare.tuning import candidates, choose
-from codistill.compare.variants import CHEAP, METHOD, cheap_variants, longer, make_variants
+from codistill.compare.variants import CHEAP, METHOD, cheap_variants, longer, make_variants, settled
 from codistill.errors import UserError
 from codistill.rundir import write_json
 
@@ -41,6 +41,14 @@ def test_an_option_goes_to_every_method_that_has_it_and_one_of_its_own_wins():
         {"temperature": 1.5}, {"temperature": 4}, {"temperature": 1.5},
     ]  # fmt: skip
     assert (dml.name, okddip.name) == ("dml", "okddip, temperature 4")
+
+
+def test_what_is_given_with_set_is_what_the_options_give():
+    given = ("seed=3", "out=runs/elsewhere", "data=glyphs", "threads=5", "optim.lr=0.2")
+    asked = request("dml", seed=1, out=Path("runs/here"), set=((*given, "epochs=2"), ("epochs=4",)))
+    plain = request("dml", seed=3, out=Path("runs/elsewhere"), data="glyphs", threads=5, epochs=4)
+    assert settled(asked) == dataclasses.replace(plain, optim=dataclasses.replace(plain.optim, lr=0.2))
+    assert settled(settled(asked)) == settled(asked)
 
 
 def test_a_teacher_goes_to_methods_that_learn_from_one_and_adds_kd_with_one_student():
@@ -168,6 +176,14 @@ def test_a_setting_that_an_older_version_did_not_write_had_its_default(tmp_path)
         (["dml,epochs=9"], {}, "methods 'dml,epochs=9': epochs must be the same for all"),
         (["dml,tempreture=9"], {}, "methods 'dml,tempreture=9': tempreture must be the same for all; only group,"),
         (["dml"], {"set": (("method_options.weight=2",),)}, "unknown option of the methods compared 'weight'"),
+        (["dml,peers=2,peers=3"], {}, "methods 'dml,peers=2,peers=3': peers is given twice; give each setting of a"),
+        (
+            ["dml,temperature=2,method_options.temperature=2"],
+            {},
+            "methods 'dml,temperature=2,method_options.temperature=2': temperature is given twice; give each",
+        ),
+        (["dml"], {"set": (("method=okddip",),)}, "--set method=okddip: a comparison takes several methods: name them"),
+        (["dml"], {"set": (("epochs=1",), ("label=foo",))}, "--set label=foo: each variant of a comparison is named"),
         (["dml"], {"init": ("random", "pretrained")}, "2 starts: a comparison asks whether one network gains"),
     ],
 )

@@ -29,7 +29,7 @@ from codistill.compare.plan import (
 from codistill.compare.preflight import Ready, build_all
 from codistill.compare.request import CompareRequest
 from codistill.compare.tuning import SEED_AFTER, Candidate, Choice, candidates, choose
-from codistill.compare.variants import METHOD, Variant, cheap_variants, longer, make_variants
+from codistill.compare.variants import Variant, cheap_variants, make_variants, settled
 from codistill.console import plain_duration, print_lines
 from codistill.errors import UserError
 from codistill.rundir import (
@@ -87,6 +87,7 @@ def run_comparison(request: CompareRequest, console: Console) -> bool:
         UserError: anything that the user can correct, before any training and before anything is written.
     """
     started = time.perf_counter()
+    request = settled(request)
     now = _prepared(request, console)
     for config in _tuning_runs(now) if request.tune else _runs(now):
         refuse_other_run(config)
@@ -119,24 +120,11 @@ def _prepared(request: CompareRequest, console: Console) -> _Comparison:
         raise UserError(
             "tune: none of the methods has a temperature or weight that is left open; leave --tune out, or the options."
         )
-    ready = build_all(variants)
+    ready = build_all(variants, points, request.equal_compute)
     now = _Comparison(request, console, folder, seeds, jobs, threads_of(request, jobs), slurm)
-    now.work = {variant.name: work for variant, work in zip(variants, ready.work, strict=True)}
-    now.variants = [*variants, *_longer(variants, ready, now.work)] if request.equal_compute else variants
+    now.variants, now.work = list(ready.variants), dict(ready.work)
     _take_folder(now, ready)
     return now
-
-
-def _longer(variants: Sequence[Variant], ready: Ready, work: dict[str, float]) -> list[Variant]:
-    """Return the network alone for as many epochs as each method's arithmetic is worth, each length once."""
-    found: dict[str, Variant] = {}
-    for variant in variants:
-        epochs = round(work[variant.name] * ready.epochs)
-        if variant.kind == METHOD and epochs > ready.epochs:
-            one = longer(variants[0], epochs)
-            found.setdefault(one.name, one)
-            work.setdefault(one.name, work[variant.name])
-    return list(found.values())
 
 
 def _take_folder(now: _Comparison, ready: Ready) -> None:

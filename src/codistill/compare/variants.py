@@ -13,7 +13,10 @@ from codistill.compare.request import CompareRequest
 from codistill.config import Config, apply_settings, default_label
 from codistill.errors import UserError, unknown
 
-__all__ = ["ALONE", "CHEAP", "LONGER", "METHOD", "Variant", "base_config", "cheap_variants", "longer", "make_variants"]
+__all__ = [
+    "ALONE", "CHEAP", "LONGER", "METHOD", "Variant", "base_config", "cheap_variants", "longer", "make_variants",
+    "settled",
+]  # fmt: skip
 
 ALONE, METHOD, CHEAP, LONGER = "alone", "method", "cheap", "longer"
 """Kinds of variants: the network alone; a method; the network alone with a cheap trick, or trained for longer."""
@@ -23,6 +26,12 @@ MAY_DIFFER = ("group", "split", "icl", "peers", "augment.policies")
 
 IN_LABEL = ("group", "icl", "augment.policies")
 """Those of them that the default label names."""
+
+NOT_SET = {
+    "method": "a comparison takes several methods: name them with --methods",
+    "label": "each variant of a comparison is named after its settings: leave the label out",
+}
+"""Settings that a comparison has no option for -> the rule and the remedy."""
 
 OWN_OPTION = "method_options."
 SMOOTHING, AVERAGE = 0.1, 0.999
@@ -47,11 +56,26 @@ class Variant:
     given: frozenset[str] = frozenset()
 
 
+def settled(request: CompareRequest) -> CompareRequest:
+    """Return the request with the settings of --set in place of its own: the first seed and the folder, too.
+
+    Raises:
+        UserError: an unknown setting, a value of the wrong type, or a setting that a comparison has no option for.
+    """
+    settings = [one for group in request.set for one in group]
+    for one in settings:
+        if rule := NOT_SET.get(one.partition("=")[0]):
+            raise UserError(f"--set {one}: {rule}.")
+    names = [field.name for field in dataclasses.fields(Config)]
+    config = apply_settings(Config(**{name: getattr(request, name) for name in names}), settings)
+    return dataclasses.replace(request, set=(), **{name: getattr(config, name) for name in names})
+
+
 def base_config(request: CompareRequest) -> Config:
-    """Return the settings that all variants share, with those of --set."""
+    """Return the settings that all variants share, with those of --set; UserError as `settled`."""
+    request = settled(request)
     fields = {f.name: getattr(request, f.name) for f in dataclasses.fields(Config)}
-    config = apply_settings(Config(**fields), [one for group in request.set for one in group])
-    return dataclasses.replace(config, label=None, out=None)
+    return dataclasses.replace(Config(**fields), label=None, out=None)
 
 
 def make_variants(request: CompareRequest) -> list[Variant]:
@@ -59,7 +83,8 @@ def make_variants(request: CompareRequest) -> list[Variant]:
 
     Raises:
         UserError: an unknown method or option; a method twice, or one that trains a single network anyway; several
-            networks; a setting that must not differ; a teacher that is missing, or that no method takes.
+            networks; a setting that must not differ, or is given twice; a teacher that is missing, or that no method
+            takes.
     """
     base = base_config(request)
     for name, what in (("model", "networks"), ("init", "starts")):
@@ -135,13 +160,7 @@ def _method(spec: str, base: Config, teachers: Sequence[str]) -> Variant:
     if methods.find(name).max_peers == 1:
         raise UserError(f"methods {spec!r}: the network alone is in every comparison as it is; leave it out.")
     settings = [OWN_OPTION + one if one.partition("=")[0] in options else one for one in settings]
-    for one in settings:
-        setting = one.partition("=")[0]
-        if setting not in MAY_DIFFER and not setting.startswith(OWN_OPTION):
-            raise UserError(
-                f"methods {spec!r}: {setting} must be the same for all; only {', '.join(MAY_DIFFER)} and the method's "
-                "own options may differ."
-            )
+    _check_settings(spec, [one.partition("=")[0] for one in settings])
     taught = _needs(spec)
     if taught == "required" and not teachers:
         raise UserError(f"methods {name!r} needs a teacher: name a finished run or a network with --teacher.")
@@ -160,6 +179,19 @@ def _method(spec: str, base: Config, teachers: Sequence[str]) -> Variant:
     shown = [one.removeprefix(OWN_OPTION).replace("=", " ") for one in others]
     label = ", ".join([default_label(config), *shown])
     return Variant(label, METHOD, dataclasses.replace(config, label=label), frozenset(config.method_options))
+
+
+def _check_settings(spec: str, names: Sequence[str]) -> None:
+    """Raise UserError for a setting that must not differ between methods, and for one that is given twice."""
+    for name in names:
+        if name not in MAY_DIFFER and not name.startswith(OWN_OPTION):
+            raise UserError(
+                f"methods {spec!r}: {name} must be the same for all; only {', '.join(MAY_DIFFER)} and the method's "
+                "own options may differ."
+            )
+        if names.count(name) > 1:
+            given = name.removeprefix(OWN_OPTION)
+            raise UserError(f"methods {spec!r}: {given} is given twice; give each setting of a variant once.")
 
 
 def _refuse_options_of_none(given: Mapping[str, Any], variants: Sequence[Variant]) -> None:
