@@ -195,6 +195,28 @@ def test_an_exported_student_starts_every_peer_and_says_how_it_saw_images(short,
     assert (session.dataset.mean, session.dataset.std) == (record.mean, record.std)
 
 
+def test_a_start_that_has_learnt_from_validation_images_is_told(short, digits, ended, tmp_path):
+    def said(**changed):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            build_session(dataclasses.replace(short, **changed), digits)
+        return [str(w.message) for w in caught if "has learnt from images" in str(w.message)]
+
+    run = ended / "networks"
+    assert said(init=run) == said(seed=1) == []
+    assert said(init=run, seed=1) == [
+        f"init {run} was trained on these data in another split (seed 0, validation 0.1; here 1 and 0.1), so it has "
+        "learnt from images that are validation images here: the validation figures, which choose the epoch and the "
+        "student, then flatter this run; give --seed 0 --validation 0.1, or a validation folder of your own"
+    ]
+    assert len(said(init=run, validation=0.2)) == 1
+    exported = export_student(run, tmp_path / "student", peer=1)
+    assert (len(said(init=exported)), len(said(init=exported, seed=1))) == (0, 1)
+    part = torch.arange(len(digits.train) - 300)
+    digits = dataclasses.replace(digits, train=digits.train.take(part))
+    assert said(init=run, seed=1) == []
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
 def test_an_exported_student_may_be_read_by_whom_the_umask_allows(ended, tmp_path):
     before = os.umask(0o022)

@@ -136,7 +136,8 @@ def test_labels_that_skip_an_index_are_refused_before_training(quick, tmp_path):
     with pytest.raises(UserError) as caught:
         train(dataclasses.replace(quick, out=tmp_path / "run"), dataset=skipping)
     assert str(caught.value) == (
-        "label 2 ('2') has no training image: labels are 0 to 4 without a gap; number the classes again or add images."
+        "label 2 ('2') has no training image, and labels are 0 to 4 without a gap: add images of it (damaged ones that "
+        "were skipped do not count), or take the class out."
     )
     assert not (tmp_path / "run").exists()
 

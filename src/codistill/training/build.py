@@ -25,6 +25,7 @@ from codistill.training.run_data import DataSource, open_data, split_data
 from codistill.training.seeds import generator_for
 from codistill.training.session import Session
 from codistill.training.start import start_group
+from codistill.training.start_split import warn_of_learnt_validation
 from codistill.training.teachers import load_teachers
 
 __all__ = ["build_session"]
@@ -88,6 +89,8 @@ def build_executor(
     """Build what runs the networks of a run, on its device."""
     group, facts = build_group(config, len(dataset.classes), dataset.train.shape, network), input_record(dataset)
     notes = () if begun else start_group(config, group, facts, network)
+    if not begun and not dataset.validation_images:
+        warn_of_learnt_validation(config, facts)
     teachers = Teachers(load_teachers(config, facts))
     generator = generator_for(config.seed, "method")
     options = config.method_options
@@ -133,6 +136,7 @@ def _refuse_gaps(dataset: Dataset) -> None:
     if not count_C.all():
         empty = int((count_C == 0).nonzero()[0])
         raise UserError(
-            f"label {empty} ({dataset.classes[empty]!r}) has no training image: labels are 0 to "
-            f"{len(dataset.classes) - 1} without a gap; number the classes again or add images."
+            f"label {empty} ({dataset.classes[empty]!r}) has no training image, and labels are 0 to "
+            f"{len(dataset.classes) - 1} without a gap: add images of it (damaged ones that were skipped do not "
+            "count), or take the class out."
         )
