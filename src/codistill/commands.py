@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import operator
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,6 +20,7 @@ from tyro.conf import Positional, Suppress, UseAppendAction, arg, subcommand
 
 from codistill.compare.request import CompareRequest
 from codistill.config import RECIPES, Config, Logger, recipe_config
+from codistill.errors import UserError
 from codistill.export.request import ExportRequest
 from codistill.option_groups import flattened, grouped
 from codistill.students.request import PredictRequest
@@ -168,8 +170,11 @@ def parse(arguments: Sequence[str]) -> Any:
 
 
 def _given(arguments: Sequence[str], option: str) -> str | None:
-    found = next((b for a, b in pairwise(arguments) if a == option), None)
-    return found or next((a.partition("=")[2] for a in arguments if a.startswith(f"{option}=")), None)
+    found = [b for a, b in pairwise(arguments) if a == option]
+    found += [a.partition("=")[2] for a in arguments if a.startswith(f"{option}=")]
+    if len(found) > 1:
+        raise UserError(f"{option} {' and '.join(found)}: give one.")
+    return found[0] if found else None
 
 
 def _defaults(command: type[C], arguments: Sequence[str]) -> C:
@@ -181,4 +186,7 @@ def _defaults(command: type[C], arguments: Sequence[str]) -> C:
     from codistill.config import read_config
 
     base = recipe_config(str(recipe)) if path is None else read_config(Path(path), recipe)
+    if base.out is not None and _given(arguments, "--out") is None:
+        text = f"out {base.out} of {path} is not used, since that run may be there: give --out FOLDER to name a folder"
+        warnings.warn(text, stacklevel=2)
     return command(**{f.name: getattr(base, f.name) for f in dataclasses.fields(Config) if f.name != "out"})

@@ -45,10 +45,13 @@ def convert(hint: Any, value: Any, name: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         return _first_of(arguments, value, name)
     if origin is typing.Literal:
-        if value in arguments:
+        # YAML reads on and off as true and false.
+        value = {True: "on", False: "off"}[value] if isinstance(value, bool) and "off" in arguments else value
+        if isinstance(value, str | bool) and value in arguments:
             return value
         raise unknown(f"value of {name}", str(value), [str(a) for a in arguments])
     if origin is tuple:
+        value = value.tolist() if hasattr(value, "tolist") else value  # of numpy and torch
         items = value if isinstance(value, list | tuple) else [value]
         of_one_kind = arguments[-1] is Ellipsis
         if of_one_kind or len(items) == len(arguments):
@@ -67,7 +70,15 @@ def convert(hint: Any, value: Any, name: str) -> Any:
             return build_dataclass(hint, value, f"{name}.")
     elif (made := _plain(hint, value)) is not None:
         return made
+    if dataclasses.is_dataclass(hint):
+        raise UserError(
+            f"{name}={value!r}: it has settings of its own, such as {name}.{dataclasses.fields(hint)[0].name}."
+        )
     kind = getattr(hint, "__name__", str(hint))
+    if hint is str and isinstance(value, bool):
+        raise UserError(
+            f"{name}={value!r}: it takes text; YAML reads yes, no, on and off as true or false, so quote it."
+        )
     raise UserError(f"{name}={value!r}: it takes a value of type {kind}.")
 
 

@@ -95,7 +95,8 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
         ),
         Case(
             "codistill train --optim.warmup-epochs 50 --epochs 5",
-            "optim.warmup_epochs 50.0: it must be shorter than the run of 5 epochs.",
+            "optim.warmup_epochs 50.0: it must be shorter than the run of 5 epochs; train longer, or give "
+            "--optim.warmup-epochs 0.",
         ),
         Case("codistill train --validation 1", "validation 1.0: it must be a share above 0 and below 1."),
         Case(

@@ -48,7 +48,9 @@ def test_settings_reach_any_depth_and_keep_their_types():
         ("epochs=true", "takes a value of type int"),
         ("icl=3", "takes a value of type bool"),
         ("amp=fp8", "unknown value of amp 'fp8'"),
-        ("optim=3", "takes a value of type OptimConfig"),
+        ("optim=3", "has settings of its own, such as optim.name"),
+        ("label=no", "YAML reads yes, no, on and off as true or false, so quote it"),
+        ("recipe=kdcl", "give --recipe kdcl"),
         ("data=[", "is not a YAML value"),
     ],
 )
@@ -64,6 +66,9 @@ def test_a_wrong_setting_is_refused_in_one_sentence(setting, says):
         ("method: [", "cannot be read as YAML"),
         ("just text", "holds no settings"),
         ("version: 99\nmethod: ind", "format version 99"),
+        ("version: '1'\nmethod: ind", "format version '1': write version: 1, or leave it out"),
+        ("epochs: 2\nepochs: 3", "'epochs' stands twice"),
+        ("optim: {lr: 0.1, lr: 0.2}", "'lr' stands twice"),
         ("methd: ind", "did you mean 'method'"),
     ],
 )
@@ -104,6 +109,9 @@ def test_a_damaged_configuration_file_is_refused(tmp_path, text, says):
         ({"image_size": 4}, "image_size 4"),
         ({"seed": -1}, "seed -1"),
         ({"threads": 0}, "threads 0"),
+        ({"class_weights": "balanced", "sampler": "balanced"}, "rare classes would count twice"),
+        ({"augment": AugmentPolicy(cutout_size=4)}, "cutout_size 4 without cutout"),
+        ({"augment": AugmentPolicy(mix_alpha=0.3)}, "mix_alpha 0.3 without cutmix or mixup"),
         ({"optim": OptimConfig(lr=0.0)}, "optim.lr 0.0: it must be above 0"),
         ({"optim": OptimConfig(lr=float("nan"))}, "optim.lr nan"),
         ({"optim": OptimConfig(momentum=1.0)}, "optim.momentum 1.0"),
@@ -134,7 +142,8 @@ def test_a_configuration_that_makes_no_sense_is_refused(change, says):
         ({"icl": 1}, "icl=1: it takes a value of type bool."),
         ({"model": 3}, "model=3: it takes a value of type str."),
         ({"data_dir": 3}, "data_dir=3: it takes a value of type Path."),
-        ({"optim": None}, "optim=None: it takes a value of type OptimConfig."),
+        ({"optim": None}, "optim=None: it has settings of its own, such as optim.name."),
+        ({"class_weights": np.array([1.0, -1.0])}, "class_weights [1.0, -1.0]: give a number of 0 or more per class"),
         ({"augment": AugmentPolicy(policies=3)}, "augment.policies=3: it takes a value of type str."),
         ({"augment": AugmentPolicy(policies=(3,))}, "augment.policies=3: it takes a value of type str."),
         ({"method_options": [2]}, "method_options=[2]: it takes a value of type dict."),
@@ -267,3 +276,23 @@ def test_the_digest_changes_with_every_setting_that_changes_numbers_and_with_no_
     assert (json.dumps(without(data, NOTHING)) == json.dumps(without(config_to_dict(Config()), NOTHING))) == (
         name in NOTHING
     )
+
+
+def test_a_folder_and_a_file_in_its_place_are_told_apart(tmp_path):
+    (tmp_path / "config.yaml").write_text("method: ind")
+    with pytest.raises(UserError, match=rf"is a folder: give the path of a configuration, such as {tmp_path}"):
+        read_config(tmp_path)
+    with pytest.raises(UserError, match=rf"config\.yaml is a file: give the run directory, {tmp_path}\.$"):
+        read_config(tmp_path / "config.yaml" / "config.yaml")
+
+
+@pytest.mark.parametrize("setting", ["amp=off", "recalibrate_bn=off", "recalibrate_bn=on"])
+def test_on_and_off_are_words_where_they_are_choices(setting):
+    name, _, word = setting.partition("=")
+    assert getattr(apply_settings(Config(), [setting]), name) == word
+
+
+def test_the_optimizer_may_be_given_as_a_mapping():
+    assert Config(optim={"lr": 0.5}).optim == OptimConfig(lr=0.5)
+    with pytest.raises(UserError, match=r"unknown setting 'optim\.lrr'"):
+        Config(optim={"lrr": 0.5})

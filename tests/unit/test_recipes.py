@@ -43,6 +43,25 @@ def test_what_a_run_has_written_is_read_as_it_was(tmp_path):
 def test_a_recipe_that_is_only_a_name_is_refused():
     with pytest.raises(UserError, match=r"start from codistill\.config\.recipe_config"):
         check_config(Config(recipe="finetune"))
+    with pytest.raises(UserError, match="names the origin"):
+        check_config(Config(recipe="kdcl", method="dml"))
+
+
+def test_a_setting_that_is_not_the_recipes_is_shown_beside_it():
+    config = check_config(recipe_config("kdcl", method="dml", device="cpu"))
+    assert "method dml (the recipe: kdcl_minlogit), icl True, " in describe_recipe(config)
+
+
+def test_an_option_that_names_a_file_or_a_recipe_is_given_once():
+    with pytest.raises(UserError, match=r"--config a\.yaml and b\.yaml: give one"):
+        commands.parse(["train", "--config", "a.yaml", "--config", "b.yaml"])
+
+
+def test_the_folder_that_a_file_names_is_not_used_in_silence(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text("out: runs/mine\n")
+    with pytest.warns(UserWarning, match="out runs/mine of .*own.yaml is not used"):
+        assert commands.parse(["train", "--config", str(path)]).out is None
     with pytest.raises(UserError, match="unknown recipe 'fine': did you mean 'finetune'"):
         recipe_config("fine")
     with pytest.raises(UserError, match="unknown setting 'epoch'"):

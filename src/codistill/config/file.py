@@ -102,6 +102,10 @@ def read_config(path: Path | str, recipe: str | None = None) -> Config:
         UserError: the file is missing, is not YAML, is of a newer version or holds a wrong setting.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give the path of a configuration, such as {path / 'config.yaml'}.")
+    if path.parent.is_file():
+        raise UserError(f"{path.parent} is a file: give the run directory, {path.parent.parent}.")
     if not path.is_file():
         raise UserError(f"no configuration at {path}: give a run directory, or the path of a config.yaml.")
     try:
@@ -111,7 +115,9 @@ def read_config(path: Path | str, recipe: str | None = None) -> Config:
     if not isinstance(data, dict):
         raise UserError(f"{path} holds no settings: it must be a mapping such as 'method: okddip'.")
     version = data.pop("version", FORMAT)
-    if version != FORMAT:
+    if type(version) is not int or version < FORMAT:
+        raise UserError(f"{path} has the format version {version!r}: write version: {FORMAT}, or leave it out.")
+    if version > FORMAT:
         raise UserError(
             f"{path} has format version {version}, this codistill reads {FORMAT}: install a newer codistill."
         )
@@ -132,6 +138,10 @@ def apply_settings(config: Config, settings: Sequence[str]) -> Config:
         name, equals, text = setting.partition("=")
         if not equals or not name:
             raise UserError(f"--set {setting!r}: give NAME=VALUE, such as optim.lr=0.05.")
+        if name == "recipe":
+            raise UserError(
+                f"--set {setting}: a run starts from a recipe, before its other settings; give --recipe {text}."
+            )
         place, keys = data, name.split(".")
         for depth, key in enumerate(keys[:-1]):
             if key not in place or not isinstance(place[key], dict):

@@ -50,6 +50,10 @@ class LearningOptions:
         )
         if frozen is not None and not self.freeze:
             raise UserError(f"freeze_epochs {frozen} without freeze: name the parameters, such as --freeze 'layer1.*'.")
+        if weights == self.sampler == "balanced":
+            raise UserError(
+                "class_weights balanced with sampler balanced: rare classes would count twice; use one of the two."
+            )
         if not isinstance(weights, str) and not (weights and min(weights) >= 0 and 0 < sum(weights) < float("inf")):
             raise UserError(
                 f"class_weights {list(weights)}: give a number of 0 or more per class, not all of them 0, or balanced."

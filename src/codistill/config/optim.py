@@ -130,7 +130,8 @@ class OptimConfig:
         """Raise UserError if the warm-up does not end within the run."""
         if self.warmup_epochs >= epochs:
             raise UserError(
-                f"optim.warmup_epochs {self.warmup_epochs}: it must be shorter than the run of {epochs} epochs."
+                f"optim.warmup_epochs {self.warmup_epochs}: it must be shorter than the run of {epochs} epochs; train "
+                "longer, or give --optim.warmup-epochs 0."
             )
 
     @property

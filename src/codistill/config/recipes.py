@@ -75,8 +75,12 @@ def merged(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_recipe(config: Config) -> None:
-    """UserError where a configuration names a recipe that it was not made from."""
-    if config.recipe is not None and not any(_value(config, key) == value for key, value in _flat(config.recipe)):
+    """UserError where a configuration names a recipe and has none of the settings that the recipe changes."""
+    if config.recipe is None:
+        return
+    usual, own = Config(), _flat(config.recipe)
+    changed = [(key, value) for key, value in own if value != _value(usual, key)]
+    if not any(_value(config, key) == value for key, value in (changed if len(changed) > 1 else own)):
         raise UserError(
             f"recipe {config.recipe!r} names the origin of a configuration, and none of its settings is there: start "
             f"from codistill.config.recipe_config({config.recipe!r}, ...)."
@@ -84,9 +88,13 @@ def check_recipe(config: Config) -> None:
 
 
 def describe_recipe(config: Config) -> str:
-    """Return the recipe's settings with the values that the run has."""
+    """Return the recipe's settings with the values that the run has, and the recipe's own where they differ."""
     assert config.recipe is not None
-    return f"recipe {config.recipe}: " + ", ".join(f"{key} {_value(config, key)}" for key, _ in _flat(config.recipe))
+    told = []
+    for key, own in _flat(config.recipe):
+        value = _value(config, key)
+        told.append(f"{key} {value}" if value == own else f"{key} {value} (the recipe: {own})")
+    return f"recipe {config.recipe}: {', '.join(told)}"
 
 
 def _under(settings: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Settings of one component are defined next to its code: `DataOptions`, `AugmentP
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -14,6 +15,7 @@ from typing import Any, Literal, TypeVar
 from codistill.config.learning import LearningOptions
 from codistill.config.optim import OptimConfig
 from codistill.config.saving import SavingOptions
+from codistill.convert import build_dataclass
 from codistill.data.options import DataOptions
 from codistill.data.policy import AugmentPolicy
 from codistill.execution.options import ExecutionOptions
@@ -100,6 +102,8 @@ class Config(ExecutionOptions, DataOptions, LearningOptions, SavingOptions, Expe
         for name in ("model", "init", "teachers", "logger"):
             if isinstance(getattr(self, name), str | Path):
                 object.__setattr__(self, name, (str(getattr(self, name)),))
+        if isinstance(self.optim, Mapping):
+            object.__setattr__(self, "optim", build_dataclass(OptimConfig, self.optim, "optim."))
         for name in ("data_dir", "validation_dir", "out"):
             if isinstance(getattr(self, name), str):
                 object.__setattr__(self, name, Path(getattr(self, name)))

@@ -72,6 +72,15 @@ class AugmentPolicy:
             if not holds:
                 raise UserError(f"{name} {value}: give {rule}.")
         self._check_policies()
+        named = frozenset[str]().union(*self._names())
+        for name, value, users in (
+            ("cutout_size", self.cutout_size, {"cutout"}),
+            ("mix_alpha", alpha, {"mixup", "cutmix"}),
+        ):
+            if value is not None and not users & named:
+                raise UserError(
+                    f"{name} {value} without {' or '.join(sorted(users))}: name it in policies, or leave it out."
+                )
 
     def _check_policies(self) -> None:
         if not _are_names(self.policies):

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from codistill.data.pictures import FilePictures, JoinedPictures, PictureReader, Pictures
 from codistill.data.types import Dataset, Images, ImageSet
+from codistill.printable import printable
 
 __all__ = ["DataSummary", "Duplicates", "summarise_data"]
 
@@ -95,6 +96,7 @@ def summarise_data(dataset: Dataset, training_N: Tensor, validation_N: Tensor) -
 
 
 def _class_lines(classes: Sequence[str], per_class: Mapping[str, Sequence[int]]) -> list[str]:
+    classes = [printable(name, lines=False) for name in classes]
     counts = list(zip(classes, *per_class.values(), strict=True))
     counts.sort(key=lambda row: -row[1])
     shown = [f"{name} {'/'.join(f'{count:,}' for count in row)}" for name, *row in counts]

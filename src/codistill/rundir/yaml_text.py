@@ -49,13 +49,23 @@ def parse_yaml(text: str) -> Any:
         raise YamlError(f"it has more than {MOST_BYTES:,} letters, and settings never do")
     try:
         _refuse_too_much(yaml.parse(text, yaml.SafeLoader))
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except YamlError:
         raise
     except yaml.YAMLError as error:
         raise YamlError(one_line(error)) from error
     except Exception as error:  # PyYAML's constructors raise errors of many types, as for the date 2001-99-99.
         raise YamlError(f"a value cannot be read ({type(error).__name__}: {one_line(error)})") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain data, where no key of a mapping stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := next((key for key in keys if keys.count(key) > 1), None):
+            raise YamlError(f"{twice!r} stands twice in line {node.start_mark.line + 1} or below")
+        return super().construct_mapping(node, deep)
 
 
 @dataclass

@@ -9,7 +9,13 @@ from torch import Tensor
 
 from codistill.errors import UserError
 
-__all__ = ["balanced_draw", "class_weights", "sample_weights"]
+__all__ = ["balanced_draw", "check_weights", "class_weights", "sample_weights"]
+
+
+def check_weights(weights: str | Sequence[float], classes: int) -> None:
+    """UserError unless there is a weight for each class, where they are given as numbers."""
+    if not isinstance(weights, str) and len(weights) != classes:
+        raise UserError(f"{len(weights)} class_weights for {classes} classes: give one for each class, or balanced.")
 
 
 def class_weights(weights: str | Sequence[float], labels_N: Tensor, classes: int) -> Tensor | None:
@@ -25,14 +31,13 @@ def class_weights(weights: str | Sequence[float], labels_N: Tensor, classes: int
     """
     if weights == "none":
         return None
+    check_weights(weights, classes)
     count_C = labels_N.bincount(minlength=classes).double()
     if weights == "balanced":
         # A class whose images were all set aside has no say in the mean.
         given_C = torch.where(count_C > 0, 1 / count_C.clamp_min(1), 0)
     else:
         given_C = torch.tensor([float(w) for w in weights], dtype=torch.float64)
-    if len(given_C) != classes:
-        raise UserError(f"{len(given_C)} class_weights for {classes} classes: give one for each class, or balanced.")
     mean = (given_C * count_C).sum() / count_C.sum()
     if mean == 0:
         raise UserError("class_weights that are 0 for all classes that have training images: give some above 0.")
