@@ -105,6 +105,14 @@ def test_a_student_comes_back_as_the_class_that_was_given(trained, digits, tmp_p
         assert "is a network that was given from Python" in refusal(lambda config=config: train(config, dataset=digits))
 
 
+def test_a_list_of_one_network_is_not_copied_to_the_other_peers(short, digits):
+    config = dataclasses.replace(short, method="ind", peers=3)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    assert "network is a list of 1 for 3 peers: give a list with one per peer, or a network instead" in refusal(
+        lambda: train(config, dataset=digits, network=[net])
+    )
+
+
 @pytest.mark.parametrize("group", ["branches", "tree"])
 def test_a_given_network_is_split_like_a_named_one(short, digits, group):
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
@@ -116,6 +124,14 @@ def test_a_given_network_is_split_like_a_named_one(short, digits, group):
     assert torch.equal(a["0.weight"], b["0.weight"])
     assert not torch.equal(a["3.weight"], b["3.weight"])
     assert "give one model" in refusal(lambda: train(config, dataset=digits, network=[net] * 3, overwrite=True))
+
+
+def test_a_lazy_network_is_refused_by_the_layer_that_has_no_size(short, digits):
+    for net in (nn.Sequential(nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(10)), nn.LazyLinear(10)):
+        for network in (net, [net, copy.copy(net), copy.copy(net)]):
+            assert "has no size yet, since its layer is lazy" in refusal(
+                lambda network=network: train(short, dataset=digits, network=network)
+            )
 
 
 def test_whatever_opens_the_run_asks_for_the_networks_in_one_sentence(trained, digits):

@@ -106,6 +106,18 @@ def test_parameters_without_values_are_passed_over():
     assert initialise(net, seeded(0)).token.is_meta
 
 
+def test_a_lazy_layer_without_a_size_is_refused_by_its_name():
+    net = nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
+    with pytest.raises(
+        UserError, match=r"parameter '1\.weight' has no size yet, since its layer is lazy: run the network"
+    ):
+        initialise(net, seeded(0))
+    with pytest.raises(UserError, match=r"parameter '0\.running_mean' has no size yet"):
+        initialise(nn.Sequential(nn.LazyBatchNorm2d(affine=False)), seeded(0))
+    net(torch.zeros(2, 1, 4, 4))
+    assert initialise(net, seeded(0))[1].weight.shape == (3, 16)
+
+
 def test_a_generator_elsewhere_is_refused():
     class Elsewhere:
         device = torch.device("cuda:0")

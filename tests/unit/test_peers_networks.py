@@ -302,3 +302,11 @@ def test_a_network_that_cannot_be_copied_is_refused():
         UserError, match=r"Sequential cannot be copied \(TypeError: cannot pickle '_thread.lock' object"
     ):
         NetworkGroup([net])
+
+
+@pytest.mark.parametrize("layer", ["conv1", "layer3"])
+def test_a_layer_that_makes_no_logits_is_no_classifier(layer):
+    net = models.build("resnet8_tiny", 10, 1, torch.Generator().manual_seed(0))
+    assert find_classifier(net, "fc", torch.empty(2, 1, 8, 8, device="meta"))[0].name == "fc"
+    with pytest.raises(UserError, match=rf"classifier '{layer}' gives (12|48) outputs for 10 classes in "):
+        find_classifier(net, layer, torch.empty(2, 1, 8, 8, device="meta"))

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from codistill.errors import UserError
 
-__all__ = ["InitRule", "draw_generator", "initialise", "rule_of"]
+__all__ = ["InitRule", "draw_generator", "initialise", "refuse_lazy", "rule_of"]
 
 _NORMS = (
     nn.modules.batchnorm._NormBase,
@@ -84,9 +84,10 @@ def initialise(module: nn.Module, generator: torch.Generator | None, rule: InitR
         The same module.
 
     Raises:
-        UserError: the generator is not on the CPU.
+        UserError: the generator is not on the CPU, or a lazy layer has no size yet.
     """
     source, rule = draw_generator(generator), rule or rule_of(module)
+    refuse_lazy(module)
     done: set[int] = set()
     for layer in module.modules():
         present = {name: p for name, p in layer._parameters.items() if p is not None and not p.is_meta}
@@ -101,6 +102,17 @@ def initialise(module: nn.Module, generator: torch.Generator | None, rule: InitR
         elif own:
             _draw_other(layer, own, source)
     return module
+
+
+def refuse_lazy(module: nn.Module) -> None:
+    """Raise UserError for a network with a lazy layer that has no size yet; it cannot even be copied."""
+    tensors = (*module.named_parameters(), *module.named_buffers())
+    lazy = next((name for name, tensor in tensors if nn.parameter.is_lazy(tensor)), None)
+    if lazy is not None:
+        raise UserError(
+            f"parameter {lazy!r} has no size yet, since its layer is lazy: run the network once, on a batch of images, "
+            "before you give it, or name the sizes of its layers."
+        )
 
 
 def _reset_norm(norm: nn.Module, own: dict[str, nn.Parameter]) -> None:

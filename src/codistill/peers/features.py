@@ -91,6 +91,9 @@ def _look(
 
         module.register_forward_pre_hook(keep, with_kwargs=True)
 
+    outputs: list[object] = []
+    if name is not None:
+        ghost.get_submodule(name).register_forward_hook(lambda _, __, output: outputs.append(output))
     asked = [path for path in (name, features) if path is not None]
     for path, module in ghost.named_modules():
         if path in asked or (name is None and _could_be_linear(module)):
@@ -114,11 +117,23 @@ def _look(
             raise UserError(
                 f"{what} {layer!r} does not run in {type(ghost).__name__}: name a layer that its forward calls."
             )
+    if outputs:
+        _refuse_no_logits(ghost, name, outputs[-1], classes)
     x = next(x for layer, x in reversed(calls) if layer == features)
     axis = _axis_of(ghost.get_submodule(features), x)
     places = logits.ndim - 2
     per_position = places > 0 and x.movedim(axis, -1).shape[1:-1] == logits.shape[1:-1]
     return Classifier(name, classes, features, x.shape[axis], axis, places, per_position), images
+
+
+def _refuse_no_logits(ghost: nn.Module, name: str, output: object, classes: int) -> None:
+    """UserError if the layer that the user names as the classifier gives another number of outputs than classes."""
+    if isinstance(output, Tensor) and output.ndim > 1 and classes not in (output.shape[1], output.shape[-1]):
+        outputs = output.shape[-1] if output.ndim == 2 else output.shape[1]
+        raise UserError(
+            f"classifier {name!r} gives {outputs} outputs for {classes} classes in {type(ghost).__name__}: name the "
+            "layer that makes the logits, or leave it out."
+        )
 
 
 def _axis_of(layer: nn.Module, x: Tensor) -> int:

@@ -11,6 +11,7 @@ from torch import nn
 from codistill import models
 from codistill.config import Config, filled
 from codistill.errors import UserError
+from codistill.models.init import refuse_lazy
 from codistill.peers import BranchedGroup, NetworkGroup, PeerGroup, TreeGroup
 from codistill.rundir import OWN_NETWORK, InputRecord
 from codistill.training.check import parse_splits
@@ -118,11 +119,19 @@ def _is_list(network: NetworkSource) -> bool:
 
 def _copies(network: NetworkSource, sources: Sequence[torch.Generator]) -> list[nn.Module]:
     """Return a copy for each generator: of one network, drawn again from it; or of a list, as it is."""
+    for net in _as_list(network):
+        refuse_lazy(net)
     if _is_list(network):
+        given = _as_list(network)
+        if len(given) < len(sources):
+            raise UserError(
+                f"network is a list of {len(given)} for {len(sources)} peers: give a list with one per peer, or a "
+                "network instead of a list, of which each peer gets a copy."
+            )
         # Copied together, so that layers in two networks stay shared, and are refused by the group.
-        return copy.deepcopy(_as_list(network))[: len(sources)]
-    (given,) = _as_list(network)
-    return [models.initialise(copy.deepcopy(given), source) for source in sources]
+        return copy.deepcopy(given)[: len(sources)]
+    (one,) = _as_list(network)
+    return [models.initialise(copy.deepcopy(one), source) for source in sources]
 
 
 def _named(
