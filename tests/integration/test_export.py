@@ -133,6 +133,16 @@ def test_a_folder_of_something_else_is_not_written_over(tiny, tmp_path):
     assert "is a file: give the path of a folder" in refusal(lambda: export_student(tiny, tmp_path / "README.md"))
 
 
+def test_a_run_directory_is_not_written_into(tiny, of_timm):
+    before = files_of(of_timm)
+    for out in (of_timm, tiny):
+        said = refusal(lambda out=out: export_student(tiny, out))
+        assert said == (
+            f"out {out} is a run directory, which stands for the students of its own run: give another --out."
+        )
+    assert files_of(of_timm) == before
+
+
 def test_moved_data_are_found_by_data_dir_and_without_them_pixels_are_random(tiny, pictures, tmp_path):
     run, moved = tmp_path / "run", tmp_path / "moved"
     shutil.copytree(tiny, run)

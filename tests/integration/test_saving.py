@@ -14,11 +14,14 @@ from safetensors.torch import load_file
 
 from codistill import UserError, trust
 from codistill.errors import RunFailedError
+from codistill.export import export_student
 from codistill.rundir import sealed
+from codistill.students.opening import FILES
 from codistill.training import Config, resume, train
 from codistill.training import saver as saving
 from codistill.training.checkpoint import checkpoints, latest, read_checkpoint
 from codistill.training.evaluate import evaluate_run
+from codistill.training.out_folder import EXPORTED
 from codistill.training.signals import Interrupted
 from codistill.training.student import load_student
 
@@ -318,6 +321,8 @@ def test_a_run_that_is_replaced_comes_back_if_the_new_one_never_begins(config, d
     from codistill.training import run
 
     first = train(config, dataset=digits)
+    exported = contents(export_student(config.out, dataset=digits))
+    (config.out / "export" / "notes.txt").write_text("mine")
 
     def fails(*_):
         raise KeyboardInterrupt
@@ -326,10 +331,34 @@ def test_a_run_that_is_replaced_comes_back_if_the_new_one_never_begins(config, d
     with pytest.raises(KeyboardInterrupt):
         train(dataclasses.replace(config, seed=1), dataset=digits, overwrite=True)
     monkeypatch.undo()
+    assert contents(config.out / "export") == {"notes.txt": b"mine"}
     with pytest.warns(UserWarning, match="the run that was to be replaced is back"):
         again = resume(config.out, dataset=digits)
     assert again.summary == first.summary
+    assert contents(config.out / "export") == {**exported, "notes.txt": b"mine"}
     assert not (config.out / ".replaced").exists()
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_what_was_exported_from_a_run_goes_with_it_and_what_others_wrote_there_stays(config, digits):
+    config = dataclasses.replace(config, epochs=1)
+    train(config, dataset=digits)
+    for format in ("safetensors", "torch-export", "hub"):
+        folder = export_student(config.out, format=format, dataset=digits)
+    assert folder == config.out / "export"
+    assert {f"export/{name}" for name in FILES} < set(EXPORTED)
+    train(config, dataset=digits, overwrite=True)
+    assert not folder.exists()
+
+    mine = {"student.json": b'{"name": "Ada"}', "README.md": b"# Ada", "config.json": b"{}"}
+    folder.mkdir()
+    for name, content in mine.items():
+        (folder / name).write_bytes(content)
+    train(config, dataset=digits, overwrite=True)
+    assert contents(folder) == mine
 
 
 def test_one_process_at_a_time_trains_into_a_folder(config, digits):

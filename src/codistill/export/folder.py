@@ -10,11 +10,20 @@ from shutil import rmtree
 from tempfile import mkdtemp
 
 from codistill.errors import UserError
-from codistill.rundir import STUDENT, StudentRecord, read_record
+from codistill.rundir import CONFIG, INPUT, STUDENT, StudentRecord, read_record
 
-__all__ = ["README", "joined", "publish", "staged"]
+__all__ = ["README", "joined", "publish", "refuse_run_folder", "staged"]
 
 README = "README.md"
+
+
+def refuse_run_folder(folder: Path) -> None:
+    """Raise UserError for a run directory: the files of the export would lie among the run's."""
+    # `open_student` takes these for a run directory, too.
+    if (folder / CONFIG).is_file() or (folder / INPUT).is_file():
+        raise UserError(
+            f"out {folder} is a run directory, which stands for the students of its own run: give another --out."
+        )
 
 
 @contextmanager

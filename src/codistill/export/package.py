@@ -10,7 +10,7 @@ from codistill.errors import UserError, unknown
 from codistill.export.card import card, source_of_prepare
 from codistill.export.check import compare, described, outputs_of, refuse_difference, tolerance_of
 from codistill.export.chosen import Chosen, choose
-from codistill.export.folder import README, joined, publish, staged
+from codistill.export.folder import README, joined, publish, refuse_run_folder, staged
 from codistill.export.hub import CONFIG_FILE, check_token, push_folder, write_hub
 from codistill.export.job import Job, Written
 from codistill.export.onnx_file import write_onnx
@@ -21,6 +21,7 @@ from codistill.export.torch_program import write_program
 from codistill.export.weights import write_weights
 from codistill.rundir import OWN_DATA, STUDENT, FileRecord, write_json
 from codistill.training.groups import NetworkSource
+from codistill.training.out_folder import EXPORT
 from codistill.training.run_data import DataSource
 from codistill.trusted import trust
 
@@ -95,14 +96,16 @@ def export(
         dataset: the data again, if `train` was given them.
 
     Raises:
-        UserError: the request cannot be met (see `check_request`), there is no run or no such student, its networks or
-            the data that were named are missing or others, int8 has no images to calibrate on, the network cannot be
-            exported in this format, or the file computes something else than the student.
+        UserError: the request cannot be met (see `check_request`), its folder is a run directory, there is
+            no run or no such student, its networks or the data that were named are missing or others, int8 has no
+            images to calibrate on, the network cannot be exported in this format, or the file computes something else
+            than the student.
     """
     check_request(request)
+    folder = request.out or request.run / EXPORT
+    refuse_run_folder(folder)
     if request.push is not None:
         check_token()
-    folder = request.out or request.run / "export"
     chosen = choose(request, network)
     if request.with_preprocessing and chosen.unprepared is not None:
         raise UserError(chosen.unprepared)

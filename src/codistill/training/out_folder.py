@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from codistill.config import Config
@@ -18,23 +18,40 @@ from codistill.rundir import (
     METRICS,
     REPLACED,
     RUN_FILES,
+    STUDENT,
     SUMMARY,
+    StudentRecord,
     YamlError,
     leftovers,
     lock_run,
     make_folder,
+    read_record,
     read_yaml,
     remove,
 )
 from codistill.training.checkpoint import latest
 
-__all__ = ["has_only_begun", "in_progress", "move_aside", "put_back", "refuse_used_folder", "starting"]
+__all__ = [
+    "EXPORT", "has_only_begun", "in_progress", "move_aside", "put_back", "refuse_used_folder", "starting",
+]  # fmt: skip
+
+EXPORT = "export"
+"""Where in its run directory a student is exported to, if no other folder is named."""
+
+EXPORTED = tuple(
+    f"{EXPORT}/{name}"
+    for name in (
+        *("student.safetensors", "model.safetensors", "student.pt2", "student.onnx"),
+        *("config.json", "prepare.py", "README.md", STUDENT),
+    )
+)
+"""What an export writes there. It is of the run, and goes with it: another run's student is not to be taken for its."""
 
 OURS = {LOCK, LOG, REPLACED}
 """What may lie in a folder without a run."""
 
 IN_ORDER = (CHECKPOINTS, *(name for name in RUN_FILES if name != CHECKPOINTS))
-"""How the files of a run are moved aside, and in reverse put back."""
+"""How the files of a run are moved aside, and in reverse put back, after what was exported from it."""
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -77,12 +94,14 @@ def move_aside(out: Path) -> None:
     put_back(out)
     for path in leftovers(out):
         remove(path)
-    names = [name for name in IN_ORDER if (out / name).exists()]
-    if names:
-        make_folder(out / REPLACED)
+    names = [name for name in (*IN_ORDER, *_exported(out)) if (out / name).exists()]
     # Checkpoints first: without them, `put_back` knows that the new run has not begun.
     for name in names:
+        make_folder((out / REPLACED / name).parent)
         (out / name).rename(out / REPLACED / name)
+    # What else lies in the folder is the user's.
+    with suppress(OSError):
+        (out / EXPORT).rmdir()
 
 
 def put_back(out: Path) -> None:
@@ -91,10 +110,11 @@ def put_back(out: Path) -> None:
     if not aside.is_dir():
         return
     if latest(out) is None:
-        names = [name for name in reversed(IN_ORDER) if (aside / name).exists()]
+        names = [name for name in (*EXPORTED, *reversed(IN_ORDER)) if (aside / name).exists()]
         # Checkpoints last, so that a fault here finds the same again.
         for name in names:
             remove(out / name)
+            make_folder((out / name).parent)
             (aside / name).rename(out / name)
         if names:
             warnings.warn(
@@ -104,13 +124,13 @@ def put_back(out: Path) -> None:
 
 
 @contextmanager
-def starting(out: Path) -> Iterator[None]:
-    """Turn what the disk refuses before training into a UserError."""
+def starting(out: Path, remedy: str = "give another --out") -> Iterator[None]:
+    """Turn what the disk refuses before training, or of a finished run, into a UserError."""
     try:
         yield
     except OSError as error:
         raise UserError(
-            f"out {error.filename or out} cannot be written ({error.strerror}): {_remedy(error, 'give another --out')}."
+            f"out {error.filename or out} cannot be written ({error.strerror}): {_remedy(error, remedy)}."
         ) from error
 
 
@@ -134,6 +154,15 @@ def in_progress(out: Path) -> Iterator[None]:
 
 def _remedy(error: OSError, otherwise: str) -> str:
     return "make room on the disk" if error.errno in FULL else otherwise
+
+
+def _exported(out: Path) -> tuple[str, ...]:
+    """EXPORTED, if codistill has written a student there; other programs call their folders so, too."""
+    try:
+        read_record(out / EXPORT / STUDENT, StudentRecord)
+    except (OSError, UserError):
+        return ()
+    return () if (out / EXPORT).is_symlink() else EXPORTED
 
 
 def _is_ours(out: Path) -> bool:
