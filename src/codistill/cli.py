@@ -109,8 +109,10 @@ def _launched(command: Any, arguments: Sequence[str]) -> bool:
     match command:
         case commands.Train(dry_run=False):
             mesh = _mesh_of(command)
-        case commands.Resume():
-            mesh = command.mesh
+        case commands.Resume(mesh=str()):
+            from codistill.training.launch import still_to_run
+
+            mesh = command.mesh if still_to_run(command.run) else None
         case _:
             mesh = None
     if mesh is None:
@@ -212,7 +214,7 @@ def _watched(run: Callable[[Sequence[Observer]], RunResult], console: Console) -
         progress.stop()
     if launched_rank() != 0:
         return
-    report = reports.write_report(reports.find_runs([result.run_dir]), result.run_dir / "report.html")
+    report = reports.renew_report(reports.find_runs([result.run_dir]), result.run_dir / "report.html")
     print_result(console, result, report)
 
 

@@ -1,6 +1,8 @@
 """The command line as a user types it: exit codes, one sentence for a mistake, files left behind."""
 
+import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from safetensors.torch import load_file
 import codistill
 from codistill import commands, models
 from codistill.data import AugmentPolicy
+from codistill.rundir import durable
 from codistill.training import OptimConfig
 from refusals import refused, run
 
@@ -150,6 +153,18 @@ def test_report_puts_runs_side_by_side(trained, tmp_path, monkeypatch):
     # The first run keeps its own report.
     assert (tmp_path / "report.html").is_file()
     assert "dml" in (tmp_path / "r.html").read_text()
+
+
+def test_a_finished_run_that_cannot_be_written_is_resumed_with_the_report_that_it_has(trained, monkeypatch, capsys):
+    def read_only(file):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(durable, "_sync", read_only)
+    before = (trained / "report.html").read_bytes()
+    assert run("resume", trained) == 0
+    said = capsys.readouterr()
+    assert f"{trained / 'report.html'} cannot be written (Read-only file system): it stays as it was" in said.err
+    assert (trained / "report.html").read_bytes() == before
 
 
 def test_resume_goes_on_and_refuses_what_is_no_run(trained, tmp_path, capsys):

@@ -1,7 +1,9 @@
 """Runs that go on, or are scored, on another machine, on another device, from another folder, with moved files."""
 
 import dataclasses
+import errno
 import json
+import os
 import shutil
 
 import pytest
@@ -11,7 +13,7 @@ from PIL import Image
 from codistill import cli, reports
 from codistill.config import identity
 from codistill.errors import UserError, notes_of
-from codistill.rundir import read_moves
+from codistill.rundir import durable, read_moves
 from codistill.training import Config, OptimConfig, elsewhere, load_student, read_config, resume, train
 from codistill.training.check import resolve_device
 from codistill.training.checkpoint import read_checkpoint
@@ -147,6 +149,16 @@ def test_the_same_kind_of_gpu_with_another_number_goes_on(config, monkeypatch):
         assert elsewhere.device_to_score_on(on_gpu, config.out) == "cuda:0"
 
 
+@pytest.mark.parametrize("device", ["hpu", "privateuseone", "meta", "cpu:99", "cuda:99", "tpu", ""])
+def test_a_device_that_is_not_there_or_trains_nothing_is_refused(config, device):
+    said = refusal(lambda: resolve_device(device))
+    assert said.startswith(f"device {device!r} is not there: this machine has cpu")
+    with pytest.raises(UserError, match=f"device '{device}' is not there"):
+        train(dataclasses.replace(config, device=device))
+    assert not config.out.exists()
+    assert str(resolve_device("cpu:0")) == "cpu:0"
+
+
 def test_a_gpu_run_is_scored_on_what_is_here(config, digits, no_gpu, capsys):
     out = left_elsewhere(config, digits, device="cuda:3")
     with pytest.warns(UserWarning, match="ran on cuda:3, which is not here: it is scored on cpu") as caught:
@@ -206,12 +218,23 @@ def test_moved_images_and_a_moved_run_go_on_from_anywhere(tmp_path, monkeypatch,
     assert evaluate_run(run)["images"] > 0
 
 
-def test_the_images_of_a_finished_run_can_be_found_again(tmp_path):
+def read_only(file):
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
+def test_the_images_of_a_finished_run_can_be_found_again(tmp_path, monkeypatch):
     root = folder_of_images(tmp_path / "images")
     out = tmp_path / "run"
     train(on_images(out, data_dir=root))
     moved, other = root.rename(tmp_path / "moved"), folder_of_images(tmp_path / "other", classes="xyz")
     assert "was trained on other data" in refusal(lambda: resume(out, data_dir=other))
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "_sync", read_only)
+        said = refusal(lambda: resume(out, data_dir=moved))
+    assert said == (
+        f"out {out / 'config.yaml'} cannot be written (Read-only file system): resume a copy of the run in a folder "
+        "that can be."
+    )
     assert resume(out, data_dir=moved).summary["classes"] == ["a", "b"]
     assert evaluate_run(out)["images"] > 0
     digits = tmp_path / "digits"

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -251,6 +252,35 @@ def test_an_onnx_file_needs_a_package_that_is_named(place, tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     error = refused(capsys, "predict", tmp_path, place / "data" / "test")
     assert error == "codistill: error: onnxruntime is not installed: pip install 'codistill[onnx]'.\n"
+
+
+@pytest.mark.parametrize("device", ["cpu:99", "cpu:x", "meta"])
+def test_a_device_that_is_not_there_is_refused_for_every_kind_of_student(place, tmp_path, monkeypatch, capsys, device):
+    (tmp_path / "student.onnx").write_bytes(b"x")
+    runtime = SimpleNamespace(get_available_providers=lambda: ["CPUExecutionProvider"])
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    for student in (place / "run", place / "safetensors", place / "torch-export", tmp_path):
+        error = refused(capsys, "predict", student, place / "data" / "test", "--device", device)
+        assert f"device '{device}' is not there" in error
+    for score in ([], ["--data-dir", place / "data"]):
+        assert f"device '{device}' is not there" in refused(
+            capsys, "evaluate", place / "run", *score, "--device", device
+        )
+
+
+@pytest.mark.parametrize("number", [{"top": 1.5}, {"top": "3"}, {"batch_size": None}, {"threads": 2.0}])
+def test_a_number_that_is_not_whole_is_refused(place, number):
+    ((name, value),) = number.items()
+    said = refusal(lambda: codistill.predict(place / "run", place / "data" / "test", **number))
+    assert said == f"{name} {value!r}: it must be a whole number, 1 or more."
+    assert len(codistill.predict(place / "run", place / "data" / "test", top=np.int64(2))[0].classes) == 2
+
+
+@pytest.mark.parametrize("student", [5, None, b"run", ["run"]])
+def test_what_is_no_path_is_no_student(place, student):
+    says = f"student is a {type(student).__name__}: give the path of a run directory or an exported student."
+    assert refusal(lambda: open_student(student)) == says
+    assert refusal(lambda: codistill.predict(student, place / "data" / "test")) == says
 
 
 def test_a_program_without_our_record_is_refused(place, tmp_path):

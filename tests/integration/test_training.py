@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from codistill.export import export_student
 from codistill.rundir import SUMMARY, Epoch, Summary, read_epochs, read_record
 from codistill.training import OptimConfig, load_group, load_student, read_config, resume, train
 from codistill.training.checkpoint import latest
+from codistill.training.dry_run import dry_run
 from codistill.training.evaluate import evaluate_run
 from codistill.training.reopen import _refuse_edited
 
@@ -419,6 +421,46 @@ def test_a_loaded_student_is_the_plain_network_and_predicts_as_in_the_group(fini
         load_student(finished_run, peer="boss")
     with pytest.raises(UserError, match="checkpoint 'best'"):
         load_student(finished_run, checkpoint="best")
+    with pytest.raises(UserError, match="peer None: give 'leader' or an index from 0 to 2"):
+        load_student(finished_run, peer=None)
+    for wrong in (5, None, b"run"):
+        with pytest.raises(UserError, match=f"run_dir is a {type(wrong).__name__}: give the path of a run directory"):
+            load_student(wrong)
+
+
+def test_options_of_a_finished_run_are_said_to_change_nothing(finished_run):
+    with pytest.warns(UserWarning, match=r"is finished: device, logger changed nothing"):
+        resume(finished_run, device="cpu", logger=())
+
+
+def test_advice_on_the_number_of_peers_is_given_before_training_and_not_for_a_trained_student(
+    quick, digits, finished_run, tmp_path
+):
+    with pytest.warns(UserWarning, match="okddip with 3 peers: .* give one peer more"):
+        train(dataclasses.replace(quick, out=tmp_path / "run", epochs=1), dataset=digits)
+    with pytest.warns(UserWarning, match="okddip with 3 peers: .* give one peer more"):
+        dry_run(quick)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_student(finished_run)
+        evaluate_run(finished_run, dataset=digits)
+        export_student(finished_run, tmp_path / "export", dataset=digits)
+
+
+def test_a_run_learns_the_same_where_gradients_are_switched_off(quick, digits, tmp_path):
+    config = dataclasses.replace(quick, epochs=2)
+    train(dataclasses.replace(config, out=tmp_path / "a"), dataset=digits)
+    with torch.no_grad():
+        with pytest.raises(KeyboardInterrupt):
+            train(dataclasses.replace(config, out=tmp_path / "b"), dataset=digits, observers=[StopAfter(1)])
+        resume(tmp_path / "b", dataset=digits)
+        assert not torch.is_grad_enabled()
+    assert same_weights(weights_of(tmp_path / "a"), weights_of(tmp_path / "b"))
+    with torch.inference_mode():
+        with pytest.raises(UserError, match=r"train inside torch\.inference_mode\(\): .* call train outside of it"):
+            train(dataclasses.replace(config, out=tmp_path / "c"), dataset=digits)
+        assert resume(tmp_path / "b", dataset=digits).summary["epochs"] == 2
+    assert not (tmp_path / "c").exists()
 
 
 def test_branches_share_a_trunk_and_give_plain_students(quick, digits, tmp_path):

@@ -218,5 +218,13 @@ def test_okddip_of_two_students_has_a_peer_that_attends_to_itself(options: dict,
 @pytest.mark.parametrize("options", [{}, {"include_self": False}, {"include_self": True}], ids=str)
 def test_okddip_of_two_students_says_that_its_peer_attends_to_itself(options: dict) -> None:
     shape = GroupShape(2, 10, (8, 8), trunk_width=2, shares_trunk=True)
-    with pytest.warns(UserWarning, match="okddip with 2 peers: the one auxiliary peer attends to itself alone"):
-        methods.build("okddip", shape, **options)
+    (said,) = methods.build("okddip", shape, **options).cautions()
+    assert said.startswith("okddip with 2 peers: the one auxiliary peer attends to itself alone")
+
+
+def test_okddip_of_three_students_says_that_its_two_peers_have_no_choice() -> None:
+    shape = GroupShape(3, 10, (8, 8, 8), trunk_width=2, shares_trunk=True)
+    (said,) = methods.build("okddip", shape).cautions()
+    assert said.startswith("okddip with 3 peers: each of the two auxiliary peers attends to the other alone")
+    assert methods.build("okddip", shape, include_self=True).cautions() == []
+    assert methods.build("okddip", shape, ablation="mean").cautions() == []

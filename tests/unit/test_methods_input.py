@@ -176,9 +176,9 @@ def test_a_users_class_must_be_a_method(tmp_path):
     assert "did you mean 'Mine'" in refusal(lambda: methods.build(f"{tmp_path / 'mine.py'}:Mime", SHAPE))
 
 
-def test_okddip_with_two_peers_works_and_warns():
-    with pytest.warns(UserWarning, match="attends to itself alone"):
-        methods.build("okddip", GroupShape(2, C, (D, D)))
+def test_okddip_with_two_peers_works_and_has_a_caution():
+    (caution,) = methods.build("okddip", GroupShape(2, C, (D, D))).cautions()
+    assert "attends to itself alone" in caution
 
 
 @pytest.mark.parametrize("name", NAMES)

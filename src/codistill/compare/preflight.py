@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -91,6 +92,8 @@ def _build(variant: Variant, dataset: Dataset, points: Sequence[Candidate] = ())
     try:
         with build_session(config, dataset) as session:
             _refuse_few_images(session)
+            for text in session.executor.method.cautions():
+                warnings.warn(text, stacklevel=2)
             summary = session.data_summary
             for point in points:
                 if point.variant.name == variant.name:

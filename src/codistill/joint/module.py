@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -79,6 +80,8 @@ class Joint(nn.Module):
     ) -> None:
         super().__init__()
         refuse(group, method, len(teachers), peer)
+        for text in method.cautions():
+            warnings.warn(text, stacklevel=2)
         executor = build("loop", group, method, teachers=teachers, average=average)
         assert isinstance(executor, LoopExecutor)
         self._executor = executor

@@ -117,6 +117,10 @@ class Method(nn.Module):
         """
         return None
 
+    def cautions(self) -> list[str]:
+        """What the user should know before training begins, a sentence each; `train` and a dry run print it."""
+        return []
+
     def concerns(self, diagnostics: Mapping[str, Any]) -> list[str]:
         """What the user should know about an epoch, a sentence each; the run prints and records it once.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -135,23 +134,25 @@ class OKDDip(Method):
         return PeerAttention(widths, width, generator, init)
 
     def _check_group(self, shape: GroupShape) -> None:
-        if self.auxiliary == 1 and self.ablation != "entropy":
-            warnings.warn(
-                "okddip with 2 peers: the one auxiliary peer attends to itself alone, so its first-level target is "
-                "its own prediction; 3 or more peers are needed for attention to matter.",
-                stacklevel=4,
-            )
-        if self.auxiliary == 2 and not self.include_self and self.needs.features:
-            warnings.warn(
-                f"okddip with {shape.peers} peers: each of the two auxiliary peers attends to the other alone, so that "
-                "the attention has nothing to weigh; give one peer more, or include_self=True.",
-                stacklevel=4,
-            )
         if self.ablation == "asymmetry" and len(set(shape.feature_widths[: self.auxiliary])) > 1:
             raise UserError(
                 f"the ablation 'asymmetry' with feature widths {list(shape.feature_widths)}: it compares features "
                 "without projections; use networks of one feature width."
             )
+
+    def cautions(self) -> list[str]:
+        """What the user should know before training, a sentence each: attention among too few peers."""
+        if self.auxiliary == 1 and self.ablation != "entropy":
+            return [
+                "okddip with 2 peers: the one auxiliary peer attends to itself alone, so its first-level target is "
+                "its own prediction; 3 or more peers are needed for attention to matter."
+            ]
+        if self.auxiliary == 2 and not self.include_self and self.needs.features:
+            return [
+                f"okddip with {self.shape.peers} peers: each of the two auxiliary peers attends to the other alone, so "
+                "that the attention has nothing to weigh; give one peer more, or include_self=True."
+            ]
+        return []
 
     def step(self, rows: Rows, progress: Progress) -> StepOutput:
         """parts: "ce"; "dis1" (in the ablation "entropy" instead "entropy", Σ_a H_a); "dis2" where there is a leader.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from codistill.reports.comparison import Comparison, Row, Table, compare
 from codistill.reports.find import find_runs
-from codistill.reports.page import write_report
+from codistill.reports.page import renew_report, write_report
 from codistill.reports.statistics import Estimate, Paired
 from codistill.reports.tables import render_table, to_csv_rows, to_markdown
 from codistill.reports.tidy import write_csv
@@ -28,6 +28,7 @@ __all__ = [
     "find_runs",
     "read_run",
     "render_table",
+    "renew_report",
     "to_csv_rows",
     "to_markdown",
     "write_csv",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from codistill.rundir import Run, write_whole
 if TYPE_CHECKING:
     from codistill.reports.sections import Section
 
-__all__ = ["TablePage", "render_page", "write_page", "write_prefaces", "write_report"]
+__all__ = ["TablePage", "render_page", "renew_report", "write_page", "write_prefaces", "write_report"]
 
 
 PROTOCOL = (
@@ -73,6 +74,20 @@ def write_report(runs: Sequence[Run], out: Path, title: str | None = None) -> Pa
     out = Path(out)
     _refuse_folder(out)
     return write_page(compare(runs), out, title)
+
+
+def renew_report(runs: Sequence[Run], out: Path) -> Path:
+    """As `write_report`; but a report that is there and cannot be replaced stays, and a warning says so.
+
+    A finished run may lie where nothing can be written.
+    """
+    try:
+        return write_report(runs, out)
+    except UserError as error:
+        if not isinstance(error.__cause__, OSError) or not out.is_file():
+            raise
+        warnings.warn(f"{out} cannot be written ({error.__cause__.strerror}): it stays as it was", stacklevel=2)
+        return out
 
 
 def write_page(comparison: Comparison, out: Path, title: str | None = None, prefaces: Sequence[Preface] = ()) -> Path:

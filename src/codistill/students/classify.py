@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,9 @@ def predict(
         UserError: none of the pictures can be read, there are none, a number is out of range, or as for `open_student`.
             A picture among others that cannot be read has a prediction that says why.
     """
-    check_rules(
-        ("top", top, top >= 1, "1 or more"),
-        ("batch_size", batch_size, batch_size >= 1, "1 or more"),
-        ("threads", threads, threads is None or threads >= 1, "1 or more"),
-    )
+    for name, number in (("top", top), ("batch_size", batch_size), ("threads", 1 if threads is None else threads)):
+        check_rules((name, repr(number), isinstance(number, Integral), "a whole number, 1 or more"))
+        check_rules((name, number, number >= 1, "1 or more"))
     opened = student if isinstance(student, Student) else open_student(student)
     pictures = _pictures(images, follow_links)
     found: list[Prediction] = []

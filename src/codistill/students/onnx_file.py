@@ -45,12 +45,15 @@ def from_onnx(file: Path, device: str) -> Student:
         runtime = importlib.import_module("onnxruntime")
     except ImportError as error:
         raise UserError("onnxruntime is not installed: pip install 'codistill[onnx]'.") from error
-    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(device.partition(":")[0])
-    if provider not in runtime.get_available_providers():
+    kind, _, number = device.partition(":")
+    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(kind)
+    # There is one CPU, whatever its number.
+    known = number in ("", "0") if kind == "cpu" else not number or number.isdecimal()
+    if provider not in runtime.get_available_providers() or not known:
         raise UserError(
             f"device {device!r} is not there for ONNX files: the onnxruntime here runs on {_devices(runtime)}."
         )
-    options = {"device_id": device.partition(":")[2] or "0"} if provider == "CUDAExecutionProvider" else {}
+    options = {"device_id": number or "0"} if provider == "CUDAExecutionProvider" else {}
     try:
         session = runtime.InferenceSession(str(file), providers=[(provider, options)])
     except Exception as error:  # onnxruntime raises errors of many types of its own.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,13 +41,15 @@ def open_student(
         UserError: there is no student at `path`, a file is damaged or of a newer version, does not say what the student
             needs, or belongs to others than those next to it; a package or the device is not there.
     """
-    path = Path(path).expanduser()
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"student is a {type(path).__name__}: give the path of a run directory or an exported student.")
+    path, place = Path(path).expanduser(), "auto" if device is None else str(device)
     if not path.exists():
         raise UserError(f"{path}: there is no such file or folder; give a run directory or an exported student.")
     if path.is_dir() and ((path / CONFIG).is_file() or (path / INPUT).is_file()):
         from codistill.students.network import from_run
 
-        return from_run(path, device or "auto", peer, checkpoint, network)
+        return from_run(path, place, peer, checkpoint, network)
     if (peer, checkpoint) != ("leader", "last"):
         raise UserError(
             f"{path} holds one exported student: peer and checkpoint are for run directories; leave them out."
@@ -55,13 +58,13 @@ def open_student(
     if file.suffix == ".onnx":
         from codistill.students.onnx_file import from_onnx
 
-        return from_onnx(file, device or "cpu")
+        return from_onnx(file, "cpu" if device is None else place)
     if file.suffix == ".pt2":
         from codistill.students.program import from_program
 
-        return from_program(file, device or "auto")
+        return from_program(file, place)
     if file.suffix == ".safetensors":
-        return _from_weights(file, device or "auto", network)
+        return _from_weights(file, place, network)
     raise UserError(f"{file} is no student: give a run directory, or a file or folder that 'codistill export' wrote.")
 
 

@@ -17,7 +17,7 @@ from codistill.rundir import OWN_DATA, OWN_NETWORK
 from codistill.training.check_updates import check_updates
 from codistill.training.optimizer import check_optimizer
 
-__all__ = ["check_config", "is_here", "parse_splits", "refuse_objects", "resolve_device"]
+__all__ = ["check_config", "is_here", "parse_splits", "refuse_inference_mode", "refuse_objects", "resolve_device"]
 
 MOST_EPOCHS = 1_000_000
 """Far above what any sensible run uses; beyond it, machines fail without a clear message."""
@@ -81,18 +81,23 @@ def parse_splits(text: str | None) -> dict[str, int]:
 
 def resolve_device(name: str) -> torch.device:
     """Return the device of that name; "auto" takes a GPU if there is one. UserError for a device that is not there."""
+    if name == "cpu":
+        return torch.device(name)
+    accelerator, there = torch.accelerator.current_accelerator(check_available=True), ["cpu"]
     if name == "auto":
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
         return accelerator if accelerator is not None else torch.device("cpu")
+    if accelerator is not None:
+        there += [f"{accelerator.type}:{i}" for i in range(torch.accelerator.device_count())]
+    refusal = UserError(f"device {name!r} is not there: this machine has {', '.join(there)}.")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        there = ["cpu"]
-        if torch.cuda.is_available():
-            there += [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-        raise UserError(f"device {name!r} is not there: this machine has {', '.join(there)}.") from error
-    return device
+        # Torch knows devices on which nothing can be trained (meta), and takes any number of a CPU.
+        if str(device) in {*there, "cpu:0", *(one.partition(":")[0] for one in there)}:
+            torch.empty(0, device=device)
+            return device
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        raise refusal from error
+    raise refusal
 
 
 def is_here(name: str) -> bool:
@@ -102,6 +107,12 @@ def is_here(name: str) -> bool:
     except UserError:
         return False
     return True
+
+
+def refuse_inference_mode(name: str) -> None:
+    """UserError where no gradient can be had; `train` and `resume` switch gradients on inside `torch.no_grad()`."""
+    if torch.is_inference_mode_enabled():
+        raise UserError(f"{name} inside torch.inference_mode(): it keeps no gradients; call {name} outside of it.")
 
 
 def refuse_objects(config: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from codistill.config import Config
 from codistill.data import DataSummary
 from codistill.peers.shared import SharedGroup
 from codistill.tracing.cost import TRAINING_FORWARDS, forward_cost, trainable
+from codistill.training.class_balance import check_weights
 from codistill.training.freezing import Freezing
 from codistill.training.groups import build_group
 from codistill.training.launch import checked_in_one
@@ -72,8 +74,11 @@ def dry_run(config: Config) -> DryRun:
     # In one process, whose step is all of it.
     config = fill_pixels(checked_in_one(config))
     image, classes, summary = _image_and_classes(config)
+    check_weights(config.class_weights, classes)
     group = build_group(config, classes, image)
     method = methods.build(config.method, group, teachers=len(config.teachers), **config.method_options)
+    for text in method.cautions():
+        warnings.warn(text, stacklevel=2)
     peers = group.shape.peers
     deployed = tuple(trainable(group.student(peer)) for peer in range(peers))
     if config.freeze:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -22,12 +23,18 @@ from codistill.config import Config, filled, identity
 from codistill.errors import UserError
 from codistill.execution.launched import launched_processes
 from codistill.execution.world import Mesh, choose_mesh
+from codistill.rundir import is_complete
 from codistill.training.check import check_config
 
-__all__ = ["as_launched", "checked_in_one", "joined", "launch_of", "restarted"]
+__all__ = ["as_launched", "checked_in_one", "joined", "launch_of", "restarted", "still_to_run"]
 
 POLL = 0.02
 """Seconds between two looks into the store."""
+
+
+def still_to_run(run_dir: Path) -> bool:
+    """Whether a run has something left for which processes are worth starting."""
+    return not is_complete(run_dir)
 
 
 def as_launched(config: Config) -> Config:

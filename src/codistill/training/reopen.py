@@ -28,7 +28,17 @@ from codistill.training.out_folder import put_back
 from codistill.training.run_data import DataSource, open_data
 from codistill.training.session import Session
 
-__all__ = ["open_again", "rebuild_session", "said_on_resume", "settings_and_checkpoint", "threads_of", "with_data_dir"]
+__all__ = [
+    "open_again", "rebuild_session", "said_on_resume", "settings_and_checkpoint", "threads_of", "warn_of_unused",
+    "with_data_dir",
+]  # fmt: skip
+
+
+def warn_of_unused(run_dir: Path, **options: object) -> None:
+    """Warn where a finished run is resumed with options that say how to go on."""
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        warnings.warn(f"{run_dir} is finished: {', '.join(given)} changed nothing", stacklevel=3)
 
 
 def settings_and_checkpoint(run_dir: Path) -> tuple[Config, Checkpoint]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from codistill.config import Config, code_names, filled, identity, write_config
 from codistill.errors import UserError
@@ -32,7 +35,7 @@ from codistill.rundir import (
 )
 from codistill.training.batches import refuse_small_batches
 from codistill.training.build import build_session
-from codistill.training.check import check_config, refuse_objects
+from codistill.training.check import check_config, refuse_inference_mode, refuse_objects
 from codistill.training.checkpoint import latest, read_checkpoint
 from codistill.training.elsewhere import record_move, settings_here
 from codistill.training.groups import NetworkSource, own_names
@@ -52,6 +55,7 @@ from codistill.training.reopen import (
     said_on_resume,
     settings_and_checkpoint,
     threads_of,
+    warn_of_unused,
     with_data_dir,
 )  # fmt: skip
 from codistill.training.run_data import DataSource
@@ -112,6 +116,7 @@ def train(
     """
     started = time.perf_counter()
     refuse_objects(config)
+    refuse_inference_mode("train")
     # As they are given, since processes on devices of their own will differ.
     launch = launch_of(config)
     # The caller names its code; what a file has named before is not the caller's word.
@@ -127,12 +132,15 @@ def train(
         with starting(out):
             refuse_used_folder(config, out, overwrite)
     with (
+        torch.enable_grad(),
         joined(config),
         build_session(config, dataset, network) as session,
         layer_randomness(session),
         resumable(out),
     ):
         warn_of_equal_peers(session.config, session.executor.group, session.executor.method)
+        for text in session.executor.method.cautions():
+            warnings.warn(text, stacklevel=2)
         session.launch = launch
         refuse_small_batches(session)
         session.settle()
@@ -192,16 +200,20 @@ def resume(
     state = filled(checkpoint.state)
     config = dataclasses.replace(with_data_dir(before, data_dir, run_dir), out=run_dir)
     if is_complete(run_dir):
+        warn_of_unused(run_dir, device=device, amp=amp, mesh=mesh, logger=logger)
         if data_dir is not None:
             open_again(check_config(dataclasses.replace(config, device="cpu", amp="off")), dataset, run_dir)
-            _rewrite(run_dir, state["epoch"], before, config)
-            _write_summary(run_dir, read_record(run_dir / SUMMARY, Summary))
+            with starting(run_dir, "resume a copy of the run in a folder that can be"):
+                _rewrite(run_dir, state["epoch"], before, config)
+                _write_summary(run_dir, read_record(run_dir / SUMMARY, Summary))
         return RunResult(run_dir, read_record(run_dir / SUMMARY, Summary).to_json())
+    refuse_inference_mode("resume")
     config = dataclasses.replace(config, logger=config.logger if logger is None else tuple(logger))
     watchers = _watchers(config, observers)
     config = settings_here(config, run_dir, device, amp, mesh)
     said = said_on_resume(config, checkpoint)
     with (
+        torch.enable_grad(),
         lock_run(run_dir) if leads else nullcontext(),
         joined(config),
         rebuild_session(config, dataset, run_dir, network=network) as session,

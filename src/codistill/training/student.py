@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from torch import nn
@@ -34,7 +35,7 @@ def load_group(
     Raises:
         UserError: there is no run or checkpoint, a file is damaged, or the networks are missing or others.
     """
-    run_dir = Path(run_dir)
+    run_dir = _as_path(run_dir)
     config, facts = read_config(run_dir / CONFIG), read_record(run_dir / INPUT, InputRecord)
     found = read_checkpoint(run_dir, checkpoint)
     group = build_group(config, len(facts.classes), (facts.channels, facts.height, facts.width), network)
@@ -70,7 +71,7 @@ def load_student(
         UserError: there is no run or no such student, the run is unfinished and its leader not known, or the networks
             are missing or others.
     """
-    run_dir = Path(run_dir)
+    run_dir = _as_path(run_dir)
     _, group, _, _ = load_group(run_dir, checkpoint, network=network)
     return group.student(peer_index(run_dir, peer, group.shape.peers, checkpoint)).eval()
 
@@ -85,11 +86,17 @@ def peer_index(run_dir: Path, peer: int | str, peers: int, checkpoint: str = "la
         return recorded_leader(run_dir, checkpoint)
     try:
         index = int(peer)
-    except ValueError:
+    except (TypeError, ValueError):
         raise UserError(f"peer {peer!r}: give 'leader' or an index from 0 to {peers - 1}.") from None
     if not 0 <= index < peers:
         raise UserError(f"peer {index}: this run has the students 0 to {peers - 1}.")
     return index
+
+
+def _as_path(run_dir: Path | str) -> Path:
+    if not isinstance(run_dir, str | os.PathLike):
+        raise UserError(f"run_dir is a {type(run_dir).__name__}: give the path of a run directory.")
+    return Path(run_dir)
 
 
 def recorded_leader(run_dir: Path, checkpoint: str) -> int:
