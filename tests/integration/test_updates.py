@@ -14,6 +14,7 @@ from codistill.methods.kdcl import KDCLGeneral
 from codistill.rundir import read_epochs
 from codistill.training import load_student, train
 from codistill.training.checkpoint import read_checkpoint
+from codistill.training.dry_run import dry_run
 from codistill.training.evaluate import evaluate_run
 
 ADAMW = OptimConfig(name="adamw", lr=0.003, decay="matrices", head_lr=10, layer_decay=0.75, clip_grad=0.5)
@@ -279,3 +280,8 @@ def test_learning_that_does_not_show_in_validation_is_said_with_its_cause(slow_n
     (text,) = [text for text in said if "where guessing has 90.0 %" in text]
     assert "of momentum 0.01, still hold" in text
     assert "add --recalibrate-bn on" in text
+
+
+def test_a_dry_run_counts_the_class_weights(quick):
+    with pytest.raises(UserError, match="2 class_weights for 10 classes"):
+        dry_run(dataclasses.replace(quick, class_weights=(1.0, 1.0)))

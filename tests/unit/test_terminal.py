@@ -19,6 +19,7 @@ from synthetic_runs import write_run
 from codistill import cli
 from codistill.console import print_entries, score_table
 from codistill.data.pictures import FilePictures
+from codistill.data.summary import _class_lines
 from codistill.printable import json_text, printable
 from codistill.reports import compare, find_runs, render_table, write_csv, write_report
 from codistill.students.classify import Prediction
@@ -166,3 +167,15 @@ def test_printing_never_fails_whatever_the_encoding(setting):
     assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
     assert rb"y\xff" in done.stdout.splitlines()[1]
     assert rb"y\xff" in done.stderr
+
+
+def test_the_name_of_a_class_begins_no_line_of_its_own():
+    names = ["a\nerror: none", "b"]
+    lines = _class_lines(names, {"training": [2, 1], "test": [1, 0]})
+    shown = io.StringIO()
+    table = as_table([Prediction("x.png", tuple(names), (0.75, 0.25))])
+    console = Console(file=shown, width=100)
+    console.print(table)
+    assert not any(line.startswith("error") for line in "\n".join([*lines, shown.getvalue()]).splitlines())
+    assert r"a\nerror: none" in shown.getvalue()
+    assert r"a\nerror: none" in lines[0]

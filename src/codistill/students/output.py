@@ -57,7 +57,8 @@ def as_table(predictions: Sequence[Prediction]) -> Table:
     table.add_column("next", overflow="fold")
     for one in predictions:
         if one.error is None:
-            first, *others = zip(one.classes, one.probabilities, strict=True)
+            classes = [printable(name, lines=False) for name in one.classes]
+            first, *others = zip(classes, one.probabilities, strict=True)
             named = ", ".join(f"{name} {100 * share:.1f}" for name, share in others)
-            table.add_row(one.picture, first[0], f"{100 * first[1]:.1f}", named)
+            table.add_row(printable(one.picture, lines=False), first[0], f"{100 * first[1]:.1f}", named)
     return table

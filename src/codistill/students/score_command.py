@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from codistill.console import score_table
-from codistill.printable import json_text
+from codistill.printable import json_text, printable
 from codistill.reports.by_class import confused_pairs
 from codistill.reports.one_folder import write_folder_page
 from codistill.students.remarks import about_unreadable, progress_on, remarks_console
@@ -71,7 +71,7 @@ def score_folder(
 
 def _class_tables(scores: FolderScores) -> Sequence[Table]:
     """The classes with the highest errors, and the pairs that are confused most."""
-    matrix, classes = scores.evaluation.confusion, scores.classes
+    matrix, classes = scores.evaluation.confusion, [printable(name, lines=False) for name in scores.classes]
     if matrix is None:
         return []
     totals = [sum(row) for row in matrix]
