@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import fmean
 
@@ -37,12 +38,16 @@ def plan(stage: str) -> dict:
     return yaml.safe_load((HERE / f"{stage}.yaml").read_text(encoding="utf-8"))
 
 
+def refuse_unfinished(rows: Iterable[str], found: Mapping[str, float]) -> None:
+    """End with a sentence if a row has no runs yet."""
+    if missing := [row for row in rows if row not in found]:
+        sys.exit(f"not finished: {', '.join(missing)}; run their plan first.")
+
+
 def best(method: str, own: str, rows: dict[str, str], found: dict[str, float]) -> str:
     """Return the row of `method` with the lowest error, or `own` if that is as good; all its rows must be finished."""
     mine = [name for name in rows if name.startswith(f"{method}-")]
-    missing = [name for name in (own, *mine) if name not in found]
-    if missing:
-        sys.exit(f"not finished: {', '.join(missing)}; run their plan first.")
+    refuse_unfinished((own, *mine), found)
     lowest = min((own, *mine), key=lambda name: found[name])
     chosen = own if found[own] <= found[lowest] + TIE else lowest
     print(f"{method}: {chosen} ({found[chosen]:.2f} % on validation)")
@@ -59,8 +64,7 @@ def choose() -> tuple[dict, dict[str, str], dict[str, float]]:
 def of_the_network(stage: str, runs: str = "runs.csv") -> dict:
     """Return the six rows of the primary design, each with the settings that are best for the network alone."""
     tried, found = plan(stage), errors(stage, runs)
-    if missing := [row for row in tried["rows"] if row not in found]:
-        sys.exit(f"not finished: {', '.join(missing)}; run their plan first.")
+    refuse_unfinished(tried["rows"], found)
     best_row = min(tried["rows"], key=lambda row: found[row])
     print(f"{best_row} ({found[best_row]:.2f} % on validation)")
     network = tried["rows"][best_row].removeprefix("--method baseline ")
