@@ -33,13 +33,17 @@ __all__ = [
 
 
 def score_table(record: Mapping[str, Any], title: str) -> Table:
-    """Return the table of one evaluation record: every student, their mean, the leader and the ensembles."""
-    table = Table(title=title, title_justify="left")
-    # Those that are recorded: of older runs none.
+    """Return the table of one evaluation record, in 80 columns: students, their mean, leader, ensembles."""
+    # Those that are recorded: top-5 error from six classes on, the others of older runs not.
     figures = [figure for figure in FIGURES if figure != "error" and record["leader"].get(figure) is not None]
-    headings = ("", "top-1 error %", "top-5 error %", *(f"{FIGURES[figure]} %" for figure in figures), "NLL", "ECE %")
-    for heading in headings:
-        table.add_column(heading, justify="left" if not heading else "right")
+    columns = {"top-1 error %": "top1_error"}
+    columns |= {"top-5 error %": "top5_error"} if record["leader"]["top5_error"] is not None else {}
+    columns |= {f"{FIGURES[figure]} %": figure for figure in figures} | {"NLL": "nll", "ECE %": "ece"}
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.show_edge = False
+    table.add_column(overflow="fold")  # alone gives way on a narrower terminal
+    for heading in columns:
+        table.add_column(heading.replace(" ", "\n", heading.count(" ") - 1), justify="right", no_wrap=True)
     rows = [(f"student {p}", score) for p, score in enumerate(record["peers"])]
     if len(rows) == 1:
         rows = [("network", record["leader"])]
@@ -49,10 +53,12 @@ def score_table(record: Mapping[str, Any], title: str) -> Table:
         rows += [("ensemble (mean logit)", record["ensemble_logits"])]
         rows += [("ensemble (the method's own)", record["ensemble_own"])] if record.get("ensemble_own") else []
     for name, score in rows:
-        top5 = "-" if score["top5_error"] is None else f"{score['top5_error']:.2f}"
-        others = ("-" if score[figure] is None else f"{score[figure]:.2f}" for figure in figures)
-        table.add_row(name, f"{score['top1_error']:.2f}", top5, *others, f"{score['nll']:.4f}", f"{score['ece']:.2f}")
+        table.add_row(name, *(_number(score[key], 4 if key == "nll" else 2) for key in columns.values()))
     return table
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def plan_table(plan: DryRun) -> Table:

@@ -120,6 +120,29 @@ def test_the_title_of_a_table_of_scores_is_text(tmp_path):
     assert SHOWN in printed(score_table(summary["last"]["test"], EVIL))
 
 
+@pytest.mark.parametrize("width", [80, 60])
+def test_a_table_of_scores_shows_every_name_and_number_whole(tmp_path, width):
+    run = write_run(tmp_path / "x", epochs=2)
+    record = json.loads((run / "summary.json").read_text())["last"]["test"]
+    figures = {"top1_error": 12.34, "top5_error": 5.67, "balanced_error": 23.45, "macro_f1": 76.54}
+    figures |= {"nll": 1.2345, "ece": 8.91}
+    record |= dict.fromkeys(("mean", "leader", "ensemble", "ensemble_logits", "ensemble_own"), figures)
+    file = io.StringIO()
+    Console(file=file, width=width).print(score_table({**record, "peers": [figures, figures]}, "test"))
+    text = file.getvalue()
+    assert text.count("12.34     5.67     23.45  76.54  1.2345   8.91\n") == 7
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    if width == 80:
+        assert "\nensemble (mean probability)    12.34" in text
+        assert "\nensemble (the method's own)    12.34" in text
+    few = {**figures, "top5_error": None}
+    file = io.StringIO()
+    Console(file=file, width=width).print(score_table({**record, "peers": [few], "leader": few}, "test"))
+    assert "top-5" not in file.getvalue()
+    assert "23.45" in file.getvalue()
+
+
 def test_json_holds_the_same_text_without_control_characters():
     record = {"name": EVIL, "plain": "é×中\n"}
     text = json_text(record)
