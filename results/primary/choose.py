@@ -3,7 +3,8 @@
 python results/primary/choose.py tune3     after tune2: each method's learning rate and weight decay, then T and weight
 python results/primary/choose.py primary   after tune3: the six rows of the primary design
 python results/primary/choose.py finetune  after finetune_tune: the same six from trained weights
-python results/primary/choose.py resnet32  after resnet32_tune, on a GPU: five rows of a larger network
+python results/primary/choose.py solar     after solar_tune: five of them on photographs
+python results/primary/choose.py resnet32  after resnet32_tune, on a GPU: five of them with a larger network
 
 The test errors in the CSV are not read. Settings within TIE points of the network's own count as equal to them.
 """
@@ -73,19 +74,21 @@ def of_the_network(stage: str, runs: str = "runs.csv") -> dict:
     return {"common": f"{tried['common']} --validation 0.02", "seeds": list(range(200, 210)), "rows": rows}
 
 
-def resnet32() -> dict:
-    """Return the plan of the larger network; `ind` stands for the network alone, as in the primary design."""
-    found = of_the_network("resnet32_tune", "runs-gpu.csv")
+def five_rows(stage: str, runs: str = "runs.csv", seeds: int = 10) -> dict:
+    """Return the same without `baseline`; `ind` stands for the network alone, as in the primary design."""
+    found = of_the_network(stage, runs)
     order = ("ind", "okddip_others", "dml", "okddip_self", "kdcl")
-    return found | {"rows": {row: found["rows"][row] for row in order}}
+    return found | {"seeds": found["seeds"][:seeds], "rows": {row: found["rows"][row] for row in order}}
 
 
 def main(stage: str) -> None:
     """Write the plan of `stage`."""
     if stage == "finetune":
         return write(stage, of_the_network("finetune_tune"))
+    if stage == "solar":
+        return write(stage, five_rows("solar_tune", seeds=5))
     if stage == "resnet32":
-        return write(stage, resnet32())
+        return write(stage, five_rows("resnet32_tune", "runs-gpu.csv"))
     grid, names, found = choose()
     if stage == "tune3":
         rows = {

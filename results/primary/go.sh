@@ -23,5 +23,7 @@ run finetune finetune_long branches other_data
 # The papers' claims.
 $python -m codistill study okddip/table2 --only resnet32 --seeds 5 --jobs 2
 $python -m codistill study kdcl/table7 --seeds 5 --jobs 2
+run solar_tune
+choose solar
 run solar regime
 $python $here/analyse.py

@@ -31,10 +31,10 @@ DESIGNS = {
     "resnet32": ("ResNet-32 at 32 × 32", ROWS[1:]),
     "finetune": ("From trained weights", ROWS),
     "other_data": ("Fashion-MNIST, settings of the glyphs", ROWS[1:]),
-    "solar": ("Solar cells, settings of the glyphs", ROWS[1:]),
+    "solar": ("Solar cells, photographs", ROWS[1:]),
 }
 TESTS = ("primary", "finetune")
-UNTUNED = ("other_data", "solar")
+UNTUNED = ("other_data",)
 LONG = ("alone240", "alone960", "okddip_others240")
 CONTROLS = {"alone_lr0.1": ("dml",), "alone_wd0.0025": ("okddip_self", "okddip_others")}
 POINTS = {

@@ -27,6 +27,7 @@ from codistill.training.session import Session
 from codistill.training.start import start_group
 from codistill.training.start_split import warn_of_learnt_validation
 from codistill.training.teachers import load_teachers
+from codistill.training.unread import warn_of_unread
 
 __all__ = ["build_session"]
 
@@ -50,6 +51,8 @@ def build_session(
     config = config if begun else fill_pixels(config)
     dataset = open_data(config, dataset) if begun else normalised(config, open_data(config, dataset))
     config = _fill_from_data(config, dataset)
+    if not begun:
+        warn_of_unread(config, isinstance(dataset.train, LazyImages))
     splits = split_data(config, dataset, methods.needs_of(config.method, config.method_options).held_out)
     # The executor last, since nothing that is refused after it would close it.
     weights_C = class_weights(config.class_weights, dataset.train.labels_N[splits.train_N], len(dataset.classes))

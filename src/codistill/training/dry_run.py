@@ -20,6 +20,7 @@ from codistill.training.groups import build_group
 from codistill.training.launch import checked_in_one
 from codistill.training.pixels import fill_pixels
 from codistill.training.run_data import load_data, split_data
+from codistill.training.unread import warn_of_unread
 
 __all__ = ["DryRun", "dry_run"]
 
@@ -73,6 +74,7 @@ def dry_run(config: Config) -> DryRun:
     """
     # In one process, whose step is all of it.
     config = fill_pixels(checked_in_one(config))
+    warn_of_unread(config)
     image, classes, summary = _image_and_classes(config)
     check_weights(config.class_weights, classes)
     group = build_group(config, classes, image)
