@@ -74,6 +74,7 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
             "codistill.train(quick, observers=observer(on_end=print))",
             "observers is a SimpleNamespace: give a list, such as [SimpleNamespace()].",
         ),
+        Case("codistill.train(quick, observers=None)", "observers is a NoneType: leave it out."),
         Case("codistill.train(quick, observers=[int])", "observer int is a class: give an object, int()."),
         Case(
             'codistill.resume("nowhere")',

@@ -159,7 +159,11 @@ def test_what_is_no_network_or_comes_in_the_wrong_place_is_refused(short, digits
     assert "2 models for 3 peers" in run([Net(), Net()])
     twice = Net()
     assert "networks 0 and 2 are the same object" in run([twice, Net(), twice])
-    assert "has the float64 parameter 'conv.weight'" in run(Net().double())
+    assert run(Net().double()).endswith("build it with float32 parameters (--amp sets the precision of training).")
+    assert run(Net().requires_grad_(False)) == (
+        "student 0 has no parameter that learns: requires_grad is False for all of them; set it to True for those that "
+        "are to be trained."
+    )
     assert "model own gives 12 logits for 10 classes" in run(Net(classes=12))
     for model in (Net(), [Net(), Net()]):
         assert refusal(lambda model=model: train(Config(model=model))) == (
@@ -168,3 +172,12 @@ def test_what_is_no_network_or_comes_in_the_wrong_place_is_refused(short, digits
     assert "leave it out, the run names its networks" in refusal(lambda: load_student(finished_run, network=Net()))
     assert "pass the same network=" in refusal(lambda: dry_run(dataclasses.replace(short, model=("own",))))
     assert not short.out.exists()
+
+
+def test_a_default_of_float64_is_named_as_what_made_the_network_so(short, digits):
+    torch.set_default_dtype(torch.float64)
+    try:
+        said = refusal(lambda: train(dataclasses.replace(short, model=("resnet8_tiny",)), dataset=digits))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert said.endswith("torch.set_default_dtype made float64 the default here).")

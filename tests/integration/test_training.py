@@ -463,6 +463,13 @@ def test_a_run_learns_the_same_where_gradients_are_switched_off(quick, digits, t
     assert not (tmp_path / "c").exists()
 
 
+def test_another_default_device_of_torch_is_refused(quick, digits, tmp_path):
+    text = r"^train with meta as torch's default device: .*; call torch\.set_default_device\('cpu'\) before\.$"
+    with torch.device("meta"), pytest.raises(UserError, match=text):
+        train(dataclasses.replace(quick, out=tmp_path / "run"), dataset=digits)
+    assert not (tmp_path / "run").exists()
+
+
 def test_branches_share_a_trunk_and_give_plain_students(quick, digits, tmp_path):
     config = dataclasses.replace(quick, out=tmp_path / "run", group="branches", split="4", epochs=1)
     result = train(config, dataset=digits)

@@ -86,8 +86,9 @@ def test_what_is_no_map_style_data_set_is_refused():
         "Stream has no length or cannot be indexed: give a map-style torch Dataset with __len__ and __getitem__."
     )
     assert message((Own([], []),)) == "Own is empty: give a data set with images."
-    assert (
-        message((Own(pictures(1), [0]),) * 4) == "4 data sets: give one, (train, test), or (train, validation, test)."
+    assert message([(picture, 0) for picture in pictures(4)]) == (
+        "4 data sets: give one, (train, test), or (train, validation, test); pairs of an image and a label make one as "
+        "torch.utils.data.TensorDataset(images, labels), or as a Dataset of your own."
     )
 
 

@@ -47,7 +47,10 @@ def load_torch(given: MapDataset | Sequence[MapDataset], request: Request) -> Pa
     """
     sets: list[Any] = list(given) if isinstance(given, (tuple, list)) else [given]
     if len(sets) not in _PARTS:
-        raise UserError(f"{len(sets)} data sets: give one, (train, test), or (train, validation, test).")
+        raise UserError(
+            f"{len(sets)} data sets: give one, (train, test), or (train, validation, test); pairs of an image and a "
+            "label make one as torch.utils.data.TensorDataset(images, labels), or as a Dataset of your own."
+        )
     for dataset in sets:
         _check_form(dataset)
     parts = [f"the {name} part" for name in _PARTS[len(sets)]]

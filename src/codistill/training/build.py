@@ -15,7 +15,7 @@ from codistill.execution import Executor
 from codistill.peers import PeerGroup, Teachers
 from codistill.training.check import check_config
 from codistill.training.class_balance import class_weights
-from codistill.training.freezing import Freezing
+from codistill.training.freezing import Freezing, refuse_still
 from codistill.training.groups import NetworkSource, build_group
 from codistill.training.input_record import input_record
 from codistill.training.optimizer import make_optimizer
@@ -91,6 +91,7 @@ def build_executor(
 ) -> Built:
     """Build what runs the networks of a run, on its device."""
     group, facts = build_group(config, len(dataset.classes), dataset.train.shape, network), input_record(dataset)
+    refuse_still(group)
     notes = () if begun else start_group(config, group, facts, network)
     if not begun and not dataset.validation_images:
         warn_of_learnt_validation(config, facts)

@@ -17,7 +17,7 @@ from codistill.rundir import OWN_DATA, OWN_NETWORK
 from codistill.training.check_updates import check_updates
 from codistill.training.optimizer import check_optimizer
 
-__all__ = ["check_config", "is_here", "parse_splits", "refuse_inference_mode", "refuse_objects", "resolve_device"]
+__all__ = ["check_config", "is_here", "parse_splits", "refuse_modes", "refuse_objects", "resolve_device"]
 
 MOST_EPOCHS = 1_000_000
 """Far above what any sensible run uses; beyond it, machines fail without a clear message."""
@@ -109,8 +109,16 @@ def is_here(name: str) -> bool:
     return True
 
 
-def refuse_inference_mode(name: str) -> None:
-    """UserError where no gradient can be had; `train` and `resume` switch gradients on inside `torch.no_grad()`."""
+def refuse_modes(name: str) -> None:
+    """UserError where no gradient can be had, and where torch makes tensors elsewhere than on the CPU by default.
+
+    `train` and `resume` switch gradients on inside `torch.no_grad()`.
+    """
+    if (default := torch.get_default_device()).type != "cpu":
+        raise UserError(
+            f"{name} with {default} as torch's default device: the configuration names the device of the networks "
+            "(device), and the images start on the CPU; call torch.set_default_device('cpu') before."
+        )
     if torch.is_inference_mode_enabled():
         raise UserError(f"{name} inside torch.inference_mode(): it keeps no gradients; call {name} outside of it.")
 

@@ -10,7 +10,7 @@ from torch import nn
 from codistill.errors import UserError, unknown
 from codistill.peers import PeerGroup
 
-__all__ = ["Freezing"]
+__all__ = ["Freezing", "refuse_still"]
 
 
 class Freezing:
@@ -74,6 +74,16 @@ class Freezing:
     def learning_later(self) -> list[nn.Parameter]:
         """The parameters that learn once they are no longer frozen; the optimizer holds them from the start."""
         return [] if self.epochs is None else self.parameters
+
+
+def refuse_still(group: PeerGroup) -> None:
+    """Raise UserError for a student that comes with nothing to learn."""
+    for peer in range(group.shape.peers):
+        if not any(parameter.requires_grad for parameter in group.peer_parameters(peer).values()):
+            raise UserError(
+                f"student {peer} has no parameter that learns: requires_grad is False for all of them; set it to True "
+                "for those that are to be trained."
+            )
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

@@ -146,11 +146,16 @@ def _name_of(config: Config, peer: int) -> str:
     return config.model[peer if len(config.model) > 1 else 0]
 
 
+def _about_default() -> str:
+    default = str(torch.get_default_dtype()).removeprefix("torch.")
+    return "" if default == "float32" else f"; torch.set_default_dtype made {default} the default here"
+
+
 def _refuse_other_numbers(name: str, net: nn.Module) -> None:
     for path, parameter in net.named_parameters():
         kind = "meta" if parameter.is_meta else str(parameter.dtype).removeprefix("torch.")
         if kind != "float32":
             raise UserError(
                 f"model {name} has the {kind} parameter {path!r}: images are float32; build it with float32 parameters "
-                "(--amp sets the precision of training)."
+                f"(--amp sets the precision of training{_about_default()})."
             )

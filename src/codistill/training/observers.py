@@ -59,7 +59,9 @@ class Watchers:
 
     def __init__(self, observers: Iterable[object] = ()) -> None:
         if not isinstance(observers, Iterable):
-            raise UserError(f"observers is a {type(observers).__name__}: give a list, such as [{_name(observers)}()].")
+            kind = type(observers).__name__
+            remedy = "leave it out" if observers is None else f"give a list, such as [{_name(observers)}()]"
+            raise UserError(f"observers is a {kind}: {remedy}.")
         observers = list(observers)
         for observer in observers:
             _check(observer)

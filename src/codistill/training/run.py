@@ -35,7 +35,7 @@ from codistill.rundir import (
 )
 from codistill.training.batches import refuse_small_batches
 from codistill.training.build import build_session
-from codistill.training.check import check_config, refuse_inference_mode, refuse_objects
+from codistill.training.check import check_config, refuse_modes, refuse_objects
 from codistill.training.checkpoint import latest, read_checkpoint
 from codistill.training.elsewhere import record_move, settings_here
 from codistill.training.groups import NetworkSource, own_names
@@ -116,7 +116,7 @@ def train(
     """
     started = time.perf_counter()
     refuse_objects(config)
-    refuse_inference_mode("train")
+    refuse_modes("train")
     # As they are given, since processes on devices of their own will differ.
     launch = launch_of(config)
     # The caller names its code; what a file has named before is not the caller's word.
@@ -207,7 +207,7 @@ def resume(
                 _rewrite(run_dir, state["epoch"], before, config)
                 _write_summary(run_dir, read_record(run_dir / SUMMARY, Summary))
         return RunResult(run_dir, read_record(run_dir / SUMMARY, Summary).to_json())
-    refuse_inference_mode("resume")
+    refuse_modes("resume")
     config = dataclasses.replace(config, logger=config.logger if logger is None else tuple(logger))
     watchers = _watchers(config, observers)
     config = settings_here(config, run_dir, device, amp, mesh)
