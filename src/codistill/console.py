@@ -34,16 +34,16 @@ __all__ = [
 
 def score_table(record: Mapping[str, Any], title: str) -> Table:
     """Return the table of one evaluation record, in 80 columns: students, their mean, leader, ensembles."""
-    # Those that are recorded: top-5 error from six classes on, the others of older runs not.
+    # Only what is recorded: top-5 error from six classes on, AUROC as headline, the rest not in older runs.
     figures = [figure for figure in FIGURES if figure != "error" and record["leader"].get(figure) is not None]
     columns = {"top-1 error %": "top1_error"}
     columns |= {"top-5 error %": "top5_error"} if record["leader"]["top5_error"] is not None else {}
     columns |= {f"{FIGURES[figure]} %": figure for figure in figures} | {"NLL": "nll", "ECE %": "ece"}
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.show_edge = False
-    table.add_column(overflow="fold")  # alone gives way on a narrower terminal
+    table.add_column(min_width=7, overflow="fold")  # alone gives way on a narrower terminal
     for heading in columns:
-        table.add_column(heading.replace(" ", "\n", heading.count(" ") - 1), justify="right", no_wrap=True)
+        table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
     rows = [(f"student {p}", score) for p, score in enumerate(record["peers"])]
     if len(rows) == 1:
         rows = [("network", record["leader"])]

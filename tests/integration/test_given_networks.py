@@ -160,10 +160,6 @@ def test_what_is_no_network_or_comes_in_the_wrong_place_is_refused(short, digits
     twice = Net()
     assert "networks 0 and 2 are the same object" in run([twice, Net(), twice])
     assert run(Net().double()).endswith("build it with float32 parameters (--amp sets the precision of training).")
-    assert run(Net().requires_grad_(False)) == (
-        "student 0 has no parameter that learns: requires_grad is False for all of them; set it to True for those that "
-        "are to be trained."
-    )
     assert "model own gives 12 logits for 10 classes" in run(Net(classes=12))
     for model in (Net(), [Net(), Net()]):
         assert refusal(lambda model=model: train(Config(model=model))) == (
@@ -172,6 +168,20 @@ def test_what_is_no_network_or_comes_in_the_wrong_place_is_refused(short, digits
     assert "leave it out, the run names its networks" in refusal(lambda: load_student(finished_run, network=Net()))
     assert "pass the same network=" in refusal(lambda: dry_run(dataclasses.replace(short, model=("own",))))
     assert not short.out.exists()
+
+
+def test_a_network_that_cannot_learn_is_refused_and_one_that_can_in_part_is_trained(short, digits):
+    frozen, partly = Net().requires_grad_(False), Net()
+    partly.conv.requires_grad_(False)
+    for given, student in ((frozen, 0), ([Net(), frozen, Net()], 1)):
+        assert refusal(lambda given=given: train(short, dataset=digits, network=given)) == (
+            f"student {student} has no parameter that learns: requires_grad is False for all of them; set it to True "
+            "for those that are to be trained."
+        )
+    assert not short.out.exists()
+    train(short, dataset=digits, network=[Net(), Net(), partly])
+    # To be scored, a network need not learn.
+    assert evaluate_run(short.out, dataset=digits, network=[Net(), frozen, Net()])["images"] > 0
 
 
 def test_a_default_of_float64_is_named_as_what_made_the_network_so(short, digits):

@@ -86,9 +86,16 @@ def test_what_is_no_map_style_data_set_is_refused():
         "Stream has no length or cannot be indexed: give a map-style torch Dataset with __len__ and __getitem__."
     )
     assert message((Own([], []),)) == "Own is empty: give a data set with images."
-    assert message([(picture, 0) for picture in pictures(4)]) == (
-        "4 data sets: give one, (train, test), or (train, validation, test); pairs of an image and a label make one as "
-        "torch.utils.data.TensorDataset(images, labels), or as a Dataset of your own."
+    assert (
+        message((Own(pictures(1), [0]),) * 4) == "4 data sets: give one, (train, test), or (train, validation, test)."
+    )
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_a_list_of_pairs_is_named_as_that(count):
+    assert message([(picture, 0) for picture in pictures(count)]) == (
+        "a list of (image, label) pairs is no data set: wrap it in a torch Dataset, such as "
+        "torch.utils.data.TensorDataset(images, labels)."
     )
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -120,27 +121,48 @@ def test_the_title_of_a_table_of_scores_is_text(tmp_path):
     assert SHOWN in printed(score_table(summary["last"]["test"], EVIL))
 
 
+NAMES = ["student 0", "student 1", "mean of students", "leader (student 1)", "ensemble (mean probability)"]
+NAMES += ["ensemble (mean logit)", "ensemble (the method's own)"]
+
+
+def rows_of(record, width):
+    """Names (put together again) and numbers of a printed table of scores."""
+    file = io.StringIO()
+    Console(file=file, width=width).print(score_table(record, "test"))
+    lines = file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    below = lines[next(i for i, line in enumerate(lines) if line.startswith("──")) + 1 :]
+    rows = []
+    for line in below:
+        name, *numbers = re.split(r" {2,}", line.rstrip())
+        if numbers:
+            rows.append([name, numbers])
+        else:
+            rows[-1][0] += line.strip()
+    return [(name.replace(" ", ""), numbers) for name, numbers in rows]
+
+
 @pytest.mark.parametrize("width", [80, 60])
-def test_a_table_of_scores_shows_every_name_and_number_whole(tmp_path, width):
-    run = write_run(tmp_path / "x", epochs=2)
-    record = json.loads((run / "summary.json").read_text())["last"]["test"]
-    figures = {"top1_error": 12.34, "top5_error": 5.67, "balanced_error": 23.45, "macro_f1": 76.54}
+def test_a_table_of_scores_shows_every_name_and_number_whole(width):
+    figures = {"top1_error": 12.34, "top5_error": 5.67, "balanced_error": 23.45, "macro_f1": 76.54, "auroc": 87.65}
     figures |= {"nll": 1.2345, "ece": 8.91}
-    record |= dict.fromkeys(("mean", "leader", "ensemble", "ensemble_logits", "ensemble_own"), figures)
+    record = dict.fromkeys(("mean", "leader", "ensemble", "ensemble_logits", "ensemble_own"), figures)
+    record |= {"peers": [figures, figures], "leader_peer": 1}
+    numbers = ["12.34", "5.67", "23.45", "76.54", "87.65", "1.2345", "8.91"]
+    assert rows_of(record, width) == [(name.replace(" ", ""), numbers) for name in NAMES]
+    few = figures | {"top5_error": None, "auroc": None}
+    assert rows_of({**record, "peers": [few], "leader": few}, width) == [
+        ("network", ["12.34", "23.45", "76.54", "1.2345", "8.91"])
+    ]
+
+
+def test_a_table_of_scores_breaks_no_name_in_80_columns(tmp_path):
+    record = json.loads((write_run(tmp_path / "x", epochs=2) / "summary.json").read_text())["last"]["test"]
+    for score in (*record["peers"], record["mean"], record["leader"], record["ensemble"], record["ensemble_logits"]):
+        score |= {"auroc": 100.0, "top5_error": 100.0, "nll": 12.3456}
     file = io.StringIO()
-    Console(file=file, width=width).print(score_table({**record, "peers": [figures, figures]}, "test"))
-    text = file.getvalue()
-    assert text.count("12.34     5.67     23.45  76.54  1.2345   8.91\n") == 7
-    assert "…" not in text
-    assert max(map(len, text.splitlines())) <= width
-    if width == 80:
-        assert "\nensemble (mean probability)    12.34" in text
-        assert "\nensemble (the method's own)    12.34" in text
-    few = {**figures, "top5_error": None}
-    file = io.StringIO()
-    Console(file=file, width=width).print(score_table({**record, "peers": [few], "leader": few}, "test"))
-    assert "top-5" not in file.getvalue()
-    assert "23.45" in file.getvalue()
+    Console(file=file, width=80).print(score_table(record, "test"))
+    assert "\nensemble (mean probability)  " in file.getvalue()
 
 
 def test_json_holds_the_same_text_without_control_characters():

@@ -6,10 +6,12 @@ import warnings
 import pytest
 
 from codistill.config import Config, OptimConfig, recipe_config
-from codistill.data import AugmentPolicy
+from codistill.data import AugmentPolicy, load
+from codistill.data.drawn import DrawnImages
 from codistill.training.build import build_session
 from codistill.training.dry_run import dry_run
 from codistill.training.unread import warn_of_unread
+from wide_pictures import write_wide
 
 COSINE = OptimConfig(schedule="cosine")
 CASES = [
@@ -22,20 +24,16 @@ CASES = [
         "optim.gamma 0.5 has no effect: the schedule is constant, which has no steps",
     ),
     (
-        {"augment": AugmentPolicy(randaugment_ops=3, policies=("standard", "cutout"))},
-        "augment.randaugment_ops 3 has no effect: no policy names randaugment",
-    ),
-    (
         {"executor": "loop", "memory_limit": 4.0},
-        "memory_limit 4.0 has no effect: the executor 'loop' does not choose by memory, only auto does",
+        "memory_limit 4.0 has no effect: only the choice of auto reads it, and the executor is loop",
     ),
 ]
 
 
-def said(config, decoded=None):
+def said(config, train=None):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        warn_of_unread(config, decoded)
+        warn_of_unread(config, train)
     return [str(one.message) for one in caught]
 
 
@@ -50,7 +48,7 @@ def test_a_setting_without_effect_is_named(settings, text):
         {},
         {"optim": COSINE},
         {"optim": OptimConfig(milestones=(0.3, 0.6), gamma=0.5)},
-        {"augment": AugmentPolicy(randaugment_magnitude=5, policies=("standard", "randaugment+cutout"))},
+        {"optim": OptimConfig(schedule="cosine", milestones=())},
         {"executor": "auto", "memory_limit": 4.0},
     ],
 )
@@ -58,15 +56,23 @@ def test_a_setting_that_is_read_or_a_default_is_not_named(settings):
     assert said(Config(**settings)) == []
 
 
-def test_the_size_of_crops_counts_only_where_images_are_decoded_in_every_step():
+def test_the_size_of_crops_counts_only_where_images_are_decoded_in_every_step(digits, tmp_path):
     config = Config(augment=AugmentPolicy(crop_min_area=0.5))
-    text = "augment.crop_min_area 0.5 has no effect: images in memory are padded and cropped (augment.crop_padding)"
-    assert [said(config, decoded) for decoded in (None, True, False)] == [[], [], [text]]
+    files = load("image_folder", write_wide(tmp_path / "pictures", 4), image_size=8, memory=0).train
+    text = "augment.crop_min_area 0.5 has no effect: "
+    assert said(config) == said(config, files) == []
+    assert said(config, digits.train) == [
+        text + "only images that are decoded in every step are cropped so (--data-memory)"
+    ]
+    drawn = DrawnImages(files.read, files.index_N, files.labels_N, files.channels, files.size)
+    assert said(config, drawn) == [text + "the Dataset draws its images itself"]
 
 
 def test_a_recipes_own_settings_are_not_the_users():
-    recipe = recipe_config("kdcl", optim=OptimConfig(schedule="cosine", milestones=(0.3, 0.6, 0.9)))
-    assert said(recipe) == []
+    for optim in (COSINE, OptimConfig(schedule="cosine", milestones=(0.3, 0.6, 0.9))):
+        assert said(recipe_config("kdcl", optim=optim)) == []
+    other = recipe_config("kdcl", optim=OptimConfig(schedule="cosine", milestones=(0.4,)))
+    assert said(other) == ["optim.milestones 0.4 has no effect: the schedule is cosine, which has no steps"]
 
 
 def test_it_is_said_before_training_and_in_a_dry_run(quick):

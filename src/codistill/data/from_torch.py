@@ -46,11 +46,13 @@ def load_torch(given: MapDataset | Sequence[MapDataset], request: Request) -> Pa
             the Dataset's own code fails.
     """
     sets: list[Any] = list(given) if isinstance(given, (tuple, list)) else [given]
-    if len(sets) not in _PARTS:
+    if any(isinstance(one, tuple) and len(one) == 2 and not isinstance(one[1], (tuple, list)) for one in sets):
         raise UserError(
-            f"{len(sets)} data sets: give one, (train, test), or (train, validation, test); pairs of an image and a "
-            "label make one as torch.utils.data.TensorDataset(images, labels), or as a Dataset of your own."
+            "a list of (image, label) pairs is no data set: wrap it in a torch Dataset, such as "
+            "torch.utils.data.TensorDataset(images, labels)."
         )
+    if len(sets) not in _PARTS:
+        raise UserError(f"{len(sets)} data sets: give one, (train, test), or (train, validation, test).")
     for dataset in sets:
         _check_form(dataset)
     parts = [f"the {name} part" for name in _PARTS[len(sets)]]

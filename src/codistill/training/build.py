@@ -52,7 +52,7 @@ def build_session(
     dataset = open_data(config, dataset) if begun else normalised(config, open_data(config, dataset))
     config = _fill_from_data(config, dataset)
     if not begun:
-        warn_of_unread(config, isinstance(dataset.train, LazyImages))
+        warn_of_unread(config, dataset.train)
     splits = split_data(config, dataset, methods.needs_of(config.method, config.method_options).held_out)
     # The executor last, since nothing that is refused after it would close it.
     weights_C = class_weights(config.class_weights, dataset.train.labels_N[splits.train_N], len(dataset.classes))
@@ -91,7 +91,8 @@ def build_executor(
 ) -> Built:
     """Build what runs the networks of a run, on its device."""
     group, facts = build_group(config, len(dataset.classes), dataset.train.shape, network), input_record(dataset)
-    refuse_still(group)
+    if not begun:
+        refuse_still(group)
     notes = () if begun else start_group(config, group, facts, network)
     if not begun and not dataset.validation_images:
         warn_of_learnt_validation(config, facts)

@@ -11,7 +11,7 @@ import torch
 
 from codistill import data, execution, methods
 from codistill.config import Config
-from codistill.data import DataSummary
+from codistill.data import Dataset, DataSummary
 from codistill.peers.shared import SharedGroup
 from codistill.tracing.cost import TRAINING_FORWARDS, forward_cost, trainable
 from codistill.training.class_balance import check_weights
@@ -74,8 +74,9 @@ def dry_run(config: Config) -> DryRun:
     """
     # In one process, whose step is all of it.
     config = fill_pixels(checked_in_one(config))
-    warn_of_unread(config)
-    image, classes, summary = _image_and_classes(config)
+    image, classes, dataset = _image_and_classes(config)
+    summary = None if dataset is None else _summary(config, dataset)
+    warn_of_unread(config, None if dataset is None else dataset.train)
     check_weights(config.class_weights, classes)
     group = build_group(config, classes, image)
     method = methods.build(config.method, group, teachers=len(config.teachers), **config.method_options)
@@ -104,14 +105,17 @@ def dry_run(config: Config) -> DryRun:
     )
 
 
-def _image_and_classes(config: Config) -> tuple[tuple[int, int, int], int, DataSummary | None]:
+def _image_and_classes(config: Config) -> tuple[tuple[int, int, int], int, Dataset | None]:
+    """Shape of the images and number of classes, with the data if they had to be read for that."""
     facts = next((row for row in data.describe() if row["name"] == config.data), {})
     channels, classes, size = facts.get("channels"), facts.get("classes"), config.image_size or facts.get("image_size")
     if isinstance(channels, int) and isinstance(classes, int) and isinstance(size, int):
         return (channels, size, size), classes, None
     dataset = load_data(dataclasses.replace(config, download=False))
-    channels, height, width = dataset.train.shape
+    return dataset.train.shape, len(dataset.classes), dataset
+
+
+def _summary(config: Config, dataset: Dataset) -> DataSummary | None:
     splits = split_data(config, dataset, methods.needs_of(config.method, config.method_options).held_out)
     trained_N = torch.cat([splits.train_N, splits.held_out_N])
-    summary = data.summarise_data(dataset, trained_N, splits.validation_N)
-    return (channels, height, width), len(dataset.classes), summary
+    return data.summarise_data(dataset, trained_N, splits.validation_N)
