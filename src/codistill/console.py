@@ -41,7 +41,7 @@ def score_table(record: Mapping[str, Any], title: str) -> Table:
     columns |= {f"{FIGURES[figure]} %": figure for figure in figures} | {"NLL": "nll", "ECE %": "ece"}
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.show_edge = False
-    table.add_column(min_width=7, overflow="fold")  # alone gives way on a narrower terminal
+    table.add_column(overflow="fold")  # alone gives way on a narrower terminal
     for heading in columns:
         table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
     rows = [(f"student {p}", score) for p, score in enumerate(record["peers"])]
