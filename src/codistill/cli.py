@@ -31,7 +31,7 @@ from codistill.console import (
 )
 from codistill.errors import UserError
 from codistill.execution.launched import launched_processes, launched_rank
-from codistill.terminal import Console, print_in_any_encoding
+from codistill.terminal import Console, print_in_any_encoding, print_warning_once
 from codistill.trusted import named_by_user, trust_all
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Processes that Python starts must not import modules that lie in the current folder.
     os.environ.setdefault("PYTHONSAFEPATH", "1")
     warnings.simplefilter("default", UserWarning)
-    warnings.showwarning = _show_warning
+    warnings.showwarning = print_warning_once(quiet=launched_rank() != 0)
     print_in_any_encoding()
     if arguments[:1] == ["--version"]:
         print(f"codistill {__version__}")
@@ -289,10 +289,3 @@ def _described(what: str) -> list[dict[str, Any]]:
 def _report_path(paths: Sequence[Path]) -> Path:
     # A report of several runs must not replace the report in the folder of the first one.
     return paths[0] / "report.html" if len(paths) == 1 else Path("report.html")
-
-
-def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    if launched_rank() != 0:
-        return
-    kind = "warning" if issubclass(category, UserWarning) else category.__name__
-    Console(stderr=True).print(f"codistill: {kind}: {message}", soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import rich.console
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from codistill.printable import printable
 
-__all__ = ["Console", "print_in_any_encoding", "styled"]
+__all__ = ["Console", "print_in_any_encoding", "print_warning_once", "styled"]
 
 
 class Console(rich.console.Console):
@@ -53,3 +53,18 @@ def print_in_any_encoding() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def print_warning_once(quiet: bool = False) -> Callable[..., None]:
+    """Return what `warnings.showwarning` is to be: it prints one line for each text, or nothing if it is quiet."""
+    said: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+        kind = "warning" if issubclass(category, UserWarning) else category.__name__
+        line = printable(f"codistill: {kind}: {message}")
+        if not quiet and line not in said:
+            said.add(line)
+            # Through the stream, not a console of its own, so that it stands above the display of a study.
+            print(line, file=sys.stderr, flush=True)
+
+    return show

@@ -187,6 +187,15 @@ def test_a_study_keeps_resumes_reports_and_goes_on_though_a_process_is_killed(tm
     assert "finished by an earlier call" in screen.getvalue()
 
 
+def test_what_the_processes_warn_of_is_told_by_the_first_one(tmp_path, capfd):
+    optim = OptimConfig(lr=0.05, schedule="cosine", gamma=0.5)
+    asked = [dataclasses.replace(BASE, epochs=1, optim=optim, seed=seed, out=tmp_path / str(seed)) for seed in (0, 1)]
+    with pytest.warns(UserWarning, match=r"^optim\.gamma 0\.5 has no effect") as caught:
+        run_all(asked, 1, Console(file=io.StringIO()))
+    assert [str(one.message).partition(":")[0] for one in caught] == ["optim.gamma 0.5 has no effect"]
+    assert "UserWarning" not in capfd.readouterr().err
+
+
 def test_a_run_whose_process_is_killed_again_and_again_has_failed(tmp_path, monkeypatch):
     monkeypatch.setattr(local, "_new_pool", Killing)
     (result,) = run_all([dataclasses.replace(BASE, out=tmp_path / "run")], 1, Console(file=io.StringIO()))

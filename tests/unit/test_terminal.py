@@ -25,7 +25,7 @@ from codistill.printable import json_text, printable
 from codistill.reports import compare, find_runs, render_table, write_csv, write_report
 from codistill.students.classify import Prediction
 from codistill.students.output import as_csv, as_table
-from codistill.terminal import Console, styled
+from codistill.terminal import Console, print_warning_once, styled
 
 EVIL = "a[/b] [bold]x[/] :smile: \x1b[31m\x9b2J\u202e \udcff"
 SHOWN = r"a[/b] [bold]x[/] :smile: \x1b[31m\x9b2J\u202e \xff"
@@ -101,7 +101,9 @@ def test_errors_and_warnings_of_the_command_line_are_text(capsys, monkeypatch):
     assert said.startswith(f"codistill: error: /nowhere/{SHOWN} is not a folder")
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        cli._show_warning(EVIL, UserWarning)
+        show = print_warning_once()
+        for _ in range(2):
+            show(EVIL, UserWarning)
     assert capsys.readouterr().err == f"codistill: warning: {SHOWN}\n"
 
 
@@ -202,10 +204,10 @@ def test_a_file_name_that_is_not_utf_8_and_has_two_lines_is_one_printable_line(t
 @pytest.mark.parametrize("setting", ["LC_ALL=C", "PYTHONIOENCODING=ascii", "LC_ALL=C PYTHONUTF8=0"])
 def test_printing_never_fails_whatever_the_encoding(setting):
     code = (
-        "import os; from codistill import cli; from codistill.terminal import Console, print_in_any_encoding\n"
+        "import os; from codistill.terminal import Console, print_in_any_encoding, print_warning_once\n"
         "print_in_any_encoding()\n"
         "name = os.fsdecode(b'y\\xff') + ' \\u00d7 \\u4e2d'\n"
-        "print(name); Console().print(name); cli._show_warning(name, UserWarning)"
+        "print(name); Console().print(name); print_warning_once()(name, UserWarning)"
     )
     environment = os.environ | dict(pair.split("=") for pair in setting.split())
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, check=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -14,6 +15,7 @@ from pathlib import Path
 from codistill.rundir import LOG
 from codistill.studies.one_run import EndedRun, train_or_resume
 from codistill.studies.run_list import PlannedRun
+from codistill.training import Config
 
 __all__ = ["LocalWorkers"]
 
@@ -22,6 +24,9 @@ POLL = 0.5
 
 GRACE = 10.0
 """Seconds for workers to end by themselves after an interruption."""
+
+_WARNED: dict[tuple[type[Warning], str], None] = {}
+"""In a worker: class and text of the warnings of its run."""
 
 DEATHS = 2
 """How often the process of a run may be killed (by the system, for its memory) before the run has failed."""
@@ -33,6 +38,14 @@ class _Worker:
 
     device: str | None
     pool: ProcessPoolExecutor
+
+
+@dataclass(frozen=True)
+class _Told:
+    """How a run ended, and the warnings of its process: class and text."""
+
+    ended: EndedRun
+    warned: tuple[tuple[type[Warning], str], ...]
 
 
 class LocalWorkers:
@@ -52,7 +65,7 @@ class LocalWorkers:
         self.others = set(multiprocessing.active_children())
         self.free = list(self.workers)
         self.waiting = list(range(len(runs)))
-        self.running: dict[Future[EndedRun], tuple[int, _Worker]] = {}
+        self.running: dict[Future[_Told], tuple[int, _Worker]] = {}
         self.ended: dict[int, EndedRun] = {}
         self.deaths = [0] * len(runs)
 
@@ -90,21 +103,26 @@ class LocalWorkers:
                 worker = self.free.pop(0)
                 self.running[self._start(index, worker)] = (index, worker)
 
-    def _start(self, index: int, worker: _Worker) -> Future[EndedRun]:
+    def _start(self, index: int, worker: _Worker) -> Future[_Told]:
         try:
-            return worker.pool.submit(train_or_resume, self.runs[index].config, worker.device)
+            return worker.pool.submit(_run, self.runs[index].config, worker.device)
         except BrokenProcessPool:
             worker.pool = _new_pool()
-            return worker.pool.submit(train_or_resume, self.runs[index].config, worker.device)
+            return worker.pool.submit(_run, self.runs[index].config, worker.device)
 
-    def _end(self, future: Future[EndedRun]) -> None:
+    def _end(self, future: Future[_Told]) -> None:
         index, worker = self.running.pop(future)
         self.free.append(worker)
         error = future.exception()
         if isinstance(error, BrokenProcessPool):
             self._try_again(index)
+        elif error is not None:
+            self._record(index, EndedRun(self._out(index), str(error)))
         else:
-            self._record(index, EndedRun(self._out(index), str(error)) if error else future.result())
+            told = future.result()
+            self._record(index, told.ended)
+            for category, text in told.warned:
+                warnings.warn(text, category, stacklevel=2)
 
     def _try_again(self, index: int) -> None:
         """Continue a run whose process was killed in a new process, a few times at most."""
@@ -133,11 +151,28 @@ class LocalWorkers:
 
 def _new_pool() -> ProcessPoolExecutor:
     # Workers are spawned, since a forked child inherits torch's thread pools in an unusable state.
-    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker)
 
 
-def _end_with_parent() -> None:
-    """End this process when the study is killed: it would go on writing into a run that the next call resumes."""
+def _run(config: Config, device: str | None) -> _Told:
+    """Bring a run to its end."""
+    ended = train_or_resume(config, device)
+    told = _Told(ended, tuple(_WARNED))
+    _WARNED.clear()
+    return told
+
+
+def _begin_worker() -> None:
+    """Keep what this process warns of, for the parent to print: many workers would say the same, between its lines.
+
+    End this process when the study is killed: it would go on writing into a run that the next call resumes.
+    """
+
+    def keep(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+        # A class of the user's own may be unknown to the parent.
+        _WARNED[category if category.__module__ == "builtins" else UserWarning, str(message)] = None
+
+    warnings.showwarning = keep
     parent = multiprocessing.parent_process()
     assert parent is not None
 
