@@ -39,8 +39,7 @@ def score_table(record: Mapping[str, Any], title: str) -> Table:
     columns = {"top-1 error %": "top1_error"}
     columns |= {"top-5 error %": "top5_error"} if record["leader"]["top5_error"] is not None else {}
     columns |= {f"{FIGURES[figure]} %": figure for figure in figures} | {"NLL": "nll", "ECE %": "ece"}
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.show_edge = False
+    table = _compact_table(title=title, title_justify="left")
     table.add_column(overflow="fold")  # alone gives way on a narrower terminal
     for heading in columns:
         table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
@@ -55,6 +54,11 @@ def score_table(record: Mapping[str, Any], title: str) -> Table:
     for name, score in rows:
         table.add_row(name, *(_number(score[key], 4 if key == "nll" else 2) for key in columns.values()))
     return table
+
+
+def _compact_table(**options: Any) -> Table:
+    """A table that leaves as much as it can of 80 columns to its cells."""
+    return Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False, **options)
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -172,7 +176,7 @@ def print_entries(console: Console, rows: Sequence[Mapping[str, Any]], text: str
 
 def print_models(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
     """Print the named networks in 80 columns; --json prints all numbers in full."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
+    table = _compact_table()
     table.add_column("network", no_wrap=True)
     for heading in ("parameters", "MACs", "width", "pixels"):
         table.add_column(heading, justify="right", no_wrap=True)

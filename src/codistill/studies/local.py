@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import os
 import threading
@@ -25,11 +26,11 @@ POLL = 0.5
 GRACE = 10.0
 """Seconds for workers to end by themselves after an interruption."""
 
-_WARNED: dict[tuple[type[Warning], str], None] = {}
-"""In a worker: class and text of the warnings of its run."""
-
 DEATHS = 2
 """How often the process of a run may be killed (by the system, for its memory) before the run has failed."""
+
+_WARNED: dict[tuple[type[Warning], str], None] = {}
+"""In a worker: class and text of the warnings of its run."""
 
 
 @dataclass
@@ -38,14 +39,6 @@ class _Worker:
 
     device: str | None
     pool: ProcessPoolExecutor
-
-
-@dataclass(frozen=True)
-class _Told:
-    """How a run ended, and the warnings of its process: class and text."""
-
-    ended: EndedRun
-    warned: tuple[tuple[type[Warning], str], ...]
 
 
 class LocalWorkers:
@@ -65,7 +58,7 @@ class LocalWorkers:
         self.others = set(multiprocessing.active_children())
         self.free = list(self.workers)
         self.waiting = list(range(len(runs)))
-        self.running: dict[Future[_Told], tuple[int, _Worker]] = {}
+        self.running: dict[Future[EndedRun], tuple[int, _Worker]] = {}
         self.ended: dict[int, EndedRun] = {}
         self.deaths = [0] * len(runs)
 
@@ -103,26 +96,24 @@ class LocalWorkers:
                 worker = self.free.pop(0)
                 self.running[self._start(index, worker)] = (index, worker)
 
-    def _start(self, index: int, worker: _Worker) -> Future[_Told]:
+    def _start(self, index: int, worker: _Worker) -> Future[EndedRun]:
         try:
             return worker.pool.submit(_run, self.runs[index].config, worker.device)
         except BrokenProcessPool:
             worker.pool = _new_pool()
             return worker.pool.submit(_run, self.runs[index].config, worker.device)
 
-    def _end(self, future: Future[_Told]) -> None:
+    def _end(self, future: Future[EndedRun]) -> None:
         index, worker = self.running.pop(future)
         self.free.append(worker)
         error = future.exception()
         if isinstance(error, BrokenProcessPool):
             self._try_again(index)
-        elif error is not None:
-            self._record(index, EndedRun(self._out(index), str(error)))
-        else:
-            told = future.result()
-            self._record(index, told.ended)
-            for category, text in told.warned:
-                warnings.warn(text, category, stacklevel=2)
+            return
+        ended = EndedRun(self._out(index), str(error)) if error else future.result()
+        self._record(index, ended)
+        for category, text in ended.warned:
+            warnings.warn(text, category, stacklevel=2)
 
     def _try_again(self, index: int) -> None:
         """Continue a run whose process was killed in a new process, a few times at most."""
@@ -154,12 +145,11 @@ def _new_pool() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker)
 
 
-def _run(config: Config, device: str | None) -> _Told:
+def _run(config: Config, device: str | None) -> EndedRun:
     """Bring a run to its end."""
-    ended = train_or_resume(config, device)
-    told = _Told(ended, tuple(_WARNED))
+    ended = dataclasses.replace(train_or_resume(config, device), warned=tuple(_WARNED))
     _WARNED.clear()
-    return told
+    return ended
 
 
 def _begin_worker() -> None:

@@ -30,12 +30,14 @@ class EndedRun:
         error: None, or what stopped it, a traceback for instance (also in its log.txt).
         kept: whether an earlier call had finished it.
         elsewhere: whether it is not finished because another process trains it; `error` says so.
+        warned: class and text of what its process warned of and did not print.
     """
 
     run_dir: Path
     error: str | None = None
     kept: bool = False
     elsewhere: bool = False
+    warned: tuple[tuple[type[Warning], str], ...] = ()
 
     @property
     def reason(self) -> str:

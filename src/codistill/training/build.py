@@ -91,11 +91,12 @@ def build_executor(
 ) -> Built:
     """Build what runs the networks of a run, on its device."""
     group, facts = build_group(config, len(dataset.classes), dataset.train.shape, network), input_record(dataset)
+    notes: tuple[str, ...] = ()
     if not begun:
         refuse_still(group)
-    notes = () if begun else start_group(config, group, facts, network)
-    if not begun and not dataset.validation_images:
-        warn_of_learnt_validation(config, facts)
+        notes = start_group(config, group, facts, network)
+        if not dataset.validation_images:
+            warn_of_learnt_validation(config, facts)
     teachers = Teachers(load_teachers(config, facts))
     generator = generator_for(config.seed, "method")
     options = config.method_options

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from operator import attrgetter
 
 from codistill import execution
 from codistill.config import Config, recipe_config
@@ -22,8 +23,9 @@ def warn_of_unread(config: Config, train: Images | None = None) -> None:
     """
     usual = [Config(), *([] if config.recipe is None else [recipe_config(config.recipe)])]
     for path, why in _unread(config, train):
-        given = _at(config, path)
-        if given != () and given not in [_at(one, path) for one in usual]:
+        value = attrgetter(path)
+        given = value(config)
+        if given != () and given not in map(value, usual):
             text = " ".join(map(str, given)) if isinstance(given, tuple) else given
             warnings.warn(f"{path} {text} has no effect: {why}", stacklevel=3)
 
@@ -40,10 +42,3 @@ def _unread(config: Config, train: Images | None) -> Iterator[tuple[str, str]]:
     # The choice of auto is stored in the run, so this may also be the executor of a run that is repeated.
     if "memory_limit" not in execution.find(config.executor).takes:
         yield "memory_limit", f"only the choice of auto reads it, and the executor is {config.executor}"
-
-
-def _at(config: Config, path: str) -> object:
-    value: object = config
-    for name in path.split("."):
-        value = getattr(value, name)
-    return value
