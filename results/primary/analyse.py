@@ -11,26 +11,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import figures
+from explore import best_of_four, branches, longer, same_money, same_money_lines, untuned
 from stages import (
-    CONTROLS,
     DESIGNS,
     HERE,
     LABELS,
-    LONG,
     MARGIN,
     NAMED,
     OTHERS,
     POINTS,
-    ROWS,
     SEEDS,
     TESTS,
     UNTUNED,
     Stage,
-    on_same_seeds,
+    gap,
+    gap_cell,
 )
 
 from codistill.reports.across_tasks import across_tasks
-from codistill.reports.numbers import interval, mean_std, number, p_value, span
+from codistill.reports.numbers import mean_std, number, p_value, span
 from codistill.reports.statistics import SIGNIFICANT, Estimate, Paired, detectable, equivalence, estimate, holm, paired
 
 
@@ -76,12 +75,12 @@ def design(stage: Stage) -> Iterator[str]:
     yield from family(f"{title}: the named comparisons" if tests else title, named, enough)
     if tests:
         yield from other_comparators(stage, enough)
-        yield from exploratory(stage)
+    yield from exploratory(stage)
     gaps = [gap(*both).std or 0.0 for both in named.values()]
     pooled = math.sqrt(sum(std**2 for std in gaps) / len(gaps))
     least = [number(detectable(pooled, n, level)) for level in (SIGNIFICANT, SIGNIFICANT / len(NAMED))]
-    yield f"\nPooled SD of the named differences: {number(pooled)} points. Found four times in five: a difference of"
-    yield f"{least[0]} points at 0.05, of {least[1]} at 0.0125."
+    yield f"\nPooled SD of the named differences: {number(pooled)} points. Detectable with power 0.8:"
+    yield f"{least[0]} points at 0.05, {least[1]} at 0.0125."
 
 
 def other_comparators(stage: Stage, enough: bool) -> Iterator[str]:
@@ -94,7 +93,8 @@ def other_comparators(stage: Stage, enough: bool) -> Iterator[str]:
 
 
 def exploratory(stage: Stage) -> Iterator[str]:
-    """Methods against each other, and what all four students of a group say together; uncorrected intervals."""
+    """Methods against each other, each student, and all four students of a group together; uncorrected intervals."""
+    groups = [row for row in stage.rows if row != "baseline"]
     pairs = [("okddip_self", "okddip_others"), ("okddip_self", "dml"), ("okddip_others", "dml")]
     pairs += [("okddip_others", "kdcl"), ("dml", "kdcl")]
     yield "\n### Exploratory: methods against each other\n\n| row | against | difference |\n|---|---|---:|"
@@ -102,122 +102,21 @@ def exploratory(stage: Stage) -> Iterator[str]:
         yield f"| {a} | {b} | {gap_cell(gap(stage.values(a), stage.values(b)))} |"
     yield "\n### Exploratory: each student, test error in %\n\n| row | student 0 | 1 | 2 | 3 |"
     yield "|---|---:|---:|---:|---:|"
-    for row in stage.rows[1:]:
+    for row in groups:
         yield f"| {row} | {' | '.join(mean_std(estimate(student)) for student in stage.students(row))} |"
+    differ = [float(share) for seed in stage.seeds if (share := stage.runs["ind", seed].get("test_disagreement"))]
+    if differ:
+        share = f"{mean_std(estimate(differ), 1)} % of the test images ({len(differ)} seeds)"
+        yield f"\nTwo networks of `ind` predict different classes on {share}."
     yield "\n### Exploratory: all four students together, and the negative log-likelihood (NLL) of the scored student\n"
     yield "| row | all together, minus the network alone | minus four of ind together | NLL, nats | minus ind, nats |"
     yield "|---|---:|---:|---:|---:|"
     nll, vote = stage.values("ind", "test_nll"), stage.values("ind", "ensemble_test_error")
-    for row in stage.rows[1:]:
+    for row in groups:
         own, together = stage.values(row, "test_nll"), stage.values(row, "ensemble_test_error")
         cells = [gap_cell(gap(together, stage.alone())), gap_cell(gap(together, vote)) if row != "ind" else "–"]
         cells += [mean_std(estimate(own), 3), gap_cell(gap(own, nll), 3) if row != "ind" else "–"]
         yield f"| {row} | {' | '.join(cells)} |"
-
-
-def gap(values: list[float], others: list[float]) -> Estimate:
-    """The differences, seed by seed."""
-    return paired(values, others).difference
-
-
-def gap_cell(found: Estimate, digits: int = 2) -> str:
-    """A difference with its interval, for a table."""
-    return f"{number(found.mean, digits, sign=True)} ({interval(found, digits)})"
-
-
-def best_of_four(stage: Stage) -> list[float]:
-    """The test error of the student of `ind` that is best on validation, by seed."""
-    found = []
-    for seed in stage.seeds:
-        run = stage.runs["ind", seed]
-        chosen = min(range(4), key=lambda i: float(run[f"validation_error_{i}"]))
-        found.append(float(run[f"test_error_{chosen}"]))
-    return found
-
-
-def same_money() -> tuple[Stage, ...]:
-    """The primary design and what else a user would try for the same money, on the seeds that both have."""
-    return on_same_seeds(Stage("primary"), Stage("equal_compute", tuple(OTHERS)))
-
-
-def same_money_lines() -> Iterator[str]:
-    """What else the same money buys, against the network alone, and every method against that."""
-    primary, stage = same_money()
-    yield f"\n## What else the money buys (exploratory): {len(stage.seeds)} seeds"
-    if len(stage.seeds) < 2:
-        return
-    found = {"alone": (primary.alone(), 1.0), "best of four on validation": (best_of_four(primary), 4.0)}
-    one = primary.work("baseline")
-    found |= {row: (stage.values(row), stage.work(row) / one) for row in stage.rows}
-    # Four students were trained beside each other, none of which learns from another: the price is that of one.
-    found["kd"] = (stage.values("kd"), (stage.work("kd") - 3 * one) / one)
-    titles = ["row", "test error %", "arithmetic, × alone", "minus alone", *(f"{m} minus it" for m in NAMED)]
-    yield f"\n| {' | '.join(titles)} |\n|---|{'---:|' * (len(titles) - 1)}"
-    for row, (values, work) in found.items():
-        cells = [
-            mean_std(estimate(values)),
-            number(work, 1),
-            "–" if row == "alone" else gap_cell(gap(values, primary.alone())),
-            *(gap_cell(gap(primary.values(m), values)) for m in NAMED),
-        ]
-        yield f"| {row} | {' | '.join(cells)} |"
-    yield "\nDifferences in points with uncorrected 95 % intervals; below 0 the first named is better."
-    teacher = Stage("teacher", ("resnet14_tiny",))
-    yield f"The frozen teacher of kd alone: {mean_std(estimate(teacher.values('resnet14_tiny')))} %."
-
-
-def longer() -> Iterator[str]:
-    """From trained weights for longer: one network alone, and a group beside it."""
-    begun = [row for row in LONG if Stage("finetune_long", (row,)).seeds]
-    stage, long = on_same_seeds(Stage("finetune"), Stage("finetune_long", begun))
-    yield f"\n## From trained weights, for longer than 60 epochs (exploratory): {len(long.seeds)} seeds"
-    if len(long.seeds) < 2:
-        return
-    found = {"alone": (stage.alone(), 1.0)}
-    one = stage.work("baseline")
-    for of, rows in ((stage, NAMED), (long, long.rows)):
-        found |= {row: (of.values(row), of.work(row) / one) for row in rows}
-    baselines = [row for row in found if row.startswith("alone")]
-    yield f"\n| row | arithmetic, × alone | test error % | {' | '.join(f'minus {name}' for name in baselines)} |"
-    yield f"|---|{'---:|' * (2 + len(baselines))}"
-    for row, (values, work) in found.items():
-        cells = [gap_cell(gap(values, found[name][0])) if name != row else "–" for name in baselines]
-        yield f"| {row} | {number(work, 1)} | {mean_std(estimate(values))} | {' | '.join(cells)} |"
-
-
-def branches() -> Iterator[str]:
-    """OKDDip over the others as branches, by where they begin, beside the same method as networks."""
-    primary, stage = on_same_seeds(Stage("primary"), Stage("branches", ("layer3", "layer2")))
-    yield f"\n## OKDDip over the others as branches, by where they begin (exploratory): {len(stage.seeds)} seeds"
-    if len(stage.seeds) < 2:
-        return
-    yield "\n| row | test error % | ensemble % | arithmetic, × alone | against the network alone |"
-    yield "|---|---:|---:|---:|---:|"
-    one, alone = primary.work("baseline"), primary.alone()
-    for name, of, row in (
-        ("layer3", stage, "layer3"),
-        ("layer2", stage, "layer2"),
-        ("networks", primary, "okddip_others"),
-    ):
-        cells = [mean_std(estimate(of.values(row, column))) for column in ("test_error", "ensemble_test_error")]
-        cells += [number(of.work(row) / one, 1), gap_cell(gap(of.values(row), alone))]
-        yield f"| {name} | {' | '.join(cells)} |"
-    yield f"\nlayer2 minus layer3: {gap_cell(gap(stage.values('layer2'), stage.values('layer3')))}."
-
-
-def untuned() -> Iterator[str]:
-    """On clothes, where nothing was tuned: the network alone with the settings that methods have from the glyphs."""
-    stage = Stage("other_data", (*ROWS[1:], *CONTROLS))
-    yield f"\n## Fashion-MNIST, the network alone with settings of the methods (exploratory): {len(stage.seeds)} seeds"
-    if len(stage.seeds) < 2:
-        return
-    yield "\n| row | test error % | against the network alone | method | method minus the row |"
-    yield "|---|---:|---:|---|---:|"
-    for row, methods in CONTROLS.items():
-        values = stage.values(row)
-        for method in methods:
-            cells = [mean_std(estimate(values)), gap_cell(gap(values, stage.alone())), method]
-            yield f"| {row} | {' | '.join(cells)} | {gap_cell(gap(stage.values(method), values))} |"
 
 
 def draw_first(out: Path) -> None:
@@ -225,7 +124,7 @@ def draw_first(out: Path) -> None:
     whole, (primary, stage) = Stage("primary"), same_money()
     others = {"best of four alone, by validation": gap(best_of_four(whole), whole.alone())}
     if len(stage.seeds) > 1:
-        others |= {label: gap(stage.values(row), primary.alone()) for row, label in OTHERS.items()}
+        others |= {OTHERS[row]: gap(stage.values(row), primary.alone()) for row in stage.rows}
     figures.first(to_alone(whole), others, MARGIN, out / "gain.svg")
 
 

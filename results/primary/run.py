@@ -87,7 +87,8 @@ def row_of(path: Path) -> dict[str, object]:
     row |= {"concerns": len(summary["concerns"]), "seconds": summary["seconds"]["training"]}
     known = "multiply_accumulates" in summary  # runs of earlier code do not have them
     row |= {"tera_macs": macs(summary, config) / 1e12 if known else ""}
-    cpu = path.with_name("cpu.txt")
+    cpu, pairs = path.with_name("cpu.txt"), last["test"]["diversity"]  # no pairs: one network
+    row |= {"test_disagreement": pairs["disagreement"] if pairs else ""}
     return row | {"cpu_seconds": cpu.read_text() if cpu.exists() else ""}
 
 
@@ -100,7 +101,8 @@ def write_csv(root: Path, path: Path) -> None:
     written = path.with_name(f"{path.name}.{os.getpid()}")  # another run.py may write the same CSV
     with LOCK:
         with written.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, rows[0] if rows else ())
+            columns = dict.fromkeys(name for row in rows for name in row)
+            writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
         written.replace(path)

@@ -1,4 +1,4 @@
-"""The finished runs of the plans: what runs.csv and runs-gpu.csv have, and what the plans are called."""
+"""The finished runs of the plans: what runs.csv and runs-gpu.csv have, what the plans are called, and differences."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from codistill.reports.statistics import estimate
+from codistill.reports.numbers import interval, number
+from codistill.reports.statistics import Estimate, estimate, paired
 
 HERE = Path(__file__).parent
 NAMED = ("dml", "kdcl", "okddip_self", "okddip_others")
@@ -21,6 +22,7 @@ LABELS = {
 }
 OTHERS = {
     "alone_wd0.0025": "alone, OKDDip's weight decay",
+    "alone_lr0.1": "alone, DML's rate",
     "alone240": "alone, four times as long",
     "average": "alone, averaged weights",
     "smoothing": "alone, smoothed labels",
@@ -99,3 +101,13 @@ def on_same_seeds(*stages: Stage) -> tuple[Stage, ...]:
     for stage in stages:
         stage.seeds = common
     return stages
+
+
+def gap(values: list[float], others: list[float]) -> Estimate:
+    """The differences, seed by seed."""
+    return paired(values, others).difference
+
+
+def gap_cell(found: Estimate, digits: int = 2) -> str:
+    """A difference with its interval, for a table."""
+    return f"{number(found.mean, digits, sign=True)} ({interval(found, digits)})"
