@@ -61,7 +61,7 @@ def _options(session: Session) -> dict[str, Any]:
     name, given, method = session.config.method, session.config.method_options, session.executor.method
     options = methods.options(name) | methods.check_options(name, given)
     for option, value in options.items():
-        kept = getattr(method, option, None)
+        kept = method.used_options.get(option, getattr(method, option, None))
         if value is None and isinstance(kept, int | float | str):
             options[option] = kept
     return options

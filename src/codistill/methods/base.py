@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -36,6 +37,7 @@ class Method(nn.Module):
         recordable: whether a step may be recorded once as a CUDA graph and replayed: it draws no random numbers, keeps
             no Python state from step to step, and reads no values of tensors. May be set per instance.
         label_smoothing: share of each label that the rows' cross-entropy spreads over all classes; a run sets it.
+        used_options: options whose default the method works out, such as those of a preset, with the values it uses.
     """
 
     min_peers: ClassVar[int] = 2
@@ -45,6 +47,7 @@ class Method(nn.Module):
     deploys_average: ClassVar[bool] = False
     recordable: bool = True
     label_smoothing: float = 0.0
+    used_options: Mapping[str, Any] = MappingProxyType({})
     needs: Needs = Needs()
 
     @classmethod

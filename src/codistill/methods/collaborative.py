@@ -51,7 +51,7 @@ class CLNN(Method):
     ) -> None:
         super().__init__(shape)
         given = {"aggregate": aggregate, "gradient": gradient, "target_epsilon": target_epsilon}
-        used = use_preset(preset, given, PAPER, RELEASED)
+        self.used_options = used = use_preset(preset, given, PAPER, RELEASED)
         check_choice("gradient", used["gradient"], ("none", "all"))
         self.temperature, self.ramp_up = check_temperature(temperature), check_ramp_up(ramp_up)
         detached = used["gradient"] == "none"

@@ -59,7 +59,7 @@ class DML(Method):
     ) -> None:
         super().__init__(shape, updates=updates)
         given = {"target": target, "aggregate": aggregate, "gradient": gradient, "target_epsilon": target_epsilon}
-        used = use_preset(preset, given, PAPER, RELEASED)
+        self.used_options = used = use_preset(preset, given, PAPER, RELEASED)
         check_choice("target", used["target"], ("pairwise", "mean"))
         check_choice("updates", updates, ("simultaneous", "alternating"))
         check_choice("gradient", used["gradient"], ("none", "all"))

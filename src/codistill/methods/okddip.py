@@ -101,7 +101,7 @@ class OKDDip(Method):
         super().__init__(shape, ablation=ablation)
         given = {"aggregate": aggregate, "leader_target": leader_target, "gradient": gradient}
         given |= {"target_epsilon": target_epsilon, "include_self": include_self}
-        used = use_preset(preset, given, USUAL, RELEASED)
+        self.used_options = used = use_preset(preset, given, USUAL, RELEASED)
         check_choice("leader_target", used["leader_target"], SPACES)
         check_choice("gradient", used["gradient"], ("attention", "all", "none"))
         check_choice("ablation", ablation, (None, *ABLATIONS))

@@ -74,7 +74,7 @@ class ONE(Method):
     ) -> None:
         super().__init__(shape)
         given = {"aggregate": aggregate, "gradient": gradient, "target_epsilon": target_epsilon}
-        used = use_preset(preset, given, PAPER, RELEASED)
+        self.used_options = used = use_preset(preset, given, PAPER, RELEASED)
         check_choice("gradient", used["gradient"], ("none", "all"))
         self.temperature, self.ramp_up = check_temperature(temperature), check_ramp_up(ramp_up)
         self.detached = used["gradient"] == "none"
