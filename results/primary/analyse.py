@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import figures
-from explore import best_of_four, branches, longer, same_money, same_money_lines, untuned
+from explore import best_of_four, branches, longer, same_money, same_money_lines, short, untuned
 from stages import (
     DESIGNS,
     HERE,
@@ -152,7 +152,7 @@ def regime() -> tuple[list[str], dict[str, dict[str, Estimate]]]:
             each = ", ".join(number(value, sign=True) for value in found.values)
             cells.append(f"{number(found.mean, sign=True)} ({each})")
         lines.append(f"| {name} | {len(stage.seeds)} | {number(estimate(alone).mean)} | {' | '.join(cells)} |")
-    lines += ["", "In brackets the difference on each seed. One to three seeds a point: a map, not a test."]
+    lines += ["", "In brackets the difference on each seed. Few seeds a point: a map, not a test."]
     return lines, gaps
 
 
@@ -182,7 +182,7 @@ def main(out: Path = HERE) -> None:
     for stage in stages:
         lines += design(stage)
     table, gaps = regime()
-    lines += [*longer(), *untuned(), *branches(), *over_all(stages), *same_money_lines(), *table]
+    lines += [*longer(), *untuned(), *branches(), *over_all(stages), *same_money_lines(), *table, *short()]
     (out / "analysis.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     drawn = {f"{DESIGNS[s.name][0]}, {len(s.seeds)} seeds": to_alone(s) for s in stages if len(s.seeds) > 1}
     figures.panels(drawn, MARGIN, out / "differences.svg")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from stages import CONTROLS, LONG, NAMED, OTHERS, ROWS, Stage, gap, gap_cell, on_same_seeds
+from stages import CONTROLS, LONG, NAMED, OTHERS, ROWS, SHORT, Stage, gap, gap_cell, on_same_seeds
 
 from codistill.reports.numbers import mean_std, number
 from codistill.reports.statistics import estimate
@@ -107,3 +107,22 @@ def untuned() -> Iterator[str]:
         for method in methods:
             cells = [mean_std(estimate(values)), gap_cell(gap(values, stage.alone())), method]
             yield f"| {row} | {' | '.join(cells)} | {gap_cell(gap(stage.values(method), values))} |"
+
+
+def short() -> Iterator[str]:
+    """Runs below 1,000 updates: DML with the rate it was tuned to, and with the network's own."""
+    yield "\n## Short runs: is it DML's rate? (exploratory)"
+    found = {point: Stage("short", [f"{point}-{row}" for row in SHORT]) for point in ("images1000", "epochs15")}
+    if not all(stage.seeds for stage in found.values()):
+        return
+    yield "\n| row | seeds | test error % | against one network alone |\n|---|---:|---:|---:|"
+    for stage in found.values():
+        alone = stage.values(stage.rows[0])
+        for row in stage.rows:
+            values = stage.values(row)
+            cells = [
+                str(len(values)),
+                mean_std(estimate(values)),
+                gap_cell(gap(values, alone)) if row != stage.rows[0] else "–",
+            ]
+            yield f"| {row} | {' | '.join(cells)} |"

@@ -25,5 +25,5 @@ $python -m codistill study okddip/table2 --only resnet32 --seeds 5 --jobs 2
 $python -m codistill study kdcl/table7 --seeds 5 --jobs 2
 run solar_tune
 choose solar
-run solar regime
+run solar regime short
 $python $here/analyse.py

@@ -38,6 +38,7 @@ DESIGNS = {
 TESTS = ("primary", "finetune")
 UNTUNED = ("other_data",)
 LONG = ("alone240", "alone960", "okddip_others240")
+SHORT = ("alone", "dml", "dml_lr0.2")
 CONTROLS = {"alone_lr0.1": ("dml",), "alone_wd0.0025": ("okddip_self", "okddip_others")}
 POINTS = {
     "images1000-": "1,000 images",
