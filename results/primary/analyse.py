@@ -26,6 +26,7 @@ from stages import (
     Stage,
     gap,
     gap_cell,
+    seeds_cell,
 )
 
 from codistill.reports.across_tasks import across_tasks
@@ -149,8 +150,7 @@ def regime() -> tuple[list[str], dict[str, dict[str, Estimate]]]:
         cells = []
         for method, row in zip(gaps, rows[1:], strict=True):
             gaps[method][name] = found = gap(stage.values(row), alone)
-            each = ", ".join(number(value, sign=True) for value in found.values)
-            cells.append(f"{number(found.mean, sign=True)} ({each})")
+            cells.append(seeds_cell(found))
         lines.append(f"| {name} | {len(stage.seeds)} | {number(estimate(alone).mean)} | {' | '.join(cells)} |")
     lines += ["", "In brackets the difference on each seed. Few seeds a point: a map, not a test."]
     return lines, gaps

@@ -38,7 +38,6 @@ DESIGNS = {
 TESTS = ("primary", "finetune")
 UNTUNED = ("other_data",)
 LONG = ("alone240", "alone960", "okddip_others240")
-SHORT = ("alone", "dml", "dml_lr0.2")
 CONTROLS = {"alone_lr0.1": ("dml",), "alone_wd0.0025": ("okddip_self", "okddip_others")}
 POINTS = {
     "images1000-": "1,000 images",
@@ -112,3 +111,8 @@ def gap(values: list[float], others: list[float]) -> Estimate:
 def gap_cell(found: Estimate, digits: int = 2) -> str:
     """A difference with its interval, for a table."""
     return f"{number(found.mean, digits, sign=True)} ({interval(found, digits)})"
+
+
+def seeds_cell(found: Estimate) -> str:
+    """A difference with that on each seed, for a table."""
+    return f"{number(found.mean, sign=True)} ({', '.join(number(value, sign=True) for value in found.values)})"
