@@ -11,23 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import figures
+from cells import gap, gap_cell, seeds_cell
 from explore import best_of_four, branches, longer, same_money, same_money_lines, short, untuned
-from stages import (
-    DESIGNS,
-    HERE,
-    LABELS,
-    MARGIN,
-    NAMED,
-    OTHERS,
-    POINTS,
-    SEEDS,
-    TESTS,
-    UNTUNED,
-    Stage,
-    gap,
-    gap_cell,
-    seeds_cell,
-)
+from stages import DESIGNS, HERE, LABELS, MARGIN, NAMED, OTHERS, POINTS, SEEDS, TESTS, UNTUNED, Stage
 
 from codistill.reports.across_tasks import across_tasks
 from codistill.reports.numbers import mean_std, number, p_value, span

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from stages import CONTROLS, LONG, NAMED, OTHERS, POINTS, ROWS, Stage, gap, gap_cell, on_same_seeds, seeds_cell
+from cells import gap, gap_cell, head, seeds_cell
+from stages import CONTROLS, LONG, NAMED, OTHERS, POINTS, ROWS, Stage, on_same_seeds
 
 from codistill.reports.numbers import mean_std, number
 from codistill.reports.statistics import estimate
@@ -44,7 +45,7 @@ def same_money_lines() -> Iterator[str]:
     if "kd" in found:
         found["kd"] = (stage.values("kd"), (stage.work("kd") - 3 * one) / one)
     titles = ["row", "test error %", "arithmetic, × alone", "minus alone", *(f"{m} minus it" for m in NAMED)]
-    yield f"\n| {' | '.join(titles)} |\n|---|{'---:|' * (len(titles) - 1)}"
+    yield head(titles)
     for row, (values, work) in found.items():
         cells = [
             mean_std(estimate(values)),
@@ -69,8 +70,7 @@ def longer() -> Iterator[str]:
     for of, rows in ((stage, NAMED), (long, long.rows)):
         found |= {row: (of.values(row), of.work(row) / one) for row in rows}
     baselines = [row for row in found if row.startswith("alone")]
-    yield f"\n| row | arithmetic, × alone | test error % | {' | '.join(f'minus {name}' for name in baselines)} |"
-    yield f"|---|{'---:|' * (2 + len(baselines))}"
+    yield head(["row", "arithmetic, × alone", "test error %", *(f"minus {name}" for name in baselines)])
     for row, (values, work) in found.items():
         cells = [gap_cell(gap(values, found[name][0])) if name != row else "–" for name in baselines]
         yield f"| {row} | {number(work, 1)} | {mean_std(estimate(values))} | {' | '.join(cells)} |"
@@ -116,7 +116,7 @@ def short() -> Iterator[str]:
     yield "\n## Short runs: is it DML's rate? (exploratory)"
     titles = ["point", "seeds", "alone %", "DML, difference", "DML with the network's rate, difference"]
     titles += ["the second minus the first", "DML, difference, with the seeds of plan regime"]
-    yield f"\n| {' | '.join(titles)} |\n|---|{'---:|' * (len(titles) - 1)}"
+    yield head(titles)
     for point in ("images1000-", "epochs15-"):
         stage = Stage("short", [f"{point}{row}" for row in ("alone", "dml", "dml_lr0.2")])
         if stage.seeds:

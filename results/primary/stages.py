@@ -1,4 +1,4 @@
-"""The finished runs of the plans: what runs.csv and runs-gpu.csv have, what the plans are called, and differences."""
+"""The finished runs of the plans: what runs.csv and runs-gpu.csv have, and what the plans are called."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from codistill.reports.numbers import interval, number
-from codistill.reports.statistics import Estimate, estimate, paired
+from codistill.reports.statistics import estimate
 
 HERE = Path(__file__).parent
 NAMED = ("dml", "kdcl", "okddip_self", "okddip_others")
@@ -101,18 +100,3 @@ def on_same_seeds(*stages: Stage) -> tuple[Stage, ...]:
     for stage in stages:
         stage.seeds = common
     return stages
-
-
-def gap(values: list[float], others: list[float]) -> Estimate:
-    """The differences, seed by seed."""
-    return paired(values, others).difference
-
-
-def gap_cell(found: Estimate, digits: int = 2) -> str:
-    """A difference with its interval, for a table."""
-    return f"{number(found.mean, digits, sign=True)} ({interval(found, digits)})"
-
-
-def seeds_cell(found: Estimate) -> str:
-    """A difference with that on each seed, for a table."""
-    return f"{number(found.mean, sign=True)} ({', '.join(number(value, sign=True) for value in found.values)})"

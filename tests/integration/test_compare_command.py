@@ -164,7 +164,14 @@ def test_a_configuration_file_gives_the_seed_and_neither_folder_nor_label_nor_me
         (["dml,peers=2", "dml"], "'dml, peers 2' and 'dml'"),
         (["dml", "ind", "dml,temperature=1"], "'dml' and 'dml, temperature 1'"),
         (["dml,target=pairwise", "dml"], "'dml, target pairwise' and 'dml'"),
-        (["okddip", "okddip,include_self=false"], "'okddip' and 'okddip, include_self false'"),
+        (
+            ["okddip,peers=4", "okddip,peers=4,include_self=false"],
+            "'okddip, peers 4' and 'okddip, peers 4, include_self false'",
+        ),
+        (
+            ["okddip,peers=4,target_epsilon=0", "okddip,peers=4"],
+            "'okddip, peers 4, target_epsilon 0' and 'okddip, peers 4'",
+        ),
         (["dml,temperature=3", "dml,temperature=3.0"], "'dml, temperature 3' and 'dml, temperature 3.0'"),
         (
             ["ind,group=branches", "ind,group=branches,split=layer3"],
@@ -179,10 +186,16 @@ def test_a_configuration_file_gives_the_seed_and_neither_folder_nor_label_nor_me
 )
 def test_one_variant_under_two_names_is_refused_by_its_settings(tmp_path, capsys, methods, names):
     assert compare(*SHORT, "--dry-run", "--out", tmp_path / "out", "--methods", *methods) == 2
-    assert capsys.readouterr().err.endswith(
+    assert capsys.readouterr().err == (
         f"codistill: error: methods {names} have the same settings, so one variant is named twice: name each variant "
         "once.\n"
     )
+
+
+@pytest.mark.parametrize("methods", [["okddip", "okddip,include_self=true"], ["okddip,include_self=false", "okddip"]])
+def test_one_auxiliary_peer_has_only_itself_whatever_include_self_says(tmp_path, capsys, methods):
+    assert compare(*SHORT, "--dry-run", "--out", tmp_path / "out", "--methods", *methods) == 2
+    assert "have the same settings, so one variant is named twice" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

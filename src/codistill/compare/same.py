@@ -57,11 +57,11 @@ def refuse_same(variants: Sequence[Variant], settings: Sequence[Config], points:
 
 
 def _options(session: Session) -> dict[str, Any]:
-    """Return the method's options with their defaults; a default of None as the method has filled it in, if it says."""
+    """Return the method's options with their defaults, as the method uses them where it says so."""
     name, given, method = session.config.method, session.config.method_options, session.executor.method
-    options = methods.options(name) | methods.check_options(name, given)
+    options = {**methods.options(name), **methods.check_options(name, given), **method.used_options}
     for option, value in options.items():
-        kept = method.used_options.get(option, getattr(method, option, None))
+        kept = getattr(method, option, None)
         if value is None and isinstance(kept, int | float | str):
             options[option] = kept
     return options

@@ -37,7 +37,7 @@ class Method(nn.Module):
         recordable: whether a step may be recorded once as a CUDA graph and replayed: it draws no random numbers, keeps
             no Python state from step to step, and reads no values of tensors. May be set per instance.
         label_smoothing: share of each label that the rows' cross-entropy spreads over all classes; a run sets it.
-        used_options: options whose default the method works out, such as those of a preset, with the values it uses.
+        used_options: options that a preset or the group decides as well, with the values that the method uses.
     """
 
     min_peers: ClassVar[int] = 2

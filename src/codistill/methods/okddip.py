@@ -101,7 +101,7 @@ class OKDDip(Method):
         super().__init__(shape, ablation=ablation)
         given = {"aggregate": aggregate, "leader_target": leader_target, "gradient": gradient}
         given |= {"target_epsilon": target_epsilon, "include_self": include_self}
-        self.used_options = used = use_preset(preset, given, USUAL, RELEASED)
+        used = use_preset(preset, given, USUAL, RELEASED)
         check_choice("leader_target", used["leader_target"], SPACES)
         check_choice("gradient", used["gradient"], ("attention", "all", "none"))
         check_choice("ablation", ablation, (None, *ABLATIONS))
@@ -114,6 +114,7 @@ class OKDDip(Method):
         self.recordable = ablation != "random"
         self.auxiliary = shape.peers if ablation == "no_two_level" else shape.peers - 1
         self.include_self = used["include_self"] or self.auxiliary == 1
+        self.used_options = used | {"include_self": self.include_self}
         self.leader = shape.peers - 1
         if ablation == "no_two_level":
             self.leader = int(torch.randint(shape.peers, (), generator=generator))
